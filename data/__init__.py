@@ -1,0 +1,1 @@
+"""What happened: schemas, the Parquet lake, importers, the synthetic market."""

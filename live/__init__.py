@@ -1,0 +1,1 @@
+"""The thin runner: feed, decide, orders, journal."""

@@ -1,0 +1,1 @@
+"""Ideas as pure functions: bars, features, fills, strategies, sweeps, metrics, figures."""

@@ -1,0 +1,306 @@
+"""What an order would have got: the one definition, used by sweep, backtest, paper and live.
+
+Bar resolution. Row *i* is decided at ``avail_time``; the order reaches the market at ``t_i`` and the execution bar is
+the window [t_i, t_{i+1}), so a position's first bar is checked in full and nothing from before the entry is used.
+
+Entries are taker orders. Exits stand side by side from the entry on, as on the exchange: a stop triggered by the mark,
+a target and a trailing order triggered by the last price; the first to trigger closes the position with a market order.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from research.jit import njit
+
+FILL_MODEL_VERSION = 1
+
+OPEN, STOP, TARGET, TRAILING = 0, 1, 2, 3
+REASONS = ("open", "stop", "target", "trailing")
+
+# A price within this many ticks of a grid line lies on it: binary noise, not a price.
+_ON_GRID_TICKS = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What trading costs. No defaults: no run is free by accident."""
+
+    taker_fee_bps: float  # of notional, per fill
+    maker_fee_bps: float  # of notional, per fill
+    slippage_bps: float  # of price, against us, on every market order beyond the spread
+    latency_ms: int  # decision to market
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orders:
+    """How a decision becomes orders: size, limits, pauses."""
+
+    notional_usdt: float  # per trade, rounded up to the step
+    max_notional_usdt: float  # never above this
+    entry_limit_ticks: int  # how far beyond the touch seen at decision the IOC limit lies
+    cooldown_bars: int  # signal bars without entries after an exit; the bar of the exit itself always counts
+    entry_hours: tuple[int, ...] = tuple(range(24))  # UTC hours in which entries are allowed
+    leverage: float = 1.0  # margin set on the exchange; does not change a fixed notional
+    trailing: Literal["exchange"] = "exchange"  # native trailing order; callbacks under 10 bps cannot be executed
+
+
+class Terms(NamedTuple):
+    """The numbers a fill needs, as scalars for compiled code."""
+
+    taker_fee_bps: float
+    slippage_bps: float
+    notional_usdt: float
+    max_notional_usdt: float
+    min_notional_usdt: float
+    tick_size: float
+    step_size: float
+    min_quantity: float
+    max_quantity: float
+    entry_limit_ticks: float
+    cooldown_bars: int
+
+
+class Market(NamedTuple):
+    """Arrays over signal rows that fills are computed from; float64 of one length, NaN where unknown.
+
+    Columns of the bars frame (``research.bars``): see there for meaning and source.
+    """
+
+    can_enter: np.ndarray  # bool
+    close: np.ndarray  # of the signal bar
+    bid: np.ndarray  # seen at decision
+    ask: np.ndarray
+    exec_open: np.ndarray
+    exec_high: np.ndarray
+    exec_low: np.ndarray
+    exec_close: np.ndarray
+    mark_open: np.ndarray
+    mark_high: np.ndarray
+    mark_low: np.ndarray
+    exec_bid: np.ndarray  # at t_i
+    exec_ask: np.ndarray
+    half_spread_bps: np.ndarray
+    last_mark_ratio: np.ndarray
+    funding_per_unit: np.ndarray
+
+
+class Decision(NamedTuple):
+    """A strategy's answer: the side wanted and the exit plan. NaN means "none".
+
+    Distances are bps of the entry price; a price, where given, replaces its distance.
+    """
+
+    side: int  # 1 long, -1 short, 0 stay out
+    stop_bps: float
+    target_bps: float
+    activation_bps: float  # how far the price must run before the trailing order arms
+    callback_bps: float  # how far it may come back from its extreme then
+    stop_price: float
+    target_price: float
+
+
+class Levels(NamedTuple):
+    """Exit orders of one position. NaN where there is none."""
+
+    stop: float
+    target: float
+    activation: float
+    callback_bps: float
+
+
+class Trailing(NamedTuple):
+    """State of the trailing order between bars."""
+
+    extreme: float  # best last price since entry
+    armed: bool
+
+
+class Exit(NamedTuple):
+    """What one execution bar did to a position; reason OPEN when nothing triggered."""
+
+    reason: int
+    price: float  # trigger price before costs
+    at_open: bool
+    is_ambiguous: bool  # more than one order could have been first, or one may have triggered unseen
+    trailing: Trailing
+
+
+@njit
+def stay_out() -> Decision:
+    """The decision not to trade."""
+    return Decision(0, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan)
+
+
+@njit
+def on_grid(count: float, size: float) -> float:
+    """``count`` ticks or steps as the float nearest to the decimal number: 7 of 0.01 is 0.07, not 0.07000000000000001."""
+    per_unit = round(1.0 / size)
+    if per_unit >= 1.0 and abs(per_unit * size - 1.0) < 1e-9:
+        return count / per_unit
+    return count * size
+
+
+@njit
+def floor_to(value: float, size: float) -> float:
+    """Largest multiple of ``size`` not above ``value``."""
+    return on_grid(math.floor(value / size + _ON_GRID_TICKS), size)
+
+
+@njit
+def ceil_to(value: float, size: float) -> float:
+    """Smallest multiple of ``size`` not below ``value``."""
+    return on_grid(math.ceil(value / size - _ON_GRID_TICKS), size)
+
+
+@njit
+def entry_quantity(price: float, terms: Terms) -> float:
+    """Base quantity of an entry, or 0.0 when no quantity satisfies the limits.
+
+    The notional is rounded up to the step, so that it is at least the target and the exchange's minimum, and cut at the
+    cap (Aster futures API, LOT_SIZE and MIN_NOTIONAL; prior-art 003 sizing).
+    """
+    target = max(terms.notional_usdt, terms.min_notional_usdt)
+    quantity = max(ceil_to(target / price, terms.step_size), terms.min_quantity)
+    most = floor_to(min(terms.max_notional_usdt / price, terms.max_quantity), terms.step_size)
+    if quantity > most:
+        quantity = most
+    if quantity < terms.min_quantity or quantity * price < terms.min_notional_usdt:
+        return 0.0
+    return quantity
+
+
+@njit
+def decision_price(side: int, i: int, market: Market) -> float:
+    """Price an order is sized at: the touch seen at decision, the close where no quote was recorded."""
+    touch = market.ask[i] if side > 0 else market.bid[i]
+    return market.close[i] if math.isnan(touch) else touch
+
+
+@njit
+def entry_price(side: int, i: int, market: Market, terms: Terms) -> float:
+    """Fill price of a taker entry decided on row ``i``; NaN when it is missed.
+
+    With quotes: an IOC limit at the touch seen at decision plus ``entry_limit_ticks``; missed when the touch at ``t_i``
+    lies beyond it, never filled beyond it. Without: the open, worse by half the modelled spread and slippage.
+    """
+    slippage = terms.slippage_bps / 1e4
+    touch = market.ask[i] if side > 0 else market.bid[i]
+    opposite = market.exec_ask[i] if side > 0 else market.exec_bid[i]
+    if math.isnan(market.exec_open[i]):
+        return math.nan
+    if math.isnan(touch) or math.isnan(opposite):
+        return taker_price(side, market.exec_open[i], market.half_spread_bps[i], terms.slippage_bps)
+    limit = touch + side * terms.entry_limit_ticks * terms.tick_size
+    if side * (opposite - limit) > _ON_GRID_TICKS * terms.tick_size:
+        return math.nan
+    if side > 0:
+        return min(opposite * (1.0 + slippage), limit)
+    return max(opposite * (1.0 - slippage), limit)
+
+
+@njit
+def taker_price(side: int, price: float, half_spread_bps: float, slippage_bps: float) -> float:
+    """A market order's fill around ``price``: half the spread and the slippage against us. ``side`` is the order's."""
+    spread = 0.0 if math.isnan(half_spread_bps) else half_spread_bps
+    return price * (1.0 + side * (spread + slippage_bps) / 1e4)
+
+
+@njit
+def exit_levels(side: int, entry: float, decision: Decision, tick_size: float) -> Levels:
+    """Exit orders of a position entered at ``entry``, on the tick grid.
+
+    The stop is rounded toward the entry, so that the loss is never larger than planned; target and activation away from
+    it, so that the floors still hold.
+    """
+    stop, target, activation = decision.stop_price, decision.target_price, math.nan
+    if math.isnan(stop):
+        stop = entry * (1.0 - side * decision.stop_bps / 1e4)
+    if math.isnan(target):
+        target = entry * (1.0 + side * decision.target_bps / 1e4)
+    activation = entry * (1.0 + side * decision.activation_bps / 1e4)
+    if side > 0:
+        return Levels(
+            ceil_to(stop, tick_size),
+            ceil_to(target, tick_size),
+            ceil_to(activation, tick_size),
+            decision.callback_bps,
+        )
+    return Levels(
+        floor_to(stop, tick_size),
+        floor_to(target, tick_size),
+        floor_to(activation, tick_size),
+        decision.callback_bps,
+    )
+
+
+@njit
+def exit_in_bar(side: int, levels: Levels, trailing: Trailing, i: int, market: Market) -> Exit:
+    """What execution bar ``i`` does to a position. The bar must have prices (``exec_open`` not NaN).
+
+    Order inside the bar: gap at the open; the stop by the mark's range; the trailing order on its state as of the open;
+    the target by range; then the bar's own extreme may arm and move the trailing order, and if the close is beyond its
+    new level it has triggered there. Comparisons with NaN are false: an absent order never triggers.
+    """
+    open_, close = market.exec_open[i], market.exec_close[i]
+    # Seen from the position: "best" is the favourable end of the bar, "worst" the other.
+    if side > 0:
+        best, worst, mark_worst = market.exec_high[i], market.exec_low[i], market.mark_low[i]
+    else:
+        best, worst, mark_worst = market.exec_low[i], market.exec_high[i], market.mark_high[i]
+    mark_open = market.mark_open[i]
+    if math.isnan(mark_open):
+        mark_open, mark_worst = open_, worst
+    keep = 1.0 - side * levels.callback_bps / 1e4
+
+    if side * (mark_open - levels.stop) <= 0.0:
+        return Exit(STOP, open_, True, False, trailing)
+    if trailing.armed and side * (open_ - trailing.extreme * keep) <= 0.0:
+        return Exit(TRAILING, open_, True, False, trailing)
+    if side * (open_ - levels.target) >= 0.0:
+        return Exit(TARGET, open_, True, False, trailing)
+
+    extreme = trailing.extreme
+    if side * (open_ - extreme) > 0.0:
+        extreme = open_
+    armed = trailing.armed or side * (open_ - levels.activation) >= 0.0
+    trail = extreme * keep
+    stop_hit = side * (mark_worst - levels.stop) <= 0.0
+    trail_hit = armed and side * (worst - trail) <= 0.0
+    target_hit = side * (best - levels.target) >= 0.0
+    is_ambiguous = (int(stop_hit) + int(trail_hit) + int(target_hit)) > 1
+    at_open = Trailing(extreme, armed)
+    if stop_hit:
+        return Exit(STOP, levels.stop * market.last_mark_ratio[i], False, is_ambiguous, at_open)
+    if trail_hit:
+        return Exit(TRAILING, trail, False, is_ambiguous, at_open)
+    if target_hit:
+        return Exit(TARGET, levels.target, False, is_ambiguous, at_open)
+
+    if side * (best - extreme) > 0.0:
+        extreme = best
+    armed = armed or side * (best - levels.activation) >= 0.0
+    moved = Trailing(extreme, armed)
+    if armed and side * (close - extreme * keep) <= 0.0:
+        return Exit(TRAILING, extreme * keep, False, True, moved)
+    # The order armed or moved inside this bar and the bar also touched its new level: it may have triggered.
+    return Exit(OPEN, math.nan, False, armed and side * (worst - extreme * keep) <= 0.0, moved)
+
+
+@njit
+def fee_usdt(price: float, quantity: float, fee_bps: float) -> float:
+    """Commission of one fill."""
+    return price * quantity * fee_bps / 1e4
+
+
+@njit
+def breakeven_floor_bps(
+    taker_fee_bps: float, opening_loss_bps: float, funding_bps: float, interval_hours: float
+) -> float:
+    """Move that pays for a round trip: both fees, the loss at opening and one hour's share of the funding rate.
+
+    Prior-art 003's floor, which divides by a fixed 8 h; here by the symbol's own interval. NaN where an input is.
+    """
+    return 2.0 * taker_fee_bps + max(0.0, opening_loss_bps) + abs(funding_bps) / interval_hours

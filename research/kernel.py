@@ -1,0 +1,360 @@
+"""The fused kernel: decide, fill, exits, funding and statistics in one pass over the rows, one thread per config.
+
+Memory per config is constant: nothing of size rows x configs exists. ``simulate`` runs one config with its trades and
+bar PnL; ``sweep`` runs many for their statistics. Both are the same compiled loop, and its rules are ``research.fills``
+and the strategy's own ``decide``, the functions that paper and live call.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange
+from numba.extending import overload
+
+from research.fills import (
+    OPEN,
+    REASONS,
+    Levels,
+    Market,
+    Terms,
+    Trailing,
+    decision_price,
+    entry_price,
+    entry_quantity,
+    exit_in_bar,
+    exit_levels,
+    fee_usdt,
+    taker_price,
+)
+from research.jit import njit
+from research.strategies.registry import STRATEGIES
+
+ENGINE_VERSION = 1
+
+TRADE = np.dtype(
+    [
+        ("entry_row", np.int64),
+        ("exit_row", np.int64),
+        ("side", np.int64),
+        ("quantity", np.float64),
+        ("entry_price", np.float64),
+        ("exit_price", np.float64),
+        ("reason", np.int64),
+        ("fees_usdt", np.float64),
+        ("funding_usdt", np.float64),
+        ("stop", np.float64),
+        ("target", np.float64),
+        ("activation", np.float64),
+        ("callback_bps", np.float64),
+        ("is_ambiguous", np.bool_),
+        ("at_open", np.bool_),
+    ]
+)
+
+STATS = (
+    "trades",  # closed
+    "wins",  # closed with a positive net PnL
+    "gross_pnl_usdt",  # closed trades, before fees and funding
+    "fees_usdt",  # all fills
+    "funding_usdt",  # paid when positive
+    "net_pnl_usdt",  # final equity: everything above, open position marked to the last price
+    "trade_pnl_squared",  # sum over closed trades of net PnL squared
+    "bar_pnl_squared",  # sum over rows of the bar's PnL squared
+    "max_drawdown_usdt",  # deepest fall below the running peak, <= 0
+    "exposure_bars",  # rows with a position
+    "longest_hold_bars",
+    "stop_exits",
+    "target_exits",
+    "trailing_exits",
+    "missed_entries",  # wanted, but not filled
+    "ambiguous_bars",
+    "is_open",  # 1 when a position is open at the end
+)
+
+
+class _Totals(NamedTuple):
+    """One config's statistics, in the order of ``STATS``; counts are floats so that one array holds them all."""
+
+    trades: float
+    wins: float
+    gross_pnl_usdt: float
+    fees_usdt: float
+    funding_usdt: float
+    net_pnl_usdt: float
+    trade_pnl_squared: float
+    bar_pnl_squared: float
+    max_drawdown_usdt: float
+    exposure_bars: float
+    longest_hold_bars: float
+    stop_exits: float
+    target_exits: float
+    trailing_exits: float
+    missed_entries: float
+    ambiguous_bars: float
+    is_open: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """One config over one range of rows.
+
+    Attributes
+    ----------
+    trades : structured array of ``TRADE``, in order of entry; the last may be open (reason OPEN).
+    bar_pnl : float64, shape (last - first,)
+        Change of equity per row, USDT, after fees and funding.
+    stats : value per name in ``STATS``.
+    """
+
+    trades: np.ndarray
+    bar_pnl: np.ndarray
+    stats: dict[str, float]
+
+
+# One compiled loop serves every strategy: these three stand-ins are resolved by the type of ``params``.
+_MODULE_OF = {module.Params: module for module in STRATEGIES.values()}
+
+
+def _decide(row, position, params):
+    return _MODULE_OF[type(params)].decide(row, position, params)
+
+
+def _row_at(params, features, columns, i):
+    return _MODULE_OF[type(params)].Row(*features[columns, i])
+
+
+def _params_at(template, table, config):
+    return type(template)(*table[config])
+
+
+@overload(_decide)
+def _decide_compiled(row, position, params):
+    decide = _MODULE_OF[params.instance_class].decide
+
+    def call(row, position, params):
+        return decide(row, position, params)
+
+    return call
+
+
+def _read_fields(cls: type, source: str, arguments: str):
+    """A function that fills ``cls`` field by field; Numba cannot build a named tuple from a loop."""
+    fields = ", ".join(source.format(k=k) for k in range(len(cls._fields)))
+    namespace = {"cls": cls}
+    exec(f"def read({arguments}):\n    return cls({fields})", namespace)
+    return namespace["read"]
+
+
+@overload(_row_at)
+def _row_at_compiled(params, features, columns, i):
+    row = _MODULE_OF[params.instance_class].Row
+    return _read_fields(row, "features[columns[{k}], i]", "params, features, columns, i")
+
+
+@overload(_params_at)
+def _params_at_compiled(template, table, config):
+    return _read_fields(template.instance_class, "table[config, {k}]", "template, table, config")
+
+
+@njit
+def _run(params, features, columns, market, terms, first, last, trades, bar_pnl):
+    """Simulate rows [first, last). Trades and bar PnL are written where the arrays have room (length 0: not at all)."""
+    n_trades = wins = stop_exits = target_exits = trailing_exits = missed = ambiguous = 0
+    gross_pnl = fees = funding = trade_squares = bar_squares = drawdown = 0.0
+    exposure = longest_hold = 0
+    realised = equity = peak = 0.0
+    next_allowed = first
+
+    side, quantity, entry, entry_row = 0, 0.0, 0.0, 0
+    trade_fees = trade_funding = unrealised = 0.0
+    trade_ambiguous = False
+    levels = Levels(math.nan, math.nan, math.nan, math.nan)
+    trailing = Trailing(math.nan, False)
+
+    for i in range(first, last):
+        if side == 0 and i >= next_allowed and market.can_enter[i]:
+            decision = _decide(_row_at(params, features, columns, i), 0, params)
+            if decision.side != 0:
+                entry = entry_price(decision.side, i, market, terms)
+                quantity = entry_quantity(decision_price(decision.side, i, market), terms)
+                if math.isnan(entry) or quantity <= 0.0:
+                    missed += 1
+                else:
+                    side, entry_row = decision.side, i
+                    levels = exit_levels(side, entry, decision, terms.tick_size)
+                    trailing = Trailing(market.exec_open[i], False)
+                    trade_fees = fee_usdt(entry, quantity, terms.taker_fee_bps)
+                    trade_funding = 0.0
+                    trade_ambiguous = False
+                    realised -= trade_fees
+        if side != 0:
+            exposure += 1
+            reason, at_open = OPEN, False
+            if not math.isnan(market.exec_open[i]):
+                result = exit_in_bar(side, levels, trailing, i, market)
+                reason, at_open, trailing = result.reason, result.at_open, result.trailing
+                if result.is_ambiguous:
+                    ambiguous += 1
+                    trade_ambiguous = True
+                unrealised = side * quantity * (market.exec_close[i] - entry)
+            if not at_open:
+                paid = side * quantity * market.funding_per_unit[i]
+                trade_funding += paid
+                realised -= paid
+            if reason != OPEN:
+                exit_ = taker_price(-side, result.price, market.half_spread_bps[i], terms.slippage_bps)
+                exit_fee = fee_usdt(exit_, quantity, terms.taker_fee_bps)
+                trade_fees += exit_fee
+                gross = side * quantity * (exit_ - entry)
+                realised += gross - exit_fee
+                net = gross - trade_fees - trade_funding
+                if n_trades < trades.shape[0]:
+                    _write(trades[n_trades], entry_row, i, side, quantity, entry, exit_, reason, trade_fees,
+                           trade_funding, levels, trade_ambiguous, at_open)  # fmt: skip
+                n_trades += 1
+                wins += int(net > 0.0)
+                gross_pnl += gross
+                fees += trade_fees
+                funding += trade_funding
+                trade_squares += net * net
+                longest_hold = max(longest_hold, i - entry_row + 1)
+                stop_exits += int(reason == 1)
+                target_exits += int(reason == 2)
+                trailing_exits += int(reason == 3)
+                side, unrealised = 0, 0.0
+                next_allowed = i + 1 + max(1, terms.cooldown_bars)
+        pnl = realised + unrealised - equity
+        equity = realised + unrealised
+        peak = max(peak, equity)
+        drawdown = min(drawdown, equity - peak)
+        bar_squares += pnl * pnl
+        if bar_pnl.shape[0] > 0:
+            bar_pnl[i - first] = pnl
+
+    if side != 0:
+        fees += trade_fees
+        funding += trade_funding
+        longest_hold = max(longest_hold, last - entry_row)
+        if n_trades < trades.shape[0]:
+            mark = entry + unrealised / (side * quantity)
+            _write(trades[n_trades], entry_row, last - 1, side, quantity, entry, mark, OPEN, trade_fees,
+                   trade_funding, levels, trade_ambiguous, False)  # fmt: skip
+    return _Totals(
+        float(n_trades), float(wins), gross_pnl, fees, funding, equity, trade_squares, bar_squares, drawdown,
+        float(exposure), float(longest_hold), float(stop_exits), float(target_exits), float(trailing_exits),
+        float(missed), float(ambiguous), float(abs(side)),
+    )  # fmt: skip
+
+
+@njit
+def _write(slot, entry_row, exit_row, side, quantity, entry, exit_, reason, fees, funding, levels, ambiguous, at_open):
+    slot.entry_row = entry_row
+    slot.exit_row = exit_row
+    slot.side = side
+    slot.quantity = quantity
+    slot.entry_price = entry
+    slot.exit_price = exit_
+    slot.reason = reason
+    slot.fees_usdt = fees
+    slot.funding_usdt = funding
+    slot.stop = levels.stop
+    slot.target = levels.target
+    slot.activation = levels.activation
+    slot.callback_bps = levels.callback_bps
+    slot.is_ambiguous = ambiguous
+    slot.at_open = at_open
+
+
+@njit(parallel=True)
+def _sweep(template, table, features, columns, market, terms, first, last, out):
+    for config in prange(table.shape[0]):
+        no_trades = np.empty(0, TRADE)
+        no_pnl = np.empty(0, np.float64)
+        params = _params_at(template, table, config)
+        totals = _run(params, features, columns[config], market, terms, first, last, no_trades, no_pnl)
+        for k in range(len(totals)):
+            out[config, k] = totals[k]
+
+
+def feature_names(module: ModuleType, configs: Sequence[tuple]) -> list[str]:
+    """Every feature these configs read, in a stable order."""
+    return list(dict.fromkeys(name for params in configs for name in module.columns(params)))
+
+
+def _table(module: ModuleType, features: Mapping[str, np.ndarray], configs: Sequence[tuple]):
+    """Features as one matrix (feature, row), and per config the matrix row behind each field of ``Row``."""
+    names = feature_names(module, configs)
+    missing = [name for name in names if name not in features]
+    if missing:
+        raise LookupError(f"{module.NAME} needs features {missing}; got {sorted(features)}")
+    matrix = np.ascontiguousarray(np.stack([features[name] for name in names]), dtype=np.float64)
+    place = {name: k for k, name in enumerate(names)}
+    columns = np.array([[place[name] for name in module.columns(params)] for params in configs], dtype=np.int64)
+    return matrix, columns
+
+
+def _range(market: Market, first: int, last: int | None) -> tuple[int, int]:
+    n_rows = market.close.shape[0]
+    last = n_rows if last is None else last
+    if not 0 <= first < last <= n_rows:
+        raise ValueError(f"row range [{first}, {last}) lies outside the {n_rows} rows there are, or is empty")
+    return first, last
+
+
+def simulate(
+    module: ModuleType,
+    market: Market,
+    features: Mapping[str, np.ndarray],
+    params: tuple,
+    terms: Terms,
+    first: int = 0,
+    last: int | None = None,
+) -> Run:
+    """Run one config over rows [first, last), flat at the start, with its trades and bar PnL.
+
+    Parameters
+    ----------
+    module : a strategy of ``research.strategies.registry``.
+    market : arrays of shape (n_rows,).
+    features : array of shape (n_rows,) per feature name of ``module.columns(params)``; NaN keeps the strategy out.
+    params : ``module.Params``.
+    terms : sizes, costs and exchange filters.
+    """
+    first, last = _range(market, first, last)
+    params = module.Params(*(float(value) for value in params))
+    matrix, columns = _table(module, features, [params])
+    # An exit and the next entry lie at least two rows apart.
+    trades = np.zeros((last - first) // 2 + 2, TRADE)
+    bar_pnl = np.zeros(last - first)
+    totals = _run(params, matrix, columns[0], market, terms, first, last, trades, bar_pnl)
+    written = int(totals.trades + totals.is_open)
+    return Run(trades=trades[:written], bar_pnl=bar_pnl, stats=dict(zip(STATS, totals, strict=True)))
+
+
+def sweep(
+    module: ModuleType,
+    market: Market,
+    features: Mapping[str, np.ndarray],
+    configs: Sequence[tuple],
+    terms: Terms,
+    first: int = 0,
+    last: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Statistics of every config over rows [first, last): float64 of shape (n_configs,) per name in ``STATS``."""
+    first, last = _range(market, first, last)
+    if not configs:
+        raise ValueError("the grid is empty: give at least one configuration")
+    configs = [module.Params(*(float(value) for value in params)) for params in configs]
+    matrix, columns = _table(module, features, configs)
+    out = np.empty((len(configs), len(STATS)))
+    _sweep(configs[0], np.array(configs), matrix, columns, market, terms, first, last, out)
+    return {name: out[:, k].copy() for k, name in enumerate(STATS)}
+
+
+def reason_name(reason: int) -> str:
+    """Exit reason as it stands in trade lists."""
+    return REASONS[reason]

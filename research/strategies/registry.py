@@ -1,0 +1,14 @@
+"""The strategies, by name. A new one is a module beside this file and a line here."""
+
+from types import ModuleType
+
+from research.strategies import momentum
+
+STRATEGIES: dict[str, ModuleType] = {module.NAME: module for module in (momentum,)}
+
+
+def strategy(name: str) -> ModuleType:
+    """The module of a strategy: NAME, Params, Row, GRID, columns, decide."""
+    if name not in STRATEGIES:
+        raise LookupError(f"unknown strategy {name!r}; there are {sorted(STRATEGIES)}")
+    return STRATEGIES[name]
