@@ -136,7 +136,7 @@ def stay_out() -> Decision:
 
 @njit
 def on_grid(count: float, size: float) -> float:
-    """``count`` ticks or steps as the float nearest to the decimal number: 7 of 0.01 is 0.07, not 0.07000000000000001."""
+    """``count`` ticks or steps as the float nearest to the decimal: 7 of 0.01 is 0.07, not 0.07000000000000001."""
     per_unit = round(1.0 / size)
     if per_unit >= 1.0 and abs(per_unit * size - 1.0) < 1e-9:
         return count / per_unit

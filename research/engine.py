@@ -1,0 +1,205 @@
+"""One config from bars to result: the path that sweep, promotion, replay and reports share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+
+from data.config import config_hash
+from research import features, kernel
+from research.bars import Bars, Substitutions
+from research.fills import REASONS, Costs, Market, Orders, Terms
+from research.strategies.registry import strategy
+from research.trades import TRADES, trade_id
+
+MIN_EXCHANGE_CALLBACK_BPS = 10.0  # Aster futures API, TRAILING_STOP_MARKET: callbackRate from 0.1 %
+
+
+@dataclass(frozen=True, kw_only=True)
+class TradingConfig:
+    """Everything that decides what is traded: the object that is swept, promoted, replayed and run live.
+
+    Parameters
+    ----------
+    params : value per field of the strategy's ``Params``; all of them, none else.
+    """
+
+    strategy: str
+    symbol: str
+    params: dict[str, float]
+    costs: Costs
+    orders: Orders
+    substitutions: Substitutions = field(default_factory=Substitutions)
+    interval: str = "1m"
+
+    def __post_init__(self) -> None:
+        names = strategy(self.strategy).Params._fields
+        unknown, missing = sorted(set(self.params) - set(names)), sorted(set(names) - set(self.params))
+        if unknown or missing:
+            raise ValueError(f"strategy {self.strategy}: unknown parameters {unknown}, missing parameters {missing}")
+
+    @property
+    def config_hash(self) -> str:
+        """Sha256 of the canonical JSON form."""
+        return config_hash(self)
+
+    def typed_params(self) -> tuple:
+        """The strategy's ``Params``."""
+        return strategy(self.strategy).Params(**{name: float(value) for name, value in self.params.items()})
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one config did on one range of bars.
+
+    Attributes
+    ----------
+    trades : frame of ``research.trades.TRADES``.
+    equity : frame with time (UTC, end of the row's execution bar), equity_usdt and position (-1, 0, 1).
+    stats : value per name in ``kernel.STATS``.
+    assumptions : sentences every print of this result carries.
+    """
+
+    trades: pl.DataFrame
+    equity: pl.DataFrame
+    stats: dict[str, float]
+    assumptions: tuple[str, ...]
+
+
+def terms_of(costs: Costs, orders: Orders, instrument: Mapping) -> Terms:
+    """The numbers a fill needs, from the config and the symbol's instrument row of the time."""
+    return Terms(
+        taker_fee_bps=float(costs.taker_fee_bps),
+        slippage_bps=float(costs.slippage_bps),
+        notional_usdt=float(orders.notional_usdt),
+        max_notional_usdt=float(orders.max_notional_usdt),
+        min_notional_usdt=float(instrument["min_notional_usdt"]),
+        tick_size=float(instrument["tick_size"]),
+        step_size=float(instrument["step_size"]),
+        min_quantity=float(instrument["min_quantity"]),
+        max_quantity=float(instrument["market_max_quantity"] or instrument["max_quantity"]),
+        entry_limit_ticks=float(orders.entry_limit_ticks),
+        cooldown_bars=int(orders.cooldown_bars),
+    )
+
+
+def refusals(config: TradingConfig, instrument: Mapping) -> list[str]:
+    """Why the exchange could not execute this config; empty when it can. Each sentence says what to change."""
+    reasons = []
+    callback = config.params.get("callback_bps")
+    if callback is not None and callback < MIN_EXCHANGE_CALLBACK_BPS:
+        reasons.append(
+            f"callback_bps {callback:g} is under {MIN_EXCHANGE_CALLBACK_BPS:g}: the exchange refuses such a trailing "
+            f"order; use {MIN_EXCHANGE_CALLBACK_BPS:g} or more"
+        )
+    if config.orders.max_notional_usdt < max(config.orders.notional_usdt, instrument["min_notional_usdt"]):
+        reasons.append(
+            f"max_notional_usdt {config.orders.max_notional_usdt:g} is under the notional of a trade "
+            f"({config.orders.notional_usdt:g}) or the exchange's minimum ({instrument['min_notional_usdt']:g})"
+        )
+    return reasons
+
+
+def market_of(bars: Bars, orders: Orders) -> Market:
+    """Arrays for the kernel, with entries barred outside the configured hours."""
+    market = bars.market()
+    hours = bars.frame["avail_time"].dt.hour().to_numpy()
+    return market._replace(can_enter=market.can_enter & np.isin(hours, orders.entry_hours))
+
+
+def feature_arrays(bars: Bars, costs: Costs, names: list[str]) -> dict[str, np.ndarray]:
+    """The features these names ask for over all rows."""
+    constants = {"tick_size": float(bars.instrument["tick_size"]), "taker_fee_bps": float(costs.taker_fee_bps)}
+    return features.compute(features.arrays_of(bars), names, constants=constants)
+
+
+def backtest(config: TradingConfig, bars: Bars, first: int = 0, last: int | None = None) -> Result:
+    """Run a config over rows [first, last) of its bars.
+
+    Raises
+    ------
+    ValueError
+        When the bars are another symbol's, or the exchange could not execute the config.
+    """
+    if bars.symbol != config.symbol or bars.interval != config.interval:
+        raise ValueError(f"config is for {config.symbol} {config.interval}, the bars are {bars.symbol} {bars.interval}")
+    if reasons := refusals(config, bars.instrument):
+        raise ValueError("not executable: " + "; ".join(reasons))
+    module, params = strategy(config.strategy), config.typed_params()
+    arrays = feature_arrays(bars, config.costs, kernel.feature_names(module, [params]))
+    terms = terms_of(config.costs, config.orders, bars.instrument)
+    run = kernel.simulate(module, market_of(bars, config.orders), arrays, params, terms, first, last)
+    return Result(
+        trades=trades_frame(run.trades, bars, config),
+        equity=_equity_frame(run, bars, first),
+        stats=run.stats,
+        assumptions=assumptions(config, bars),
+    )
+
+
+def assumptions(config: TradingConfig, bars: Bars) -> tuple[str, ...]:
+    """What a reader must know before believing a number of this run."""
+    costs = config.costs
+    return (
+        f"taker fee {costs.taker_fee_bps:g} bps, slippage {costs.slippage_bps:g} bps, latency {costs.latency_ms} ms",
+        "fills at bar resolution: entry at the open of the execution bar, exits on its range",
+        "not modelled: queue position, partial fills, depth beyond the touch, own market impact, own liquidation",
+        *bars.substituted,
+    )
+
+
+def trades_frame(trades: np.ndarray, bars: Bars, config: TradingConfig) -> pl.DataFrame:
+    """Kernel trades as the trade list of ``research.trades``."""
+    frame = bars.frame
+    interval_ms = int((frame["close_time"][0] - frame["open_time"][0]).total_seconds() * 1000)
+    open_ms = frame["open_time"].dt.epoch("ms").to_numpy()
+    exec_ms = frame["exec_time"].dt.epoch("ms").to_numpy()
+    window_end_ms = np.append(exec_ms[1:], exec_ms[-1] + interval_ms)
+    entry, exit_ = trades["entry_row"], trades["exit_row"]
+    hash_ = config.config_hash
+    gross = trades["side"] * trades["quantity"] * (trades["exit_price"] - trades["entry_price"])
+    return (
+        pl.DataFrame(
+            {
+                "trade_id": [
+                    trade_id(hash_, bars.symbol, int(open_ms[row]) + interval_ms, int(side))
+                    for row, side in zip(entry, trades["side"], strict=True)
+                ],
+                "symbol": [bars.symbol] * len(trades),
+                "side": trades["side"],
+                "entry_row_time": open_ms[entry],
+                "entry_time": exec_ms[entry],
+                "exit_time": np.where(trades["at_open"], exec_ms[exit_], window_end_ms[exit_] - 1),
+                "quantity": trades["quantity"],
+                "entry_price": trades["entry_price"],
+                "exit_price": trades["exit_price"],
+                "stop_price": trades["stop"],
+                "target_price": trades["target"],
+                "activation_price": trades["activation"],
+                "callback_bps": trades["callback_bps"],
+                "reason": [REASONS[reason] for reason in trades["reason"]],
+                "gross_pnl_usdt": gross,
+                "fees_usdt": trades["fees_usdt"],
+                "funding_usdt": trades["funding_usdt"],
+                "net_pnl_usdt": gross - trades["fees_usdt"] - trades["funding_usdt"],
+                "is_ambiguous": trades["is_ambiguous"],
+            }
+        )
+        .with_columns(pl.col("entry_row_time", "entry_time", "exit_time").cast(pl.Datetime("ms", "UTC")))
+        .cast(TRADES)
+    )
+
+
+def _equity_frame(run: kernel.Run, bars: Bars, first: int) -> pl.DataFrame:
+    n_rows = len(run.bar_pnl)
+    position = np.zeros(n_rows, np.int64)
+    for trade in run.trades:
+        position[trade["entry_row"] - first : trade["exit_row"] - first + 1] = trade["side"]
+    return pl.DataFrame(
+        {
+            "time": bars.frame["exec_time"].slice(first, n_rows),
+            "equity_usdt": np.cumsum(run.bar_pnl),
+            "position": position,
+        }
+    )

@@ -1,0 +1,131 @@
+"""The record of the selection procedure: per fold, what the config picked on train rows traded on test rows."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from research import metrics
+from research.bars import Bars
+from research.engine import backtest
+from research.sweep import Fold, SweepConfig, bars_per_year, interval_ms, picks
+from research.trades import TRADES
+
+BOOTSTRAP_BLOCK_HOURS = 6
+
+
+@dataclass(frozen=True)
+class Record:
+    """Walk-forward of one symbol.
+
+    Attributes
+    ----------
+    folds : a row per fold: fold, train_start, train_end, test_start, test_end, config, params, changed,
+        in_sample_sharpe, oos_sharpe, oos_low, oos_high (90 % block bootstrap), trades, net_pnl_usdt, net_bps,
+        is_hold_beyond_embargo (a train trade of the pick plus the longest window outlasts the embargo).
+    trades, equity : the test folds in sequence; equity runs on from fold to fold and is flat between them.
+    """
+
+    symbol: str
+    folds: pl.DataFrame
+    trades: pl.DataFrame
+    equity: pl.DataFrame
+
+
+def describe(params: tuple, grid: dict[str, tuple[float, ...]]) -> str:
+    """The parameters that the grid varies, as text."""
+    return ", ".join(f"{name} {value:g}" for name, value in params._asdict().items() if len(grid[name]) > 1)
+
+
+def walk_forward(config: SweepConfig, bars: Bars, folds: list[Fold], evaluated: pl.DataFrame) -> Record:
+    """Follow the procedure through the folds of one symbol.
+
+    A fold on which no config had enough trades on train rows stays out of the market.
+    """
+    configs = config.configs()
+    times = bars.frame["open_time"]
+    own = evaluated.filter(pl.col("symbol") == bars.symbol)
+    chosen = {pick["fold"]: pick["config"] for pick in picks(config, own)}
+    rows, trades, equity = [], [], []
+    carried, before = 0.0, None
+    longest_window = max(
+        (v for n, values in config.grid.items() if n.endswith("_window_bars") for v in values), default=0
+    )
+    for fold in folds:
+        number = chosen[fold.number]
+        row = {
+            "fold": fold.number,
+            "train_start": times[fold.train_first],
+            "train_end": times[fold.train_last],
+            "test_start": times[fold.test_first],
+            "test_end": times[fold.test_last - 1],
+            "config": number,
+            "params": "no config had enough trades" if number is None else describe(configs[number], config.grid),
+            "changed": before is not None and number != before,
+        }
+        if number is None:
+            rows.append({**row, **dict.fromkeys(("in_sample_sharpe", "oos_sharpe", "oos_low", "oos_high"))})
+            continue
+        before = number
+        result = backtest(config.trading_config(bars.symbol, configs[number]), bars, fold.test_first, fold.test_last)
+        train = own.filter((pl.col("fold") == fold.number) & (pl.col("part") == "train") & (pl.col("config") == number))
+        pnl = np.diff(result.equity["equity_usdt"].to_numpy(), prepend=0.0)
+        hourly, per_year = _hourly(pnl, config.interval)
+        low, high = metrics.bootstrap_sharpe(hourly, per_year, block=BOOTSTRAP_BLOCK_HOURS, seed=fold.number)
+        figures = metrics.summary(
+            result.trades, result.equity, capital_usdt=config.capital_usdt, bars_per_year=bars_per_year(config.interval)
+        )
+        rows.append(
+            {
+                **row,
+                "in_sample_sharpe": train["sharpe"][0],
+                "oos_sharpe": figures["sharpe"],
+                "oos_low": low,
+                "oos_high": high,
+                "trades": int(figures["trades"]),
+                "net_pnl_usdt": figures["net_pnl_usdt"],
+                "net_bps": figures["net_bps_per_trade"],
+                "is_hold_beyond_embargo": train["longest_hold_bars"][0] + longest_window > config.folds.embargo_bars,
+            }
+        )
+        trades.append(result.trades)
+        equity.append(result.equity.with_columns(pl.col("equity_usdt") + carried, pl.lit(fold.number).alias("fold")))
+        carried = equity[-1]["equity_usdt"][-1]
+    return Record(
+        symbol=bars.symbol,
+        folds=pl.DataFrame(rows, schema=FOLDS),
+        trades=pl.concat(trades) if trades else pl.DataFrame(schema=TRADES),
+        equity=pl.concat(equity) if equity else pl.DataFrame(schema=EQUITY),
+    )
+
+
+FOLDS = pl.Schema(
+    {
+        "fold": pl.Int64,
+        "train_start": pl.Datetime("ms", "UTC"),
+        "train_end": pl.Datetime("ms", "UTC"),
+        "test_start": pl.Datetime("ms", "UTC"),
+        "test_end": pl.Datetime("ms", "UTC"),
+        "config": pl.Int64,
+        "params": pl.String,
+        "changed": pl.Boolean,
+        "in_sample_sharpe": pl.Float64,
+        "oos_sharpe": pl.Float64,
+        "oos_low": pl.Float64,
+        "oos_high": pl.Float64,
+        "trades": pl.Int64,
+        "net_pnl_usdt": pl.Float64,
+        "net_bps": pl.Float64,
+        "is_hold_beyond_embargo": pl.Boolean,
+    }
+)
+EQUITY = pl.Schema(
+    {"time": pl.Datetime("ms", "UTC"), "equity_usdt": pl.Float64, "position": pl.Int64, "fold": pl.Int64}
+)
+
+
+def _hourly(pnl: np.ndarray, interval: str) -> tuple[np.ndarray, float]:
+    """PnL summed per hour (a shorter last hour is dropped) and the hours in a year."""
+    per_hour = max(1, 3_600_000 // interval_ms(interval))
+    n = len(pnl) // per_hour * per_hour
+    return pnl[:n].reshape(-1, per_hour).sum(axis=1), 365 * 24
