@@ -146,13 +146,13 @@ def on_grid(count: float, size: float) -> float:
 @njit
 def floor_to(value: float, size: float) -> float:
     """Largest multiple of ``size`` not above ``value``."""
-    return on_grid(math.floor(value / size + _ON_GRID_TICKS), size)
+    return on_grid(np.floor(value / size + _ON_GRID_TICKS), size)
 
 
 @njit
 def ceil_to(value: float, size: float) -> float:
     """Smallest multiple of ``size`` not below ``value``."""
-    return on_grid(math.ceil(value / size - _ON_GRID_TICKS), size)
+    return on_grid(np.ceil(value / size - _ON_GRID_TICKS), size)
 
 
 @njit
@@ -287,6 +287,32 @@ def exit_in_bar(side: int, levels: Levels, trailing: Trailing, i: int, market: M
         return Exit(TRAILING, extreme * keep, False, True, moved)
     # The order armed or moved inside this bar and the bar also touched its new level: it may have triggered.
     return Exit(OPEN, math.nan, False, armed and side * (worst - extreme * keep) <= 0.0, moved)
+
+
+@njit
+def quiet_band(side: int, levels: Levels, trailing: Trailing) -> tuple[float, float]:
+    """Prices (low, high) strictly between which a bar, last price and mark, cannot concern any exit order.
+
+    Lets a scan skip ``exit_in_bar``: inside the band nothing triggers, arms, moves or becomes ambiguous. The extreme of
+    an unarmed trailing order need not be kept: the bar that arms it sets a better one.
+    """
+    against, toward = levels.stop, levels.target
+    if trailing.armed:
+        trail = trailing.extreme * (1.0 - side * levels.callback_bps / 1e4)
+        if math.isnan(against) or side * (trail - against) > 0.0:
+            against = trail
+        trigger = trailing.extreme
+    else:
+        trigger = levels.activation
+    if math.isnan(toward) or side * (trigger - toward) < 0.0:
+        toward = trigger
+    if math.isnan(against):
+        against = -side * math.inf
+    if math.isnan(toward):
+        toward = side * math.inf
+    if side > 0:
+        return against, toward
+    return toward, against
 
 
 @njit

@@ -30,5 +30,6 @@ def _cache_folder() -> Path:
 
 numba.config.CACHE_DIR = str(_cache_folder())
 
-# fastmath stays off: the compiled code must give the bits the plain Python gives.
-njit = partial(numba.njit, cache=True)
+# fastmath stays off: the compiled code must give the bits the plain Python gives. Division by zero gives inf or NaN,
+# as in NumPy; small rules are inlined, so that a row's fields are read only when a rule looks at them.
+njit = partial(numba.njit, cache=True, error_model="numpy", forceinline=True)

@@ -18,6 +18,9 @@ from numba.extending import overload
 from research.fills import (
     OPEN,
     REASONS,
+    STOP,
+    TARGET,
+    TRAILING,
     Levels,
     Market,
     Terms,
@@ -28,6 +31,8 @@ from research.fills import (
     exit_in_bar,
     exit_levels,
     fee_usdt,
+    quiet_band,
+    stay_out,
     taker_price,
 )
 from research.jit import njit
@@ -144,7 +149,7 @@ def _decide_compiled(row, position, params):
 def _read_fields(cls: type, source: str, arguments: str):
     """A function that fills ``cls`` field by field; Numba cannot build a named tuple from a loop."""
     fields = ", ".join(source.format(k=k) for k in range(len(cls._fields)))
-    namespace = {"cls": cls}
+    namespace = {"cls": cls, "np": np}
     exec(f"def read({arguments}):\n    return cls({fields})", namespace)
     return namespace["read"]
 
@@ -152,12 +157,53 @@ def _read_fields(cls: type, source: str, arguments: str):
 @overload(_row_at)
 def _row_at_compiled(params, features, columns, i):
     row = _MODULE_OF[params.instance_class].Row
-    return _read_fields(row, "features[columns[{k}], i]", "params, features, columns, i")
+    return _read_fields(row, "features[columns[{k}], np.uint64(i)]", "params, features, columns, i")
 
 
 @overload(_params_at)
 def _params_at_compiled(template, table, config):
     return _read_fields(template.instance_class, "table[config, {k}]", "template, table, config")
+
+
+@njit
+def _next_signal(params, features, columns, can_enter, start, last):
+    """First row from ``start`` on whose decision is to enter, and that decision; ``last`` when there is none."""
+    for i in range(start, last):
+        if can_enter[i]:
+            decision = _decide(_row_at(params, features, columns, i), 0, params)
+            if decision.side != 0:
+                return i, decision
+    return last, stay_out()
+
+
+@njit
+def _hold_while_quiet(
+    market, start, last, low, high, signed_quantity, entry, realised, unrealised, equity, peak, drawdown, bar_squares,
+    bar_pnl, first,
+):  # fmt: skip
+    """Carry a position through the bars that concern none of its orders; returns the first row that needs a look.
+
+    A bar that is not strictly inside (low, high), holds a funding event or was not seen ends the walk.
+    """
+    for i in range(start, last):
+        is_quiet = (
+            market.exec_low[i] > low
+            and market.exec_high[i] < high
+            and market.mark_low[i] > low
+            and market.mark_high[i] < high
+            and market.funding_per_unit[i] == 0.0
+        )
+        if not is_quiet:
+            return i, unrealised, equity, peak, drawdown, bar_squares
+        unrealised = signed_quantity * (market.exec_close[i] - entry)
+        pnl = realised + unrealised - equity
+        equity = realised + unrealised
+        peak = max(peak, equity)
+        drawdown = min(drawdown, equity - peak)
+        bar_squares += pnl * pnl
+        if bar_pnl.shape[0] > 0:
+            bar_pnl[i - first] = pnl
+    return last, unrealised, equity, peak, drawdown, bar_squares
 
 
 @njit
@@ -170,63 +216,77 @@ def _run(params, features, columns, market, terms, first, last, trades, bar_pnl)
     next_allowed = first
 
     side, quantity, entry, entry_row = 0, 0.0, 0.0, 0
-    trade_fees = trade_funding = unrealised = 0.0
+    trade_fees = trade_funding = unrealised = exit_ = 0.0
     trade_ambiguous = False
     levels = Levels(math.nan, math.nan, math.nan, math.nan)
     trailing = Trailing(math.nan, False)
 
-    for i in range(first, last):
-        if side == 0 and i >= next_allowed and market.can_enter[i]:
-            decision = _decide(_row_at(params, features, columns, i), 0, params)
-            if decision.side != 0:
-                entry = entry_price(decision.side, i, market, terms)
-                quantity = entry_quantity(decision_price(decision.side, i, market), terms)
-                if math.isnan(entry) or quantity <= 0.0:
-                    missed += 1
-                else:
-                    side, entry_row = decision.side, i
-                    levels = exit_levels(side, entry, decision, terms.tick_size)
-                    trailing = Trailing(market.exec_open[i], False)
-                    trade_fees = fee_usdt(entry, quantity, terms.taker_fee_bps)
-                    trade_funding = 0.0
-                    trade_ambiguous = False
-                    realised -= trade_fees
-        if side != 0:
-            exposure += 1
-            reason, at_open = OPEN, False
-            if not math.isnan(market.exec_open[i]):
-                result = exit_in_bar(side, levels, trailing, i, market)
-                reason, at_open, trailing = result.reason, result.at_open, result.trailing
-                if result.is_ambiguous:
-                    ambiguous += 1
-                    trade_ambiguous = True
-                unrealised = side * quantity * (market.exec_close[i] - entry)
-            if not at_open:
-                paid = side * quantity * market.funding_per_unit[i]
-                trade_funding += paid
-                realised -= paid
+    i = first
+    while i < last:
+        if side == 0:
+            i, decision = _next_signal(params, features, columns, market.can_enter, max(i, next_allowed), last)
+            if i >= last:
+                break
+            entry = entry_price(decision.side, i, market, terms)
+            quantity = entry_quantity(decision_price(decision.side, i, market), terms)
+            if math.isnan(entry) or quantity <= 0.0:
+                missed += 1
+                i += 1
+                continue
+            side, entry_row = decision.side, i
+            levels = exit_levels(side, entry, decision, terms.tick_size)
+            trailing = Trailing(market.exec_open[i], False)
+            trade_fees = fee_usdt(entry, quantity, terms.taker_fee_bps)
+            trade_funding = 0.0
+            trade_ambiguous = False
+            realised -= trade_fees
+        else:
+            low, high = quiet_band(side, levels, trailing)
+            start = i
+            i, unrealised, equity, peak, drawdown, bar_squares = _hold_while_quiet(
+                market, i, last, low, high, side * quantity, entry, realised, unrealised, equity, peak, drawdown,
+                bar_squares, bar_pnl, first,
+            )  # fmt: skip
+            exposure += i - start
+            if i >= last:
+                break
+
+        exposure += 1
+        reason, at_open = OPEN, False
+        if not math.isnan(market.exec_open[i]):
+            result = exit_in_bar(side, levels, trailing, i, market)
+            reason, at_open, trailing = result.reason, result.at_open, result.trailing
+            if result.is_ambiguous:
+                ambiguous += 1
+                trade_ambiguous = True
+            unrealised = side * quantity * (market.exec_close[i] - entry)
             if reason != OPEN:
                 exit_ = taker_price(-side, result.price, market.half_spread_bps[i], terms.slippage_bps)
-                exit_fee = fee_usdt(exit_, quantity, terms.taker_fee_bps)
-                trade_fees += exit_fee
-                gross = side * quantity * (exit_ - entry)
-                realised += gross - exit_fee
-                net = gross - trade_fees - trade_funding
-                if n_trades < trades.shape[0]:
-                    _write(trades[n_trades], entry_row, i, side, quantity, entry, exit_, reason, trade_fees,
-                           trade_funding, levels, trade_ambiguous, at_open)  # fmt: skip
-                n_trades += 1
-                wins += int(net > 0.0)
-                gross_pnl += gross
-                fees += trade_fees
-                funding += trade_funding
-                trade_squares += net * net
-                longest_hold = max(longest_hold, i - entry_row + 1)
-                stop_exits += int(reason == 1)
-                target_exits += int(reason == 2)
-                trailing_exits += int(reason == 3)
-                side, unrealised = 0, 0.0
-                next_allowed = i + 1 + max(1, terms.cooldown_bars)
+        if market.funding_per_unit[i] != 0.0 and not at_open:
+            paid = side * quantity * market.funding_per_unit[i]
+            trade_funding += paid
+            realised -= paid
+        if reason != OPEN:
+            exit_fee = fee_usdt(exit_, quantity, terms.taker_fee_bps)
+            trade_fees += exit_fee
+            gross = side * quantity * (exit_ - entry)
+            realised += gross - exit_fee
+            net = gross - trade_fees - trade_funding
+            if n_trades < trades.shape[0]:
+                _write(trades[n_trades], entry_row, i, side, quantity, entry, exit_, reason, trade_fees,
+                       trade_funding, levels, trade_ambiguous, at_open)  # fmt: skip
+            n_trades += 1
+            wins += int(net > 0.0)
+            gross_pnl += gross
+            fees += trade_fees
+            funding += trade_funding
+            trade_squares += net * net
+            longest_hold = max(longest_hold, i - entry_row + 1)
+            stop_exits += int(reason == STOP)
+            target_exits += int(reason == TARGET)
+            trailing_exits += int(reason == TRAILING)
+            side, unrealised = 0, 0.0
+            next_allowed = i + 1 + max(1, terms.cooldown_bars)
         pnl = realised + unrealised - equity
         equity = realised + unrealised
         peak = max(peak, equity)
@@ -234,6 +294,7 @@ def _run(params, features, columns, market, terms, first, last, trades, bar_pnl)
         bar_squares += pnl * pnl
         if bar_pnl.shape[0] > 0:
             bar_pnl[i - first] = pnl
+        i += 1
 
     if side != 0:
         fees += trade_fees
@@ -293,7 +354,7 @@ def _table(module: ModuleType, features: Mapping[str, np.ndarray], configs: Sequ
         raise LookupError(f"{module.NAME} needs features {missing}; got {sorted(features)}")
     matrix = np.ascontiguousarray(np.stack([features[name] for name in names]), dtype=np.float64)
     place = {name: k for k, name in enumerate(names)}
-    columns = np.array([[place[name] for name in module.columns(params)] for params in configs], dtype=np.int64)
+    columns = np.array([[place[name] for name in module.columns(params)] for params in configs], dtype=np.uint64)
     return matrix, columns
 
 

@@ -1,0 +1,330 @@
+"""The command line ``aster``. Heavy modules load inside the command that needs them."""
+
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from data.config import parse_utc
+from data.lake import Lake, default_lake
+from pipelines.terminal import ERRORS, print_frame, print_json, print_rows, progress_bars
+
+
+class Utc(click.ParamType):
+    """A UTC date or time such as 2026-01-31 or 2026-01-31T12:00."""
+
+    name = "utc"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, datetime):
+            return value
+        try:
+            return parse_utc(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+lake_option = click.option(
+    "--lake", "lake_path", type=click.Path(path_type=Path), default=None, help="Lake folder [ASTER_LAKE or data/lake]."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+start_option = click.option("--start", type=Utc(), default=None, help="UTC, inclusive.")
+end_option = click.option("--end", type=Utc(), default=None, help="UTC, exclusive.")
+symbols_option = click.option("--symbols", default=None, help="Comma-separated, such as BTCUSDT,ETHUSDT.")
+
+
+def open_lake(path: Path | None, *, create: bool = False) -> Lake:
+    """The lake of ``--lake``, ``ASTER_LAKE`` or the checkout."""
+    return Lake(path or default_lake(), create=create)
+
+
+def _symbol_list(symbols: str | None) -> list[str] | None:
+    return [symbol.strip().upper() for symbol in symbols.split(",") if symbol.strip()] if symbols else None
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="aster-workbench")
+def cli() -> None:
+    """Research, backtest and trade Aster perpetual futures."""
+
+
+@cli.command("import")
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--format", "format_", required=True, type=click.Choice(["collector", "midfreq", "klines", "exchange-info"])
+)
+@click.option("--symbol", default=None, help="Symbol of a klines file that does not name it.")
+@click.option("--effective", type=Utc(), default=None, help="From when exchange-info rows are in force [its own time].")
+@lake_option
+@json_option
+def import_command(path, format_, symbol, effective, lake_path, as_json) -> None:
+    """Bring recorded files into the lake; importing twice changes nothing."""
+    from data.convert import import_path
+
+    with progress_bars() as tell:
+        report = import_path(
+            open_lake(lake_path, create=True), path, format=format_, symbol=symbol, effective=effective, progress=tell
+        )
+    if as_json:
+        print_json(report.as_json())
+    else:
+        print_rows(report.table(), f"imported {path}")
+
+
+@cli.command("export")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--format", "format_", required=True, type=click.Choice(["collector", "midfreq"]))
+@click.option("--levels", type=click.Choice(["5", "10", "20"]), default="10", help="Book levels of collector files.")
+@symbols_option
+@start_option
+@end_option
+@lake_option
+@json_option
+def export_command(folder, format_, levels, symbols, start, end, lake_path, as_json) -> None:
+    """Write the lake's rows as the prior collectors' CSV files."""
+    from data.convert import export_path
+
+    report = export_path(
+        open_lake(lake_path),
+        folder,
+        format=format_,
+        symbols=_symbol_list(symbols),
+        start=start,
+        end=end,
+        levels=int(levels),
+    )
+    if as_json:
+        print_json(report.as_json())
+    else:
+        print_rows(report.table(), f"exported to {folder}")
+
+
+@cli.command()
+@click.argument("query")
+@lake_option
+@json_option
+def sql(query, lake_path, as_json) -> None:
+    """Run DuckDB SQL over the lake's views (a view per table, and depth5)."""
+    frame = open_lake(lake_path).sql(query)
+    if as_json:
+        print_json(frame.to_dicts())
+    else:
+        print_frame(frame)
+
+
+@cli.command()
+@symbols_option
+@click.option("--tables", default=None, help="Comma-separated table names.")
+@start_option
+@end_option
+@lake_option
+@json_option
+def coverage(symbols, tables, start, end, lake_path, as_json) -> None:
+    """What is recorded and what is missing, per table, symbol and UTC day."""
+    from data.gaps import coverage as coverage_frame
+
+    frame = coverage_frame(
+        open_lake(lake_path),
+        tables=tables.split(",") if tables else None,
+        symbols=_symbol_list(symbols),
+        start=start,
+        end=end,
+    )
+    if as_json:
+        print_json(frame.to_dicts())
+    else:
+        print_frame(frame, "coverage", limit=1000)
+
+
+@cli.command()
+@lake_option
+@json_option
+def verify(lake_path, as_json) -> None:
+    """Prove every file of the lake against its manifest; exit status 1 when one fails."""
+    lake = open_lake(lake_path)
+    problems = [vars(problem) for problem in lake.verify()]
+    files = len(lake.files())
+    if as_json:
+        print_json({"files": files, "problems": problems})
+    else:
+        print_rows(problems, f"{len(problems)} problems") if problems else print(f"{files} files verified, no problem")
+    if problems:
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--symbol", required=True)
+@click.option("--names", required=True, help="Comma-separated features, such as return_bps,volatility_bps_60.")
+@click.option("--start", type=Utc(), required=True, help="UTC, inclusive.")
+@click.option("--end", type=Utc(), required=True, help="UTC, exclusive.")
+@click.option("--interval", default="1m", show_default=True)
+@click.option("--latency-ms", type=int, default=0, show_default=True)
+@lake_option
+@json_option
+def features(symbol, names, start, end, interval, latency_ms, lake_path, as_json) -> None:
+    """Build features of one symbol and print them."""
+    from research.bars import Substitutions, build_bars
+    from research.features import features_frame
+
+    bars = build_bars(
+        open_lake(lake_path),
+        symbol,
+        start,
+        end,
+        interval=interval,
+        latency_ms=latency_ms,
+        substitutions=Substitutions(),
+    )
+    frame = features_frame(bars, names.split(","))
+    if as_json:
+        print_json(frame.to_dicts())
+    else:
+        print_frame(frame, f"{symbol} {interval}")
+
+
+@cli.command()
+@click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--runs", "runs_path", type=click.Path(path_type=Path), default=None, help="[pipelines/runs]")
+@click.option("--executor", type=click.Choice(["local"]), default="local", show_default=True)
+@click.option("--notebook/--no-notebook", default=True, help="Execute notebook 04 into the run folder.")
+@lake_option
+@json_option
+def sweep(config, runs_path, executor, notebook, lake_path, as_json) -> None:
+    """Run a parameter grid with walk-forward; an interrupted sweep goes on where it stopped."""
+    from pipelines.sweep_report import write_sweep_report
+    from pipelines.runs import default_runs
+    from pipelines.sweep_job import run_sweep
+
+    lake = open_lake(lake_path)
+    with progress_bars() as tell:
+        run = run_sweep(config, lake, runs_path or default_runs(), tell)
+        report = write_sweep_report(run, lake)
+        if notebook:
+            from pipelines.notebooks import execute
+
+            tell("notebook", 0, 1)
+            execute(
+                "04_which_parameters_survive",
+                run.path / "04_which_parameters_survive.ipynb",
+                {"run": str(run.path), "lake": str(lake.root)},
+            )
+            tell("notebook", 1, 1)
+    manifest = run.manifest
+    results = run.frame("results")
+    if as_json:
+        print_json({"run": str(run.path), "configs": manifest["configs"], "report": str(report),
+                    "evaluation": manifest["evaluation"], "best": results.head(1).to_dicts()[0]})  # fmt: skip
+        return
+    shown = ["symbol", "rank", "score", "in_sample_sharpe", "out_of_sample_sharpe", "out_of_sample_net_pnl_usdt",
+             "out_of_sample_trades"]  # fmt: skip
+    swept = [name for name, values in run.config.grid.items() if len(values) > 1]
+    print_frame(results.filter(results["rank"] <= 5).select(*shown, *swept), "best by train folds")
+    done = manifest["evaluation"]
+    if done["seconds"]:
+        rate = done["config_bars"] / done["seconds"] / 1e6
+        print(f"{manifest['configs']} configs, {done['config_bars']:,} config-bars in {done['seconds']:.1f} s "
+              f"({rate:.0f} M/s)")  # fmt: skip
+    for symbol, sentences in manifest["substituted"].items():
+        for sentence in sentences:
+            print(f"{symbol}: {sentence}")
+    print(f"run: {run.path}\nreport: {report}")
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--rank", type=int, required=True, help="Row of the sweep's ranked table.")
+@click.option("--symbol", default=None, help="Where the sweep had several [its first].")
+@click.option("--runs", "runs_path", type=click.Path(path_type=Path), default=None, help="[pipelines/runs]")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="[live/configs/chosen.toml]")
+@lake_option
+@json_option
+def promote(run, rank, symbol, runs_path, out, lake_path, as_json) -> None:
+    """Write a sweep's row as the config the runner executes. RUN is a folder, its name, or `latest`."""
+    import tomllib
+
+    from pipelines.promote import CHOSEN
+    from pipelines.promote import promote as write_chosen
+    from pipelines.runs import default_runs, open_run
+
+    folder = open_run(runs_path or default_runs(), run)
+    path = write_chosen(folder, open_lake(lake_path), rank=rank, symbol=symbol, destination=out or CHOSEN)
+    document = tomllib.loads(path.read_text())
+    if as_json:
+        print_json({"run": str(folder.path), "chosen": str(path), "config_hash": document["config_hash"],
+                    "findings": document["provenance"]["findings"]})  # fmt: skip
+        return
+    print(f"promoted rank {rank} of {folder.path.name}: config {document['config_hash'][:12]}")
+    for finding in document["provenance"]["findings"]:
+        print(f"  - {finding}")
+    print(f"written: {path}")
+
+
+@cli.command("runs")
+@click.option("--runs", "runs_path", type=click.Path(path_type=Path), default=None, help="[pipelines/runs]")
+@json_option
+def runs_command(runs_path, as_json) -> None:
+    """Past sweeps, newest last."""
+    from pipelines.runs import default_runs, describe_runs
+
+    rows = describe_runs(runs_path or default_runs())
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows(rows, "runs")
+
+
+@cli.command()
+@click.argument("name", type=click.Choice(["features", "lake", "sweep"]))
+@json_option
+def bench(name, as_json) -> None:
+    """Measure against the named baseline, side by side; exit status 0 only when every target holds."""
+    from pipelines.bench import run_bench
+
+    result = run_bench(name)
+    if as_json:
+        print_json(result)
+    else:
+        print_rows(result["figures"], f"bench {name}")
+    if not all(figure["holds"] for figure in result["figures"]):
+        sys.exit(1)
+
+
+@cli.command()
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=None, help="Where the demo lives [pipelines/runs/demo]."
+)
+@json_option
+def demo(folder, as_json) -> None:
+    """Synthetic market, lake, features, sweep, promotion, replay and report; safe to interrupt and repeat."""
+    from pipelines.demo import run_demo
+
+    with progress_bars() as tell:
+        result = run_demo(folder, tell)
+    if as_json:
+        print_json(result)
+        return
+    for line in result["summary"]:
+        print(line)
+    print(f"report: {result['report']}")
+
+
+def main() -> None:
+    """Entry point: what a user can mend is one sentence and exit status 1; our own bugs keep their traceback."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        ERRORS.print("interrupted; run the same command again to go on")
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyError, IndexError):
+        raise
+    except (ValueError, LookupError, OSError) as error:
+        ERRORS.print(f"error: {error}", markup=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

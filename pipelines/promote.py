@@ -1,0 +1,108 @@
+"""``aster promote``: one row of a sweep becomes ``live/configs/chosen.toml``, with where it came from."""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import tomli_w
+
+from data.lake import Lake
+from pipelines.identity import CHECKOUT, code_identity, data_identity
+from pipelines.runs import RunFolder
+from research.engine import refusals
+
+CHOSEN = CHECKOUT / "live" / "configs" / "chosen.toml"
+
+
+def promote(run: RunFolder, lake: Lake, *, rank: int, symbol: str | None = None, destination: Path = CHOSEN) -> Path:
+    """Write the config of one ranked row, through the gate as far as it stands.
+
+    Refused: a rank that is not in the table, a config the exchange could not execute, one whose orders VectorBT did
+    not confirm. Written down as findings: losses out of sample, code or data that changed since the sweep.
+
+    Returns
+    -------
+    The file written; it holds the config, its hash, provenance and findings.
+    """
+    config, manifest = run.config, run.manifest
+    symbol = symbol or config.symbols[0]
+    if symbol not in config.symbols:
+        raise LookupError(f"the run swept {', '.join(config.symbols)}, not {symbol}")
+    results = run.frame("results").filter(pl.col("symbol") == symbol)
+    rows = results.filter(pl.col("rank") == rank)
+    if rows.is_empty():
+        raise LookupError(f"no rank {rank}: {run.path.name} has ranks 1 to {results.height}")
+    row = rows.row(0, named=True)
+    chosen = config.trading_config(symbol, config.configs()[row["config"]])
+    if reasons := refusals(chosen, lake.instrument(symbol, config.end)):
+        raise ValueError(f"rank {rank} is not executable: " + "; ".join(reasons))
+    confirmed = {(entry["symbol"], entry["rank"]) for entry in json.loads((run.path / "confirmation.json").read_text())}
+    if (symbol, rank) not in confirmed:
+        raise ValueError(
+            f"rank {rank} of {symbol} was not confirmed by VectorBT: the sweep confirms its best {config.top}; "
+            "raise `top` in the sweep's config and run it again"
+        )
+    document = {
+        "config_hash": chosen.config_hash,
+        "config": _without_none(asdict(chosen)),
+        "provenance": _provenance(run, manifest, lake, row),
+    }
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    part = destination.with_name(destination.name + ".part")
+    part.write_text(_HEADER + tomli_w.dumps(document))
+    part.replace(destination)
+    return destination
+
+
+_HEADER = "# Written by `aster promote`; read by people, run by `aster-live`. Editing [config] breaks config_hash.\n\n"
+
+
+def findings(run: RunFolder, lake: Lake, row: dict[str, Any]) -> list[str]:
+    """What a person should know before running this config, worst first."""
+    config, manifest, code = run.config, run.manifest, code_identity()
+    found = []
+    folds = run.frame("walk_forward_folds").filter(pl.col("symbol") == row["symbol"])
+    net = folds["net_pnl_usdt"].sum() or 0.0
+    if net <= 0.0:
+        found.append(f"the selection procedure lost {-net:.2f} USDT out of sample over {folds.height} folds")
+    if row["out_of_sample_sharpe"] <= 0.0:
+        found.append(f"this config's median out-of-sample Sharpe is {row['out_of_sample_sharpe']:.2f}")
+    if row["out_of_sample_trades"] < 100:
+        found.append(f"only {row['out_of_sample_trades']:.0f} out-of-sample trades")
+    if folds["is_hold_beyond_embargo"].any():
+        found.append("a pick held a position longer than the embargo allows for: raise embargo_bars")
+    if manifest["identity"]["code_hash"] != code.code_hash:
+        found.append("the code changed since the sweep")
+    if manifest["identity"]["data"] != data_identity(lake, config.start, config.end):
+        found.append("the recorded data changed since the sweep")
+    if code.is_dirty:
+        found.append("the checkout has uncommitted changes")
+    found.extend(manifest["substituted"][row["symbol"]])
+    found.append("the statistical gate (deflated Sharpe, overfitting, placebos, holdout) has not judged this config")
+    return found
+
+
+def _provenance(run: RunFolder, manifest: dict[str, Any], lake: Lake, row: dict[str, Any]) -> dict[str, Any]:
+    measured = [name for name in row if name.startswith(("in_sample_", "out_of_sample_"))]
+    return {
+        "run": run.path.name,
+        "rank": row["rank"],
+        "created": datetime.now(UTC).replace(microsecond=0),
+        "code": _without_none(manifest["code"]),
+        "data_start": run.config.start,
+        "data_end": run.config.end,
+        "data_files": len(manifest["identity"]["data"]),
+        "configs_tried": manifest["configs"],
+        "metrics": {name: row[name] for name in measured},
+        "findings": findings(run, lake, row),
+    }
+
+
+def _without_none(value: Any) -> Any:
+    """TOML has no null: an absent key says the same."""
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return list(value) if isinstance(value, tuple) else value

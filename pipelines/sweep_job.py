@@ -1,0 +1,142 @@
+"""``aster sweep``: grid, walk-forward and VectorBT's confirmation over recorded data, in a run folder that resumes."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from data.config import config_hash, load
+from data.lake import Lake
+from pipelines.identity import code_identity, data_identity
+from pipelines.runs import FINISHED, RUNNING, RunFolder, start_run
+from research.bars import Bars, build_bars
+from research.engine import backtest
+from research.sweep import Evaluator, SweepConfig, blocks_of, folds_of, results_table
+from research.walk_forward import walk_forward
+
+Progress = Callable[[str, int, int], None]
+
+
+def bars_for(config: SweepConfig, lake: Lake, symbol: str) -> Bars:
+    """Bars of one symbol over the sweep's range."""
+    return build_bars(
+        lake,
+        symbol,
+        config.start,
+        config.end,
+        interval=config.interval,
+        latency_ms=config.costs.latency_ms,
+        substitutions=config.substitutions,
+    )
+
+
+def run_sweep(config_path: Path, lake: Lake, runs_folder: Path, progress: Progress) -> RunFolder:
+    """Run or resume the sweep of a TOML file.
+
+    Finished blocks of an interrupted run with the same config, code and data are kept. ``progress`` is told
+    (what, done, total).
+
+    Raises
+    ------
+    ValueError
+        On a config that cannot be run, saying what to change.
+    JudgeDisagrees
+        When VectorBT's accounting of a top config differs from the kernel's.
+    """
+    config = load(SweepConfig, config_path, config_path.name)
+    bars = {}
+    for done, symbol in enumerate(config.symbols):
+        progress("bars", done, len(config.symbols))
+        bars[symbol] = bars_for(config, lake, symbol)
+    progress("bars", len(bars), len(bars))
+
+    code = code_identity()
+    identity: dict[str, Any] = {
+        "config_hash": config_hash(config),
+        "code_hash": code.code_hash,
+        "lock_hash": code.lock_hash,
+        "data": data_identity(lake, config.start, config.end),
+    }
+    evaluators = {symbol: Evaluator(config, bars[symbol]) for symbol in config.symbols}
+    folds = {symbol: folds_of(config, bars[symbol].frame.height) for symbol in config.symbols}
+
+    run, is_resumed = start_run(runs_folder, config.name, identity)
+    if not is_resumed:
+        shutil.copyfile(config_path, run.path / "config.toml")
+    manifest = {
+        "state": RUNNING,
+        "name": config.name,
+        "identity": identity,
+        "code": asdict(code),
+        "configs": len(config.configs()),
+        "rows": {symbol: frame.frame.height for symbol, frame in bars.items()},
+        "substituted": {symbol: list(frame.substituted) for symbol, frame in bars.items()},
+        "range": [config.start, config.end],
+    }
+    run.write_json("manifest.json", manifest)
+
+    blocks = [block for symbol in config.symbols for block in blocks_of(config, symbol, folds[symbol])]
+    evaluated, seconds, config_bars = [], 0.0, 0
+    for done, block in enumerate(blocks):
+        progress("configs", done, len(blocks))
+        name = f"blocks/{block.name}"
+        if not (run.path / f"{name}.parquet").exists():
+            began = time.perf_counter()
+            run.write_frame(name, evaluators[block.symbol](block))
+            seconds += time.perf_counter() - began
+            rows = block.fold.train_last - block.fold.train_first
+            if block.part == "test":
+                rows = block.fold.test_last - block.fold.test_first
+            config_bars += rows * (block.last_config - block.first_config)
+        evaluated.append(run.frame(name))
+    progress("configs", len(blocks), len(blocks))
+
+    table = pl.concat(evaluated)
+    results = results_table(config, table)
+    run.write_frame("evaluated", table)
+    run.write_frame("results", results)
+    _write_walk_forward(run, config, bars, folds, table, progress)
+    _confirm_top(run, config, bars, results, progress)
+    run.write_json(
+        "manifest.json",
+        {**manifest, "state": FINISHED, "evaluation": {"seconds": round(seconds, 3), "config_bars": config_bars}},
+    )
+    return run
+
+
+def _write_walk_forward(run: RunFolder, config: SweepConfig, bars, folds, evaluated, progress: Progress) -> None:
+    """The record of the procedure per symbol, stacked."""
+    parts: dict[str, list[pl.DataFrame]] = {"folds": [], "trades": [], "equity": []}
+    for done, symbol in enumerate(config.symbols):
+        progress("walk-forward", done, len(config.symbols))
+        record = walk_forward(config, bars[symbol], folds[symbol], evaluated)
+        for name, frames in parts.items():
+            symbol_column = pl.lit(symbol).alias("symbol")
+            frames.append(getattr(record, name).with_columns(symbol_column))
+    for name, frames in parts.items():
+        run.write_frame(f"walk_forward_{name}", pl.concat(frames))
+    progress("walk-forward", len(config.symbols), len(config.symbols))
+
+
+def _confirm_top(run: RunFolder, config: SweepConfig, bars, results: pl.DataFrame, progress: Progress) -> None:
+    """Run the best configs over the whole range, have VectorBT account for their orders, keep trades and equity."""
+    from research.backtest import confirm_accounting  # VectorBT takes seconds to import: only when it is needed
+
+    configs = config.configs()
+    confirmations = []
+    best = results.filter(pl.col("rank") <= config.top)
+    for done, row in enumerate(best.iter_rows(named=True)):
+        progress("VectorBT", done, best.height)
+        chosen = config.trading_config(row["symbol"], configs[row["config"]])
+        result = backtest(chosen, bars[row["symbol"]])
+        confirmation = confirm_accounting(chosen, bars[row["symbol"]], result)
+        stem = f"top/{row['symbol']}-rank{row['rank']:02d}"
+        run.write_frame(f"{stem}-trades", result.trades)
+        run.write_frame(f"{stem}-equity", result.equity)
+        confirmations.append({"symbol": row["symbol"], "rank": row["rank"], **asdict(confirmation)})
+    run.write_json("confirmation.json", confirmations)
+    progress("VectorBT", best.height, best.height)

@@ -1,0 +1,88 @@
+"""What the command line shows: progress bars on a terminal, tables, JSON for scripts."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+ERRORS = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def progress_bars() -> Iterator:
+    """Yield a function (what, done, total) that keeps one bar per ``what``; silent where stderr is not a terminal."""
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=ERRORS, disable=not sys.stderr.isatty()) as bars:
+        tasks: dict[str, Any] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield tell
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, float) and value != value:
+        return None
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def print_json(content: Any) -> None:
+    """One JSON value on stdout: times as ISO 8601 UTC, NaN as null."""
+    print(json.dumps(_plain(content), default=str))
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> None:
+    """A table on stdout; says so when it is empty."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    if not rows:
+        console.print(f"{title or 'result'}: no rows")
+        return
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name, value in rows[0].items():
+        table.add_column(str(name), justify="right" if isinstance(value, int | float) else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    console.print(table)
+
+
+def print_frame(frame: pl.DataFrame, title: str | None = None, limit: int = 200) -> None:
+    """A frame as a table, at most ``limit`` rows, saying how many were left out."""
+    print_rows(frame.head(limit).to_dicts(), title)
+    if frame.height > limit:
+        print(f"... {frame.height - limit} more rows; narrow the query or use --json")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return "–" if value != value else f"{value:.10g}"
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S") + (f".{value.microsecond // 1000:03d}" if value.microsecond else "")
+    return str(value)
