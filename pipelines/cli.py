@@ -192,9 +192,9 @@ def features(symbol, names, start, end, interval, latency_ms, lake_path, as_json
 @json_option
 def sweep(config, runs_path, executor, notebook, lake_path, as_json) -> None:
     """Run a parameter grid with walk-forward; an interrupted sweep goes on where it stopped."""
-    from pipelines.sweep_report import write_sweep_report
     from pipelines.runs import default_runs
     from pipelines.sweep_job import run_sweep
+    from pipelines.sweep_report import write_sweep_report
 
     lake = open_lake(lake_path)
     with progress_bars() as tell:

@@ -5,8 +5,8 @@ tagged ``parameters``, is its signature: plain literals, typed, with a comment t
 """
 
 import ast
+import difflib
 import json
-import os
 import re
 import warnings
 from pathlib import Path
@@ -17,13 +17,20 @@ import papermill
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
-from data.config import closest
 from pipelines.identity import CHECKOUT
 from research.plots import figure_html, plotly_script
 
 NOTEBOOKS = CHECKOUT / "notebooks"
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
-_TYPES = {"str": str, "int": int, "float": (int, float), "bool": bool, "list": list, "tuple": (list, tuple), "dict": dict}
+_TYPES = {
+    "str": str,
+    "int": int,
+    "float": (int, float),
+    "bool": bool,
+    "list": list,
+    "tuple": (list, tuple),
+    "dict": dict,
+}
 
 
 def signature(notebook: str) -> dict[str, tuple[str, Any, str]]:
@@ -63,7 +70,9 @@ def execute(notebook: str, output: Path, parameters: dict[str, Any]) -> Path:
     declared = signature(notebook)
     for name, value in parameters.items():
         if name not in declared:
-            raise ValueError(f"notebook {notebook} has no parameter {name!r}{closest(name, declared)}")
+            near = difflib.get_close_matches(name, declared, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(declared)}"
+            raise ValueError(f"notebook {notebook} has no parameter {name!r}; {hint}")
         kind = declared[name][0]
         if kind in _TYPES and not isinstance(value, _TYPES[kind]):
             raise ValueError(f"notebook {notebook}: parameter {name} is {kind}, got {type(value).__name__} {value!r}")
@@ -85,7 +94,7 @@ def execute(notebook: str, output: Path, parameters: dict[str, Any]) -> Path:
         raise RuntimeError(
             f"notebook {notebook}, cell {error.exec_count}: {error.ename}: {error.evalue} (see {part})"
         ) from error
-    os.replace(part, output)
+    part.replace(output)
     page = output.with_suffix(".html")
     page.write_text(to_html(nbformat.read(output, as_version=4), notebook))
     return page

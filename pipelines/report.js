@@ -45,7 +45,9 @@
       return;
     }
     const figure = figureOf(place);
-    await Plotly.react(place, figure.data, figure.layout, shared.config);
+    // On a narrow page the buttons would cover the drawing.
+    const config = { ...shared.config, displayModeBar: narrowPage.matches ? false : "hover" };
+    await Plotly.react(place, figure.data, figure.layout, config);
     place.dataset.drawn = theme;
   };
 

@@ -261,8 +261,9 @@ def _table(table: Table) -> str:
         for row in table.rows
     )
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
-    many = ' class="many"' if len(table.columns) > _MANY_COLUMNS else ""
+    width = "many" if len(table.columns) > _MANY_COLUMNS else "few"
     return (
         f'<div class="card"><h3>{escape(table.title)}</h3>'
-        f"<table{many}><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{note}</div>\n"
+        f'<table class="{width}"><thead>'
+        f"<tr>{head}</tr></thead><tbody>{rows}</tbody></table>{note}</div>\n"
     )

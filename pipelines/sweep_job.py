@@ -133,7 +133,7 @@ def _confirm_top(run: RunFolder, config: SweepConfig, bars, results: pl.DataFram
         progress("VectorBT", done, best.height)
         chosen = config.trading_config(row["symbol"], configs[row["config"]])
         result = backtest(chosen, bars[row["symbol"]])
-        confirmation = confirm_accounting(chosen, bars[row["symbol"]], result)
+        confirmation = confirm_accounting(result.run, result.market, result.terms)
         stem = f"top/{row['symbol']}-rank{row['rank']:02d}"
         run.write_frame(f"{stem}-trades", result.trades)
         run.write_frame(f"{stem}-equity", result.equity)

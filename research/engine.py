@@ -59,12 +59,16 @@ class Result:
     equity : frame with time (UTC, end of the row's execution bar), equity_usdt and position (-1, 0, 1).
     stats : value per name in ``kernel.STATS``.
     assumptions : sentences every print of this result carries.
+    run, market, terms : the kernel's own output and inputs, for judges.
     """
 
     trades: pl.DataFrame
     equity: pl.DataFrame
     stats: dict[str, float]
     assumptions: tuple[str, ...]
+    run: kernel.Run
+    market: Market
+    terms: Terms
 
 
 def terms_of(costs: Costs, orders: Orders, instrument: Mapping) -> Terms:
@@ -129,12 +133,16 @@ def backtest(config: TradingConfig, bars: Bars, first: int = 0, last: int | None
     module, params = strategy(config.strategy), config.typed_params()
     arrays = feature_arrays(bars, config.costs, kernel.feature_names(module, [params]))
     terms = terms_of(config.costs, config.orders, bars.instrument)
-    run = kernel.simulate(module, market_of(bars, config.orders), arrays, params, terms, first, last)
+    market = market_of(bars, config.orders)
+    run = kernel.simulate(module, market, arrays, params, terms, first, last)
     return Result(
         trades=trades_frame(run.trades, bars, config),
         equity=_equity_frame(run, bars, first),
         stats=run.stats,
         assumptions=assumptions(config, bars),
+        run=run,
+        market=market,
+        terms=terms,
     )
 
 

@@ -1,0 +1,385 @@
+"""The report of a sweep: what the procedure earned out of sample, whether neighbours agree, what was promoted."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from data.gaps import coverage
+from data.lake import Lake
+from pipelines.report import Gate, Section, Table, Verdict, gate_headline, write_report
+from pipelines.runs import RunFolder
+from pipelines.sweep_job import bars_for
+from research import formats, metrics, plots
+from research.bars import Bars
+from research.engine import TradingConfig, assumptions, backtest
+from research.recorded import interval_ms
+from research.sweep import SweepConfig, bars_per_year
+
+MIN_TRADES = 100
+MIN_COMPLETE = 0.999
+SHOWN_TRADES = 20
+
+NOT_MODELLED = (
+    "queue position",
+    "partial fills",
+    "depth beyond the touch",
+    "own market impact",
+    "liquidation of the own position",
+    "one liquidation per symbol and second in the feed",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """What the runner traded when it replayed the promoted config, beside the backtest of the same config."""
+
+    config: TradingConfig
+    trades: pl.DataFrame
+    journal: str
+
+
+def write_sweep_report(run: RunFolder, lake: Lake, replay: Replay | None = None, path: Path | None = None) -> Path:
+    """Write ``report.html`` of a run and return its path.
+
+    Parameters
+    ----------
+    replay : the promoted config's replay, where there was one.
+    """
+    config, symbol = run.config, run.config.symbols[0]
+    bars = bars_for(config, lake, symbol)
+    folds = run.frame("walk_forward_folds").filter(pl.col("symbol") == symbol).drop("symbol")
+    covered = coverage(lake, symbols=list(config.symbols), start=config.start, end=config.end)
+    record = metrics.summary(
+        run.frame("walk_forward_trades").filter(pl.col("symbol") == symbol),
+        run.frame("walk_forward_equity").filter(pl.col("symbol") == symbol),
+        capital_usdt=config.capital_usdt,
+        bars_per_year=bars_per_year(config.interval),
+    )
+    sections = [
+        _market(bars, lake, config, symbol, covered),
+        _parameters(run, config, symbol),
+        _walk_forward(run, bars, config, symbol, folds),
+    ]
+    if replay is not None:
+        sections.append(_promoted(replay, bars, config))
+    gates = _gates(run, folds, record, covered, replay, bars)
+    verdict = Verdict(
+        headline=gate_headline(gates),
+        sentence=(
+            f"{config.strategy} on {symbol} {config.interval}: following the procedure earned "
+            f"{formats.bps(record['net_bps_per_trade'], signed=True)} bps per trade out of sample after costs, "
+            f"{formats.usdt(record['net_pnl_usdt'], signed=True)} USDT in all."
+        ),
+        key_numbers=(
+            ("Sharpe, out of sample", formats.ratio(record["sharpe"])),
+            ("worst drawdown", formats.percent(record["max_drawdown"])),
+            ("trades", formats.count(record["trades"])),
+            ("folds positive", f"{int((folds['net_pnl_usdt'] > 0).sum())} of {folds.height}"),
+        ),
+        gates=gates,
+        figure=plots.plot_walk_forward(folds),
+    )
+    manifest = run.manifest
+    commit = manifest["code"]["commit"]
+    facts = [
+        ("range", f"{formats.moment(config.start)} to {formats.moment(config.end)}"),
+        ("configs tried", formats.count(manifest["configs"])),
+        ("commit", f"{commit[:12]}{' with uncommitted changes' if manifest['code']['is_dirty'] else ' clean'}"
+         if commit else "not under version control"),
+        ("lock", manifest["code"]["lock_hash"][:12]),
+        *(("assumed", sentence) for sentence in assumptions(_any_config(run, symbol), bars)),
+    ]  # fmt: skip
+    return write_report(
+        path or run.path / "report.html",
+        title=f"{config.name}: {config.strategy} on {symbol}",
+        verdict=verdict,
+        sections=sections,
+        facts=facts,
+        not_modelled=NOT_MODELLED,
+    )
+
+
+def _any_config(run: RunFolder, symbol: str) -> TradingConfig:
+    return run.config.trading_config(symbol, run.config.configs()[0])
+
+
+def _gates(run, folds, record: Mapping[str, float], covered: pl.DataFrame, replay, bars: Bars) -> tuple[Gate, ...]:
+    confirmed = json.loads((run.path / "confirmation.json").read_text())
+    positive = int((folds["net_pnl_usdt"] > 0).sum())
+    complete = 1.0 - float(bars.frame["is_gap"].mean())
+    gates = [
+        Gate(
+            name="net PnL out of sample, USDT",
+            value=formats.usdt(record["net_pnl_usdt"], signed=True),
+            limit="> 0",
+            passes=record["net_pnl_usdt"] > 0.0,
+        ),
+        Gate(
+            name="folds positive",
+            value=f"{positive} of {folds.height}",
+            limit="> half",
+            passes=positive * 2 > folds.height,
+        ),
+        Gate(
+            name="trades out of sample",
+            value=formats.count(record["trades"]),
+            limit=f"≥ {MIN_TRADES}",
+            passes=record["trades"] >= MIN_TRADES,
+        ),
+        Gate(
+            name="bars seen",
+            value=formats.percent(complete, decimals=2),
+            limit=f"≥ {formats.percent(MIN_COMPLETE)}",
+            passes=complete >= MIN_COMPLETE,
+        ),
+        Gate(
+            name="VectorBT accounts alike",
+            value=f"{len(confirmed)} of {len(confirmed)} configs",
+            limit="all",
+            passes=True,  # a disagreement stops the sweep before there is a report
+        ),
+    ]
+    if replay is not None:
+        expected = backtest(replay.config, bars).trades
+        gates.append(
+            Gate(
+                name="replay = backtest",
+                value=f"{replay.trades.height} of {expected.height} trades",
+                limit="equal",
+                passes=replay.trades.equals(expected),
+            )
+        )
+    gates += [
+        Gate(name=name, value=formats.UNKNOWN, limit=limit, passes=None)
+        for name, limit in (("deflated Sharpe", "> 0.95"), ("probability of overfitting", "< 0.20"))
+    ]
+    return tuple(gates)
+
+
+def _market(bars: Bars, lake: Lake, config: SweepConfig, symbol: str, covered: pl.DataFrame) -> Section:
+    tick = float(bars.instrument["tick_size"])
+    forced = lake.scan("force_orders", symbols=[symbol], start=config.start, end=config.end)
+    market = (
+        plots.plot_candles(bars.frame, symbol=symbol, tick_size=tick)
+        if forced.is_empty()
+        else plots.plot_liquidations(bars.frame, forced, symbol=symbol, tick_size=tick)
+    )
+    rows = tuple(
+        (row["table"], row["symbol"], formats.count(row["rows"]), formats.count(row["missing"]),
+         formats.percent(row["covered"], decimals=2))
+        for row in covered.group_by("table", "symbol", maintain_order=True)
+        .agg(pl.col("rows").sum(), pl.col("missing").sum(), pl.col("covered").mean()).iter_rows(named=True)
+    )  # fmt: skip
+    return Section(
+        title="The market, and what was recorded of it",
+        figures=(market, plots.plot_gap_calendar(covered)),
+        tables=(
+            Table(
+                title="Recorded rows",
+                columns=("table", "symbol", "rows", "missing", "complete"),
+                align="llrrr",
+                rows=rows,
+                note="– where the exchange gives no way to know what is missing.",
+            ),
+        ),
+    )
+
+
+LABELS = {
+    "momentum_multiple": "entry threshold (multiples of realised volatility)",
+    "volatility_window_bars": "volatility window (bars)",
+    "volume_multiple": "volume threshold (multiples of mean volume)",
+    "volume_window_bars": "volume window (bars)",
+}
+
+
+def heatmap_axes(config: SweepConfig, favoured: tuple[str, str] = ("momentum_multiple", "volatility_window_bars")):
+    """The two swept parameters to draw against each other: the favoured pair, else those with most values."""
+    swept = sorted(
+        (name for name, values in config.grid.items() if len(values) > 1), key=lambda n: -len(config.grid[n])
+    )
+    if set(favoured) <= set(swept):
+        swept = list(favoured)
+    if len(swept) < 2:
+        return None
+    return tuple(plots.Axis(column=name, label=LABELS.get(name, name.replace("_", " "))) for name in swept[:2])
+
+
+def parameter_figure(run: RunFolder, symbol: str):
+    """The grid around the best config of the train folds; None when fewer than two parameters were swept."""
+    config = run.config
+    axes = heatmap_axes(config)
+    if axes is None:
+        return None
+    results = run.frame("results").filter(pl.col("symbol") == symbol)
+    best = results.row(0, named=True)
+    x, y = axes
+    held = [name for name, values in config.grid.items() if len(values) > 1 and name not in (x.column, y.column)]
+    plane = results.filter(*(pl.col(name) == best[name] for name in held)).select(
+        x.column,
+        y.column,
+        oos_sharpe="out_of_sample_sharpe",
+        is_sharpe="in_sample_sharpe",
+        trades="out_of_sample_trades",
+    )
+    folds = run.frame("walk_forward_folds").filter(pl.col("symbol") == symbol).height
+    return plots.plot_parameters(
+        plane,
+        x=x,
+        y=y,
+        title=f"{config.strategy} · {symbol}: Sharpe by {x.column.replace('_', ' ')} and {y.column.replace('_', ' ')}",
+        chosen=(best[x.column], best[y.column]) if np.isfinite(best["score"]) else None,
+        folds=folds,
+        min_trades=config.min_trades,
+        configs_tried=run.manifest["configs"],
+    )
+
+
+def _parameters(run: RunFolder, config: SweepConfig, symbol: str) -> Section:
+    swept = [name for name, values in config.grid.items() if len(values) > 1]
+    best = run.frame("results").filter((pl.col("symbol") == symbol) & (pl.col("rank") <= 10))
+    rows = tuple(
+        (
+            formats.count(row["rank"]),
+            *(f"{row[name]:g}" for name in swept),
+            formats.ratio(row["out_of_sample_sharpe"]),
+            formats.usdt(row["out_of_sample_net_pnl_usdt"], signed=True),
+            formats.count(row["out_of_sample_trades"]),
+        )
+        for row in best.iter_rows(named=True)
+    )
+    figure = parameter_figure(run, symbol)
+    return Section(
+        title="Do neighbouring parameters agree?",
+        intro="Ranked by the lower quartile of each config's neighbourhood on the train folds; test folds never rank.",
+        figures=() if figure is None else (figure,),
+        tables=(
+            Table(
+                title="Best ten by train folds, as they fared out of sample",
+                columns=("rank", *(name.replace("_", " ") for name in swept), "Sharpe", "net, USDT", "trades"),
+                align="r" * (len(swept) + 4),
+                rows=rows,
+            ),
+        ),
+    )
+
+
+def equity_for_plot(equity: pl.DataFrame, notional_usdt: float, *, is_oos: bool) -> pl.DataFrame:
+    """An equity frame with the columns that ``plots.plot_equity`` draws."""
+    return equity.with_columns(
+        pl.Series("drawdown_usdt", metrics.drawdown(equity["equity_usdt"].to_numpy())),
+        (pl.col("position") * notional_usdt).alias("exposure_usdt"),
+        pl.lit(is_oos).alias("is_oos"),
+    )
+
+
+def _walk_forward(run: RunFolder, bars: Bars, config: SweepConfig, symbol: str, folds: pl.DataFrame) -> Section:
+    equity = run.frame("walk_forward_equity").filter(pl.col("symbol") == symbol)
+    trades = run.frame("walk_forward_trades").filter(pl.col("symbol") == symbol)
+    figures = []
+    if not equity.is_empty():
+        title = f"{symbol}: what following the procedure earned on the test folds, USDT after costs"
+        figures.append(
+            plots.plot_equity(equity_for_plot(equity, config.orders.notional_usdt, is_oos=True), title=title)
+        )
+    if not trades.is_empty():
+        figures.append(_busiest_day(bars, trades, symbol))
+    rows = tuple(
+        (
+            formats.count(row["fold"]),
+            f"{row['test_start']:%d %b %H:%M} – {row['test_end']:%d %b %H:%M}",
+            row["params"],
+            formats.ratio(row["in_sample_sharpe"]),
+            formats.ratio(row["oos_sharpe"]),
+            formats.count(row["trades"]),
+            formats.bps(row["net_bps"]),
+        )
+        for row in folds.iter_rows(named=True)
+    )
+    return Section(
+        title="What following the procedure would have traded",
+        intro="Each fold's config was picked on its train rows alone; only the test rows are shown.",
+        figures=tuple(figures),
+        tables=(
+            Table(
+                title="Folds",
+                columns=("fold", "test rows, UTC", "picked", "Sharpe in sample", "Sharpe out", "trades", "net, bps"),
+                align="rllrrrr",
+                rows=rows,
+            ),
+        ),
+    )
+
+
+def _busiest_day(bars: Bars, trades: pl.DataFrame, symbol: str):
+    """Trades on the UTC day that had most of them, so that each can be read."""
+    day = trades["entry_time"].dt.date().mode().sort()[0]
+    frame = bars.frame.filter(pl.col("open_time").dt.date() == day)
+    return plots.plot_trades(
+        frame,
+        trades.drop("symbol").with_columns(pl.lit(symbol).alias("symbol")),
+        symbol=symbol,
+        tick_size=float(bars.instrument["tick_size"]),
+    )
+
+
+def _promoted(replay: Replay, bars: Bars, config: SweepConfig) -> Section:
+    result = backtest(replay.config, bars)
+    tick, step = float(bars.instrument["tick_size"]), float(bars.instrument["step_size"])
+    figures = [
+        plots.plot_equity(
+            equity_for_plot(result.equity, config.orders.notional_usdt, is_oos=False),
+            title=f"Promoted config {replay.config.config_hash[:12]}: equity over the whole range, in sample included",
+        )
+    ]
+    if not replay.trades.is_empty():
+        figures.append(_busiest_day(bars, replay.trades, bars.symbol))
+    largest = replay.trades.sort(pl.col("net_pnl_usdt").abs(), descending=True).head(SHOWN_TRADES).sort("entry_time")
+    rows = tuple(
+        (
+            f"{row['entry_time']:%d %b %H:%M:%S}",
+            f"{row['exit_time']:%d %b %H:%M:%S}",
+            "▲ long" if row["side"] > 0 else "▼ short",
+            formats.quantity(row["quantity"], step),
+            formats.price(row["entry_price"], tick),
+            formats.price(row["exit_price"], tick),
+            row["reason"],
+            formats.usdt(row["fees_usdt"]),
+            formats.usdt(row["funding_usdt"]),
+            formats.usdt(row["net_pnl_usdt"], signed=True),
+        )
+        for row in largest.iter_rows(named=True)
+    )
+    figures_of = metrics.summary(
+        result.trades,
+        result.equity,
+        capital_usdt=config.capital_usdt,
+        bars_per_year=86_400_000 * 365 / interval_ms(config.interval),
+    )
+    percents = {"return", "max_drawdown", "win_rate", "exposure"}
+    summary = tuple(
+        (metrics.LABELS[name], f"{figures_of[name] * 100:.2f}" if name in percents else f"{figures_of[name]:.2f}")
+        for name in metrics.LABELS
+    )
+    return Section(
+        title="The promoted config, replayed by the live runner",
+        intro=(
+            f"The runner read the recording bar by bar and traded through the paper broker; its {replay.trades.height} "
+            f"trades stand in {replay.journal}. The backtest of the same config has {result.trades.height}."
+        ),
+        figures=tuple(figures),
+        tables=(
+            Table(title="Whole range", columns=("figure", "value"), align="lr", rows=summary),
+            Table(
+                title=f"Its {len(rows)} largest trades by net PnL",
+                columns=("entry, UTC", "exit, UTC", "side", "quantity", "entry", "exit", "reason", "fees, USDT",
+                         "funding, USDT", "net, USDT"),
+                align="lllrrrlrrr",
+                rows=rows,
+            ),
+        ),
+    )  # fmt: skip
