@@ -40,3 +40,83 @@ def pytest_sessionfinish(session, exitstatus):
     skipped = reporter.stats.get("skipped", []) if reporter else []
     if os.environ.get("CI") and skipped and exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def synthetic_spec():
+    """Three quiet days of one symbol, seeded."""
+    from datetime import UTC, datetime
+
+    from data.synthetic import BTC_LIKE, MarketSpec
+
+    return MarketSpec(
+        symbols=(BTC_LIKE,),
+        start=datetime(2026, 1, 5, tzinfo=UTC),
+        days=3,
+        seed=11,
+        trades_per_second=0.2,
+        quote_interval_s=2,
+        depth_interval_s=60,
+    )
+
+
+@pytest.fixture(scope="session")
+def synthetic_lake(tmp_path_factory, synthetic_spec):
+    """A lake that holds ``synthetic_spec``; read it, never write to it."""
+    from data.lake import Lake
+    from data.synthetic import fill_lake
+
+    lake = Lake(tmp_path_factory.mktemp("synthetic") / "lake", create=True)
+    fill_lake(lake, synthetic_spec)
+    return lake
+
+
+SMALL_SWEEP = """\
+name = "small"
+strategy = "momentum"
+symbols = ["BTCUSDT"]
+start = 2026-01-05
+end = 2026-01-08
+capital_usdt = 1000.0
+min_trades = 3
+top = 2
+
+[costs]
+taker_fee_bps = 4.0
+maker_fee_bps = 2.0
+slippage_bps = 0.5
+latency_ms = 150
+
+[orders]
+notional_usdt = 500.0
+max_notional_usdt = 600.0
+entry_limit_ticks = 2
+cooldown_bars = 5
+
+[folds]
+train_days = 1.0
+test_days = 0.5
+embargo_bars = 60
+
+[grid]
+momentum_multiple = [1.0, 1.5, 2.0]
+volatility_window_bars = [10, 20, 30]
+volume_multiple = [1.0]
+volume_window_bars = [30]
+target_bps = [60]
+stop_bps = [30]
+activation_bps = [25]
+activation_buffer_bps = [0.5]
+callback_bps = [10]
+target_gap_bps = [4]
+max_spread_ticks = [10]
+max_funding_bps = [5]
+"""
+
+
+@pytest.fixture
+def sweep_toml(tmp_path) -> Path:
+    """A sweep of nine configs over ``synthetic_lake``."""
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL_SWEEP)
+    return path

@@ -70,6 +70,8 @@ def import_command(path, format_, symbol, effective, lake_path, as_json) -> None
         print_json(report.as_json())
     else:
         print_rows(report.table(), f"imported {path}")
+        for note in report.notes():
+            print(note)
 
 
 @cli.command("export")
@@ -275,7 +277,7 @@ def runs_command(runs_path, as_json) -> None:
 
 
 @cli.command()
-@click.argument("name", type=click.Choice(["features", "lake", "sweep"]))
+@click.argument("name", type=click.Choice(["sweep"]))
 @json_option
 def bench(name, as_json) -> None:
     """Measure against the named baseline, side by side; exit status 0 only when every target holds."""

@@ -1,0 +1,137 @@
+"""The command line as scripts and people use it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from pipelines.cli import cli, main
+
+COMMANDS = sorted(cli.commands)
+
+
+def run(*arguments: str) -> str:
+    """Standard output of a command that must succeed."""
+    result = CliRunner().invoke(cli, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command):
+    text = run(command, "--help")
+    assert "Usage:" in text
+    assert cli.commands[command].help
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("demo", "bench", "runs")])
+def test_commands_that_touch_the_lake_take_one(command):
+    assert "--lake" in run(command, "--help")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_that_print_results_print_json_too(command):
+    assert "--json" in run(command, "--help")
+
+
+def test_sql_prints_a_list_of_row_objects(synthetic_lake):
+    out = run(
+        "sql", "select symbol, count(*) as n from klines group by symbol", "--lake", str(synthetic_lake.root), "--json"
+    )
+    assert json.loads(out) == [{"symbol": "BTCUSDT", "n": 3 * 1440}]
+
+
+def test_sql_times_are_utc(synthetic_lake):
+    out = run("sql", "select min(open_time) as first from klines", "--lake", str(synthetic_lake.root), "--json")
+    assert json.loads(out) == [{"first": "2026-01-05T00:00:00Z"}]
+
+
+def test_coverage_of_a_complete_lake_misses_nothing(synthetic_lake):
+    rows = json.loads(run("coverage", "--tables", "klines,trades", "--lake", str(synthetic_lake.root), "--json"))
+    assert {row["table"] for row in rows} == {"klines", "trades"}
+    assert all(row["missing"] == 0 for row in rows)
+
+
+def test_features_are_printed_with_the_time_they_were_known(synthetic_lake):
+    out = run(
+        "features", "--symbol", "BTCUSDT", "--names", "return_bps,volatility_bps_10", "--start", "2026-01-05",
+        "--end", "2026-01-05T01:00", "--lake", str(synthetic_lake.root), "--json",
+    )  # fmt: skip
+    rows = json.loads(out)
+    assert len(rows) == 60
+    assert rows[0]["return_bps"] is None
+    assert rows[30]["volatility_bps_10"] > 0
+    assert rows[0]["avail_time"] > rows[0]["open_time"]
+
+
+def test_importing_prints_counts_and_importing_twice_changes_nothing(tmp_path):
+    folder = tmp_path / "csv"
+    folder.mkdir()
+    (folder / "trades_XYZUSDT.csv").write_text(
+        "id,unix_timestamp_ms,side,price,quantity\n7,1758715675162,buy,2.241200,10.000000\n8,1758715675166,sell,bad,1\n"
+    )
+    lake = str(tmp_path / "lake")
+    first = json.loads(run("import", str(folder), "--format", "collector", "--lake", lake, "--json"))
+    again = json.loads(run("import", str(folder), "--format", "collector", "--lake", lake, "--json"))
+    assert json.loads(run("sql", "select count(*) as n from trades", "--lake", lake, "--json")) == [{"n": 1}]
+    quarantined = json.loads(run("sql", "select file, line from quarantine", "--lake", lake, "--json"))
+    assert quarantined == [{"file": "csv/trades_XYZUSDT.csv", "line": 3}]
+    assert first != again
+
+
+def failure(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
+    """Exit status and standard error of a command that must fail."""
+    monkeypatch.setattr(sys, "argv", ["aster", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return stop.value.code, " ".join(capsys.readouterr().err.split())
+
+
+def test_a_missing_lake_is_one_sentence_that_says_what_to_do(monkeypatch, capsys, tmp_path):
+    status, said = failure(monkeypatch, capsys, "coverage", "--lake", str(tmp_path / "none"))
+    assert status == 1
+    assert "error:" in said
+    assert "none" in said
+    assert "Traceback" not in said
+
+
+def test_an_unknown_config_key_is_named_with_the_one_that_was_meant(monkeypatch, capsys, sweep_toml, synthetic_lake):
+    sweep_toml.write_text(sweep_toml.read_text().replace("taker_fee_bps", "taker_fee_bp"))
+    status, said = failure(monkeypatch, capsys, "sweep", str(sweep_toml), "--lake", str(synthetic_lake.root))
+    assert status == 1
+    assert "taker_fee_bp" in said
+    assert "did you mean taker_fee_bps" in said
+
+
+def test_missing_costs_are_refused(monkeypatch, capsys, sweep_toml, synthetic_lake):
+    text = sweep_toml.read_text()
+    sweep_toml.write_text(text[: text.index("[costs]")] + text[text.index("[orders]") :])
+    status, said = failure(monkeypatch, capsys, "sweep", str(sweep_toml), "--lake", str(synthetic_lake.root))
+    assert status == 1
+    assert "costs" in said
+
+
+def test_an_empty_date_range_says_what_the_lake_has(monkeypatch, capsys, sweep_toml, synthetic_lake):
+    text = sweep_toml.read_text().replace("2026-01-05", "2027-01-05").replace("2026-01-08", "2027-01-08")
+    sweep_toml.write_text(text)
+    status, said = failure(monkeypatch, capsys, "sweep", str(sweep_toml), "--lake", str(synthetic_lake.root))
+    assert status == 1
+    assert "2027-01-05" in said
+    assert "2026-01-0" in said
+
+
+def test_a_broken_query_is_an_error_of_the_user(monkeypatch, capsys, synthetic_lake):
+    status, said = failure(
+        monkeypatch, capsys, "sql", "select nothing from nowhere", "--lake", str(synthetic_lake.root)
+    )
+    assert status == 1
+    assert "nowhere" in said
+
+
+def test_the_entry_point_is_installed():
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "--version"], capture_output=True, text=True, check=True
+    )
+    assert "version" in done.stdout

@@ -1,0 +1,107 @@
+"""A sweep in its run folder: resumable, repeatable, confirmed."""
+
+import json
+import tomllib
+
+import polars as pl
+import pytest
+
+from live.config import load_chosen
+from pipelines.promote import promote
+from pipelines.runs import describe_runs, open_run
+from pipelines.sweep_job import run_sweep
+
+
+def quiet(what: str, done: int, total: int) -> None:
+    """Progress that nobody looks at."""
+
+
+@pytest.fixture(scope="module")
+def finished(synthetic_lake, tmp_path_factory):
+    """One finished run of the small sweep."""
+    from conftest import SMALL_SWEEP
+
+    folder = tmp_path_factory.mktemp("runs")
+    path = folder / "small.toml"
+    path.write_text(SMALL_SWEEP)
+    return run_sweep(path, synthetic_lake, folder / "runs", quiet)
+
+
+def test_the_run_folder_holds_everything_that_was_made(finished):
+    manifest = finished.manifest
+    assert manifest["state"] == "finished"
+    assert manifest["configs"] == 9
+    assert set(manifest["identity"]) == {"config_hash", "code_hash", "lock_hash", "data"}
+    assert all(len(sha) == 64 for sha in manifest["identity"]["data"].values())
+    results = finished.frame("results")
+    assert results["rank"].to_list() == list(range(1, 10))
+    assert finished.frame("walk_forward_folds").height == 4
+
+
+def test_vectorbt_confirmed_the_best(finished):
+    confirmed = json.loads((finished.path / "confirmation.json").read_text())
+    assert [(entry["symbol"], entry["rank"]) for entry in confirmed] == [("BTCUSDT", 1), ("BTCUSDT", 2)]
+    trades = pl.read_parquet(finished.path / "top" / "BTCUSDT-rank01-trades.parquet")
+    assert trades.height == confirmed[0]["trades"]
+
+
+def test_the_same_sweep_again_gives_the_same_bytes(finished, synthetic_lake):
+    again = run_sweep(finished.path / "config.toml", synthetic_lake, finished.path.parent, quiet)
+    assert again.path != finished.path
+    for name in ("results", "evaluated", "walk_forward_trades"):
+        assert (again.path / f"{name}.parquet").read_bytes() == (finished.path / f"{name}.parquet").read_bytes()
+
+
+def test_an_interrupted_sweep_goes_on_where_it_stopped(finished, synthetic_lake, tmp_path):
+    def interrupt(what, done, total):
+        if what == "configs" and done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(finished.path / "config.toml", synthetic_lake, tmp_path, interrupt)
+    (half,) = tmp_path.iterdir()
+    blocks = {path: path.stat().st_mtime_ns for path in (half / "blocks").iterdir()}
+    assert len(blocks) == 3
+    resumed = run_sweep(finished.path / "config.toml", synthetic_lake, tmp_path, quiet)
+    assert resumed.path == half
+    assert all(path.stat().st_mtime_ns == time for path, time in blocks.items())
+    assert (half / "results.parquet").read_bytes() == (finished.path / "results.parquet").read_bytes()
+
+
+def test_promotion_writes_a_config_that_the_runner_accepts(finished, synthetic_lake, tmp_path):
+    path = promote(finished, synthetic_lake, rank=2, destination=tmp_path / "chosen.toml")
+    chosen = load_chosen(path)
+    row = finished.frame("results").row(1, named=True)
+    assert chosen.config.params["momentum_multiple"] == row["momentum_multiple"]
+    assert chosen.config.config_hash == tomllib.loads(path.read_text())["config_hash"]
+    provenance = tomllib.loads(path.read_text())["provenance"]
+    assert provenance["run"] == finished.path.name
+    assert provenance["configs_tried"] == 9
+    assert any("statistical gate" in finding for finding in provenance["findings"])
+
+
+def test_an_edited_promoted_file_is_refused(finished, synthetic_lake, tmp_path):
+    path = promote(finished, synthetic_lake, rank=1, destination=tmp_path / "chosen.toml")
+    path.write_text(path.read_text().replace("stop_bps = 30.0", "stop_bps = 31.0"))
+    with pytest.raises(ValueError, match="hash"):
+        load_chosen(path)
+
+
+def test_a_rank_that_nobody_confirmed_is_refused(finished, synthetic_lake, tmp_path):
+    with pytest.raises(ValueError, match="rank 5 of BTCUSDT was not confirmed"):
+        promote(finished, synthetic_lake, rank=5, destination=tmp_path / "chosen.toml")
+
+
+def test_a_rank_beyond_the_table_is_refused(finished, synthetic_lake, tmp_path):
+    with pytest.raises(LookupError, match="no rank 99"):
+        promote(finished, synthetic_lake, rank=99, destination=tmp_path / "chosen.toml")
+
+
+def test_runs_are_found_by_name_path_and_latest(finished):
+    folder = finished.path.parent
+    assert open_run(folder, finished.path.name).path == finished.path
+    assert open_run(folder, str(finished.path)).path == finished.path
+    assert open_run(folder, "latest").manifest["state"] == "finished"
+    with pytest.raises(LookupError, match="no run 'nothing'"):
+        open_run(folder, "nothing")
+    assert describe_runs(folder)[0]["oos_trades"] == finished.frame("walk_forward_folds")["trades"].sum()

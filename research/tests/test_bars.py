@@ -1,0 +1,332 @@
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from data import schema
+from data.convert import import_path
+from data.lake import Lake
+from research.bars import BARS, Bars, Recorded, Substitutions, build_bars, signal_bars
+
+MINUTE = 60_000
+NOON = 1_764_331_200_000  # 2025-11-28 12:00 UTC
+NO_SUBSTITUTION = Substitutions()
+
+
+def rows(table: schema.Table, **columns) -> pl.DataFrame:
+    """Rows of a table; times as ms since 1970, ``recv_time`` too."""
+    if "recv_time" in columns:
+        columns["recv_time"] = [None if ms is None else round(ms * 1e6) for ms in columns["recv_time"]]
+    return schema.conform(pl.DataFrame(columns, strict=False), table)
+
+
+def klines(closes: dict[int, float], received_ms: dict[int, float] | None = None, source: str = "ws") -> pl.DataFrame:
+    """Minute bars after noon that open, high, low and close at one price; receipts in ms after noon."""
+    received_ms = received_ms or {}
+    return rows(
+        schema.KLINES,
+        venue=["aster"] * len(closes),
+        symbol=["BNBUSDT"] * len(closes),
+        interval=["1m"] * len(closes),
+        open_time=[NOON + minute * MINUTE for minute in closes],
+        **{name: list(closes.values()) for name in ("open", "high", "low", "close")},
+        volume=[1.0] * len(closes),
+        recv_time=[NOON + received_ms[minute] if minute in received_ms else None for minute in closes],
+        source=[source] * len(closes),
+    )
+
+
+def trades(prints: list[tuple[int, int, float]], received_ms: list[float | None] | None = None) -> pl.DataFrame:
+    """Trades of one unit as (id, ms after noon, price)."""
+    ids, times, prices = zip(*prints, strict=True)
+    return rows(
+        schema.TRADES,
+        agg_trade_id=ids,
+        event_time=[NOON + ms for ms in times],
+        price=prices,
+        quantity=[1.0] * len(prints),
+        is_buyer_maker=[False] * len(prints),
+        recv_time=[None if ms is None else NOON + ms for ms in received_ms or [None] * len(prints)],
+    )
+
+
+def quotes(seen: list[tuple[int, float, float]]) -> pl.DataFrame:
+    """Quotes as (ms after noon at which they were received, bid, ask); the exchange sent them 100 ms before."""
+    times, bids, asks = zip(*seen, strict=True)
+    return rows(
+        schema.BOOK_TICKER,
+        event_time=[NOON + ms - 100 for ms in times],
+        recv_time=[NOON + ms for ms in times],
+        bid_price=bids,
+        bid_quantity=[2.0] * len(seen),
+        ask_price=asks,
+        ask_quantity=[3.0] * len(seen),
+    )
+
+
+def marks(seen: list[tuple[int, float]], **columns) -> pl.DataFrame:
+    """Marks as (ms after noon at which they were received, price)."""
+    times, prices = zip(*seen, strict=True)
+    times = [NOON + ms for ms in times]
+    return rows(schema.MARK_PRICE, event_time=times, recv_time=times, mark_price=prices, **columns)
+
+
+def instruments(statuses: dict[int, str] | None = None, **columns) -> pl.DataFrame:
+    """Instrument rows by ms after noon; by default one that trades since long before."""
+    statuses = statuses or {-86_400_000: "TRADING"}
+    fixed = {"venue": "aster", "symbol": "BNBUSDT", "tick_size": 0.1, "step_size": 0.01, "funding_interval_hours": 8.0}
+    return rows(
+        schema.INSTRUMENTS,
+        event_time=[NOON + ms for ms in statuses],
+        status=list(statuses.values()),
+        **{name: [value] * len(statuses) for name, value in (fixed | columns).items()},
+    )
+
+
+def signal(
+    n_minutes: int, substitutions: Substitutions = NO_SUBSTITUTION, interval: str = "1m", **recorded
+) -> pl.DataFrame:
+    """Signal bars of the first minutes after noon."""
+    length = {"1m": MINUTE, "1s": 1_000}[interval]
+    recorded = Recorded(**({"instruments": instruments()} | recorded))
+    open_ms = NOON + np.arange(n_minutes) * length
+    return signal_bars(recorded, open_ms, interval=interval, tick_size=0.1, substitutions=substitutions)
+
+
+def after_noon_ms(frame: pl.DataFrame, column: str) -> list[int]:
+    return (frame[column].dt.epoch("ms") - NOON).to_list()
+
+
+def test_a_minute_nobody_saw_is_a_gap_row():
+    frame = signal(3, klines=klines({0: 100.0, 2: 102.0}))
+    assert frame["is_gap"].to_list() == [False, True, False]
+    assert frame["can_enter"].to_list() == [True, False, True]
+    assert np.isnan(frame["close"][1]) and np.isnan(frame["volume"][1])
+
+
+def test_a_flat_minute_between_consecutive_ids_is_a_bar_without_volume():
+    prints = [(7, -1_000, 100.0), (8, 30_000, 101.0), (9, 130_000, 103.0)]
+    frame = signal(3, trades=trades(prints))
+    assert frame["is_gap"].to_list() == [False, False, True]  # nothing proves that the last minute is complete
+    assert frame.select("open", "high", "low", "close", "volume", "trade_count").row(1) == (*[101.0] * 4, 0.0, 0.0)
+
+
+def test_a_recorded_kline_goes_before_the_bar_from_trades():
+    prints = [(7, -1_000, 100.0), (8, 30_000, 101.0), (9, 90_000, 102.0), (10, 120_000, 103.0)]
+    frame = signal(2, trades=trades(prints), klines=klines({0: 55.0}))
+    assert frame["close"].to_list() == [55.0, 102.0]
+
+
+def test_a_bar_is_known_when_its_final_kline_was_received_rounded_up():
+    frame = signal(2, klines=klines({0: 100.0, 1: 100.0}, {0: 61_300.0, 1: 121_300.000_4}))
+    assert after_noon_ms(frame, "avail_time") == [61_300, 121_301]
+
+
+def test_a_bar_without_a_receipt_is_known_three_seconds_after_its_close():
+    assert after_noon_ms(signal(2, klines=klines({0: 100.0})), "avail_time") == [63_000, 123_000]
+
+
+def test_a_receipt_of_a_later_rest_request_says_nothing_about_when_the_bar_was_known():
+    frame = signal(1, klines=klines({0: 100.0}, {0: 3_600_000.0}, source="rest"))
+    assert after_noon_ms(frame, "avail_time") == [63_000]
+
+
+def test_a_clock_that_lags_does_not_make_a_bar_known_before_its_close():
+    assert after_noon_ms(signal(1, klines=klines({0: 100.0}, {0: 59_990.0})), "avail_time") == [60_000]
+
+
+def test_a_late_bar_holds_up_the_rows_after_it():
+    frame = signal(3, klines=klines(dict.fromkeys(range(3), 100.0), {0: 61_000.0, 1: 190_000.0, 2: 181_000.0}))
+    assert after_noon_ms(frame, "avail_time") == [61_000, 190_000, 190_000]
+
+
+def test_a_bar_from_trades_is_known_when_the_next_trade_proves_it_complete():
+    prints = [(7, -1_000, 100.0), (8, 30_000, 101.0), (9, 70_000, 102.0), (10, 120_500, 103.0)]
+    frame = signal(2, trades=trades(prints, [-900, 30_100, 70_100, 120_600]))
+    assert after_noon_ms(frame, "avail_time") == [70_100, 123_000]
+
+
+def test_seconds_are_built_from_trades():
+    prints = [(1, -500, 10.0), (2, 200, 11.0), (3, 900, 12.0), (4, 1_500, 13.0), (5, 2_000, 14.0)]
+    frame = signal(2, interval="1s", trades=trades(prints))
+    assert frame["close"].to_list() == [12.0, 13.0]
+    assert after_noon_ms(frame, "avail_time") == [4_000, 5_000]
+
+
+def test_a_quote_counts_from_its_receipt_on():
+    frame = signal(1, klines=klines({0: 100.0}), quotes=quotes([(62_000, 99.9, 100.1), (63_001, 98.9, 99.1)]))
+    assert frame.select("bid_price", "ask_price", "quote_age_ms").row(0) == (99.9, 100.1, 1_000.0)
+    assert frame["half_spread_bps"][0] == pytest.approx(10.0)
+
+
+def test_a_stale_quote_keeps_its_age_and_one_older_than_an_hour_is_none():
+    frame = signal(62, klines=klines({0: 100.0}), quotes=quotes([(0, 99.9, 100.1)]))
+    assert frame["quote_age_ms"][0] == 63_000.0
+    assert frame["quote_age_ms"][58] == 59 * 60_000 + 3_000
+    assert np.isnan(frame["quote_age_ms"][59]) and np.isnan(frame["bid_price"][59])
+
+
+def test_the_spread_of_the_last_fresh_quote_is_carried():
+    seen = [(62_000, 99.9, 100.1), (64_000, 99.0, 101.0)]
+    frame = signal(2, klines=klines({0: 100.0, 1: 100.0}), quotes=quotes(seen))
+    assert frame["half_spread_bps"].to_list() == pytest.approx([10.0, 10.0])
+
+
+def test_a_mark_counts_from_its_receipt_on_and_gives_the_ratio_while_fresh():
+    seen = marks([(62_500, 200.0), (63_500, 300.0)], index_price=[201.0, 301.0])
+    frame = signal(2, klines=klines({0: 100.0, 1: 120.0}), marks=seen)
+    assert frame.select("mark_price", "index_price", "mark_age_ms").row(0) == (200.0, 201.0, 500.0)
+    assert frame["mark_age_ms"][1] == 59_500.0
+    assert frame["last_mark_ratio"].to_list() == [0.5, 0.5]
+
+
+def test_without_the_stream_the_mark_is_the_close_of_the_mark_kline():
+    mark_klines = rows(schema.MARK_KLINES, open_time=[NOON], open=[1.0], high=[1.0], low=[1.0], close=[50.0])
+    index_klines = rows(schema.INDEX_KLINES, open_time=[NOON], open=[1.0], high=[1.0], low=[1.0], close=[51.0])
+    frame = signal(1, klines=klines({0: 100.0}), mark_klines=mark_klines, index_klines=index_klines)
+    columns = ("mark_price", "index_price", "mark_age_ms", "last_mark_ratio")
+    assert frame.select(columns).row(0) == (50.0, 51.0, 3_000.0, 2.0)
+
+
+def test_the_ratio_is_one_before_the_first_mark():
+    assert signal(1, klines=klines({0: 100.0}))["last_mark_ratio"].to_list() == [1.0]
+
+
+def test_the_funding_rate_is_the_streams_and_before_it_the_last_settled_one():
+    settled = rows(schema.FUNDING, event_time=[NOON - 4 * 3_600_000], funding_rate=[0.0003], interval_hours=[4.0])
+    seen = marks([(100_000, 100.0)], funding_rate=[0.0001])
+    frame = signal(2, klines=klines({0: 100.0, 1: 100.0}), marks=seen, funding=settled)
+    assert frame["funding_rate"].to_list() == [0.0003, 0.0001]
+    assert frame["funding_interval_hours"].to_list() == [4.0, 4.0]
+
+
+def test_the_instrument_tells_the_funding_interval_where_no_event_does():
+    assert signal(1, klines=klines({0: 100.0}))["funding_interval_hours"].to_list() == [8.0]
+
+
+def test_no_entry_while_the_instrument_does_not_trade():
+    history = instruments({-1: "TRADING", 63_001: "SETTLING"})
+    frame = signal(2, klines=klines({0: 100.0, 1: 100.0}), instruments=history)
+    assert frame["can_enter"].to_list() == [True, False]
+
+
+def test_without_data_and_substitution_the_columns_stay_nan():
+    row = signal(1, klines=klines({0: 100.0})).row(0, named=True)
+    names = ("bid_price", "quote_age_ms", "mark_price", "mark_age_ms", "funding_rate", "half_spread_bps")
+    assert all(np.isnan(row[name]) for name in names)
+
+
+def test_substitutions_stand_in_for_quotes_mark_and_funding():
+    assumed = Substitutions(spread_ticks=2.0, mark="last", funding_rate_bps=1.0, funding_interval_hours=8.0)
+    row = signal(1, assumed, klines=klines({0: 100.0})).row(0, named=True)
+    assert (row["bid_price"], row["ask_price"], row["quote_age_ms"]) == (99.9, 100.1, 0.0)
+    assert (row["mark_price"], row["index_price"], row["mark_age_ms"]) == (100.0, 100.0, 0.0)
+    assert (row["funding_rate"], row["half_spread_bps"], row["last_mark_ratio"]) == (0.0001, pytest.approx(10.0), 1.0)
+
+
+def test_one_recorded_row_switches_its_substitution_off():
+    assumed = Substitutions(spread_ticks=2.0, mark="last", funding_rate_bps=1.0)
+    seen = marks([(0, 100.0)], funding_rate=[0.0001])
+    assert assumed.in_effect(Recorded(quotes=quotes([(0, 1.0, 2.0)]), marks=seen)) == NO_SUBSTITUTION
+    assert assumed.in_effect(Recorded(marks=marks([(0, 100.0)]))) == Substitutions(
+        spread_ticks=2.0, funding_rate_bps=1.0
+    )
+    assert assumed.in_effect(Recorded()) == assumed
+
+
+@pytest.mark.parametrize("wrong", [{"spread_ticks": -1.0}, {"mark": "index"}, {"funding_interval_hours": 5.0}])
+def test_a_substitution_that_makes_no_sense_is_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Substitutions(**wrong)
+
+
+@pytest.fixture
+def lake(tmp_path) -> Lake:
+    lake = Lake(tmp_path / "lake", create=True)
+    lake.append("klines", klines({minute: 100.0 + minute for minute in range(10)}), origin="test")
+    lake.append("instruments", instruments(), origin="test")
+    return lake
+
+
+def minute(number: int) -> datetime:
+    return datetime.fromtimestamp((NOON + number * MINUTE) / 1000, tz=UTC)
+
+
+def built(lake: Lake, first: int, last: int, substitutions: Substitutions = NO_SUBSTITUTION, **options) -> Bars:
+    return build_bars(
+        lake, "BNBUSDT", minute(first), minute(last), latency_ms=200, substitutions=substitutions, **options
+    )
+
+
+def test_bars_hold_one_row_per_minute_and_the_arrays_fills_need(lake):
+    bars = built(lake, 0, 5)
+    assert bars.frame.schema == BARS
+    assert bars.frame["close"].to_list() == [100.0, 101.0, 102.0, 103.0, 104.0]
+    assert bars.frame["exec_open"].to_list() == [101.0, 102.0, 103.0, 104.0, 105.0]
+    market = bars.market()
+    assert all(len(values) == 5 and values.flags["C_CONTIGUOUS"] for values in market)
+    assert market.can_enter.dtype == bool and market.close.dtype == np.float64
+
+
+def test_a_row_does_not_depend_on_the_range_asked_for(lake):
+    assert_frame_equal(built(lake, 0, 8).frame[3:6], built(lake, 3, 6).frame)
+
+
+def test_results_print_what_was_assumed(lake):
+    assert built(lake, 0, 5).substituted == ("no funding recorded: none is paid",)
+    assumed = Substitutions(spread_ticks=1.0, mark="last", funding_rate_bps=1.0)
+    assert built(lake, 0, 5, assumed).substituted == (
+        "no quotes recorded: spread of 1 ticks assumed",
+        "no mark recorded: the last price taken for mark and index",
+        "no funding recorded: 1 bps every 8 h assumed",
+    )
+
+
+def test_a_range_without_bars_names_what_the_lake_holds(lake):
+    message = (
+        r"no klines or trades for BNBUSDT from 2025-11-28 14:00 .*: the lake has 2025-11-28 12:00 to 2025-11-28 12:09"
+    )
+    with pytest.raises(LookupError, match=message):
+        built(lake, 120, 125)
+
+
+def test_an_empty_range_and_a_time_without_zone_are_refused(lake):
+    with pytest.raises(ValueError, match="no 1m slot opens"):
+        built(lake, 5, 5)
+    with pytest.raises(ValueError, match="no time zone"):
+        build_bars(lake, "BNBUSDT", datetime(2025, 11, 28), minute(5), latency_ms=0, substitutions=NO_SUBSTITUTION)
+    with pytest.raises(ValueError, match="unknown interval '1w'"):
+        built(lake, 0, 5, interval="1w")
+
+
+def test_a_tick_size_that_changes_inside_the_range_is_refused(lake):
+    lake.append("instruments", instruments({5 * MINUTE: "TRADING"}, tick_size=0.01), origin="test")
+    assert built(lake, 0, 5).instrument["tick_size"] == 0.1
+    assert built(lake, 5, 8).instrument["tick_size"] == 0.01
+    with pytest.raises(ValueError, match=r"tick_size of BNBUSDT changes from 0.1 to 0.01 at 2025-11-28 12:05"):
+        built(lake, 0, 8)
+
+
+def test_funding_without_an_interval_is_refused(lake):
+    lake.append("instruments", instruments({60 * MINUTE: "TRADING"}, funding_interval_hours=None), origin="test")
+    lake.append("klines", klines({61: 100.0}), origin="test")
+    with pytest.raises(ValueError, match="needs funding_interval_hours"):
+        built(lake, 60, 65, Substitutions(funding_rate_bps=1.0))
+
+
+def test_recorded_klines_become_bars_that_execute_at_the_next_open(real_data, tmp_path):
+    lake = Lake(tmp_path / "lake", create=True)
+    import_path(lake, real_data / "klines" / "aster_BNBUSDT_1m.parquet", format="klines")
+    start, end = datetime(2025, 11, 18, 0, 52, tzinfo=UTC), datetime(2025, 11, 29, 11, 2, tzinfo=UTC)
+    import_path(
+        lake, real_data / "exchangeInfo-response.json", format="exchange-info", symbol="BNBUSDT", effective=start
+    )
+    assumed = Substitutions(spread_ticks=1.0, mark="last", funding_rate_bps=1.0, funding_interval_hours=8.0)
+    bars = build_bars(lake, "BNBUSDT", start, end, latency_ms=200, substitutions=assumed)
+    assert len(bars.frame) == 16_450
+    assert bars.frame["can_enter"].all()
+    assert bars.frame["exec_open"][:-1].to_list() == bars.frame["open"][1:].to_list()
+    assert bars.frame["exec_mark_low"][:-1].to_list() == bars.frame["low"][1:].to_list()
+    assert (bars.frame["funding_per_unit"] > 0.0).sum() == 34  # three a day

@@ -1,0 +1,144 @@
+"""Grids, folds and the selection procedure."""
+
+import dataclasses
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+
+from data.config import load
+from research.bars import build_bars
+from research.sweep import (
+    Evaluator,
+    SweepConfig,
+    blocks_of,
+    folds_of,
+    neighbour_scores,
+    picks,
+    results_table,
+    selection_scores,
+)
+from research.walk_forward import walk_forward
+
+
+@pytest.fixture
+def config(sweep_toml) -> SweepConfig:
+    return load(SweepConfig, sweep_toml, sweep_toml.name)
+
+
+@pytest.fixture
+def bars(config, synthetic_lake):
+    return build_bars(
+        synthetic_lake,
+        "BTCUSDT",
+        config.start,
+        config.end,
+        interval=config.interval,
+        latency_ms=config.costs.latency_ms,
+        substitutions=config.substitutions,
+    )
+
+
+def evaluated(config, bars) -> pl.DataFrame:
+    folds = folds_of(config, bars.frame.height)
+    return pl.concat([Evaluator(config, bars)(block) for block in blocks_of(config, "BTCUSDT", folds)])
+
+
+def test_folds_roll_by_one_test_length_and_never_overlap(config):
+    folds = folds_of(config, 3 * 1440)
+    assert [(f.train_first, f.train_last, f.test_first, f.test_last) for f in folds] == [
+        (0, 1440, 1500, 2220),
+        (720, 2160, 2220, 2940),
+        (1440, 2880, 2940, 3660),
+        (2160, 3600, 3660, 4320),
+    ]
+
+
+def test_an_embargo_shorter_than_a_window_is_refused(config):
+    short = dataclasses.replace(config, folds=dataclasses.replace(config.folds, embargo_bars=20))
+    with pytest.raises(ValueError, match="embargo_bars 20 is under the longest window 30"):
+        folds_of(short, 3 * 1440)
+
+
+def test_a_range_without_room_for_a_fold_is_refused(config):
+    with pytest.raises(ValueError, match=r"one needs 1\.5 days, the range has 0\.7"):
+        folds_of(config, 1000)
+
+
+def test_the_grid_must_name_every_parameter_and_none_else(config):
+    with pytest.raises(ValueError, match=r"unknown parameters \['stop_bp'\], missing parameters \['stop_bps'\]"):
+        dataclasses.replace(config, grid={("stop_bp" if n == "stop_bps" else n): v for n, v in config.grid.items()})
+
+
+def test_an_empty_grid_is_refused(config):
+    with pytest.raises(ValueError, match=r"without values \['stop_bps'\]"):
+        dataclasses.replace(config, grid={**config.grid, "stop_bps": ()})
+
+
+def test_an_end_before_the_start_is_refused(config):
+    with pytest.raises(ValueError, match="is not before end"):
+        dataclasses.replace(config, end=datetime(2026, 1, 4, tzinfo=UTC))
+
+
+def test_a_callback_the_exchange_refuses_stops_the_sweep(config, bars):
+    native = dataclasses.replace(config, grid={**config.grid, "callback_bps": (5,)})
+    with pytest.raises(ValueError, match="callback_bps 5 is under 10"):
+        Evaluator(native, bars)
+
+
+def test_the_last_parameter_runs_fastest(config):
+    configs = config.configs()
+    assert len(configs) == 9
+    assert [c.volatility_window_bars for c in configs[:3]] == [10, 20, 30]
+    assert config.shape[:2] == (3, 3)
+
+
+def test_a_lonely_peak_scores_as_its_neighbours_do():
+    scores = np.array([[0.0, 0.0, 0.0], [0.0, 9.0, 0.0], [2.0, 2.0, 2.0]]).ravel()
+    smooth = neighbour_scores(scores, (3, 3)).reshape(3, 3)
+    assert smooth[1, 1] == 0.0  # lower quartile of 9, 0, 0, 0, 2
+    assert smooth[2, 0] == 0.0  # of 2, 0, 2
+    assert smooth[2, 1] == 2.0  # of 2, 9, 2, 2
+
+
+def test_too_few_trades_count_as_the_worst_neighbour_and_cannot_be_picked(config):
+    sharpe = np.array([5.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+    train = pl.DataFrame({"sharpe": sharpe, "trades": [2.0] + [10.0] * 8})
+    scores = selection_scores(config, train)
+    assert scores[0] == -np.inf
+    assert int(np.argmax(scores)) != 0
+
+
+def test_test_rows_never_decide_what_is_picked(config, bars):
+    table = evaluated(config, bars)
+    scrambled = table.with_columns(
+        pl.when(pl.col("part") == "test").then(pl.col("sharpe").reverse() * -3).otherwise("sharpe").alias("sharpe")
+    )
+    assert list(picks(config, table)) == list(picks(config, scrambled))
+    ranked = ["rank", "config", "score"]
+    assert results_table(config, table).select(ranked).equals(results_table(config, scrambled).select(ranked))
+
+
+def test_the_record_is_what_the_picks_traded_on_test_rows(config, bars):
+    table = evaluated(config, bars)
+    folds = folds_of(config, bars.frame.height)
+    record = walk_forward(config, bars, folds, table)
+    assert record.folds["fold"].to_list() == [1, 2, 3, 4]
+    for fold in record.folds.iter_rows(named=True):
+        own = table.filter(
+            (pl.col("fold") == fold["fold"]) & (pl.col("part") == "test") & (pl.col("config") == fold["config"])
+        )
+        assert fold["net_pnl_usdt"] == pytest.approx(own["net_pnl_usdt"][0], abs=1e-9)
+        assert fold["trades"] == own["trades"][0]
+    inside = record.trades.filter(pl.col("reason") != "open")
+    assert inside.height == record.folds["trades"].sum()
+    assert record.equity["equity_usdt"][-1] == pytest.approx(record.folds["net_pnl_usdt"].sum())
+
+
+def test_blocks_cover_every_config_of_every_part_once(config):
+    folds = folds_of(config, 3 * 1440)
+    blocks = blocks_of(config, "BTCUSDT", folds)
+    assert len(blocks) == 2 * len(folds)
+    assert len({block.name for block in blocks}) == len(blocks)
+    assert all((block.first_config, block.last_config) == (0, 9) for block in blocks)
