@@ -11,54 +11,21 @@ Prices are quote currency (USDT) per base unit, quantities are base units, rates
 ``source`` says how a row came here: ws, rest, import, synthetic.
 """
 
-from dataclasses import dataclass
-
 import polars as pl
+
+from data.table import TIME_MS, TIME_NS, Table
+from data.table import conform as conform  # the schema's door: importers need one module only
 
 SCHEMA_VERSION = 1
 MAX_DEPTH_LEVELS = 20
 
-TIME_MS = pl.Datetime("ms", "UTC")
-TIME_NS = pl.Datetime("ns", "UTC")
 SIDE = pl.Enum(["BUY", "SELL"])
 SOURCE = pl.Enum(["ws", "rest", "import", "synthetic"])
 CLOCK = pl.Enum(["exchange", "receive"])
 
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """One table's contract.
-
-    Parameters
-    ----------
-    name : table, folder and view name.
-    columns : dtype per column, in order.
-    time : the column that dates a row: its UTC date is the partition.
-    key : columns that identify a row; a second row with the same key is the same fact.
-    fallback_key : the identity of rows whose ``key`` holds a null (old files without ids).
-    ids : the column of consecutive exchange ids, where the exchange guarantees them; a hole in it is a gap.
-    """
-
-    name: str
-    columns: pl.Schema
-    time: str
-    key: tuple[str, ...]
-    fallback_key: tuple[str, ...] = ()
-    ids: str | None = None
-
-    @property
-    def sort(self) -> tuple[str, ...]:
-        """Order inside a file: symbol, time, then the rest of the key."""
-        lead = [name for name in ("symbol", self.time) if name in self.columns]
-        return (*lead, *(name for name in (*self.key, *self.fallback_key) if name not in lead))
-
-    def empty(self) -> pl.DataFrame:
-        """A frame with no rows and this table's columns."""
-        return pl.DataFrame(schema=self.columns)
-
-
-def _ohlc() -> dict[str, pl.DataType]:
-    return {"open": pl.Float64, "high": pl.Float64, "low": pl.Float64, "close": pl.Float64}
+_CONTRACT = {"venue": pl.String, "symbol": pl.String}
+_OHLC = {"open": pl.Float64, "high": pl.Float64, "low": pl.Float64, "close": pl.Float64}
+_ARRIVAL = {"sent_time": TIME_MS, "recv_time": TIME_NS, "source": SOURCE}  # sent_time is wire field E
 
 
 def _reference_kline(name: str) -> Table:
@@ -69,11 +36,10 @@ def _reference_kline(name: str) -> Table:
         key=("venue", "symbol", "interval", "open_time"),
         columns=pl.Schema(
             {
-                "venue": pl.String,
-                "symbol": pl.String,
+                **_CONTRACT,
                 "interval": pl.String,  # 1m, 1h, ...
                 "open_time": TIME_MS,  # identity of the bar
-                **_ohlc(),
+                **_OHLC,
                 "recv_time": TIME_NS,
                 "source": SOURCE,
             }
@@ -82,11 +48,10 @@ def _reference_kline(name: str) -> Table:
 
 
 _KLINE_COLUMNS = {
-    "venue": pl.String,
-    "symbol": pl.String,
+    **_CONTRACT,
     "interval": pl.String,  # 1m, 1h, ... (k.i)
     "open_time": TIME_MS,  # k.t, identity of the bar
-    **_ohlc(),  # k.o k.h k.l k.c
+    **_OHLC,  # k.o k.h k.l k.c
     "volume": pl.Float64,  # base quantity, k.v
     "quote_volume": pl.Float64,  # USDT, k.q
     "trade_count": pl.Int64,  # k.n
@@ -94,9 +59,7 @@ _KLINE_COLUMNS = {
     "taker_buy_quote_volume": pl.Float64,  # USDT, k.Q; null where the source kept none
     "first_trade_id": pl.Int64,  # k.f, raw trade id
     "last_trade_id": pl.Int64,  # k.L, raw trade id
-    "sent_time": TIME_MS,  # E
-    "recv_time": TIME_NS,
-    "source": SOURCE,
+    **_ARRIVAL,
 }
 
 _DEPTH_LEVELS = {
@@ -126,11 +89,11 @@ TRADES = Table(
     name="trades",  # aggregate trades: fills of one taker order at one price
     time="event_time",
     key=("venue", "symbol", "agg_trade_id"),
+    fallback_key=("venue", "symbol", "agg_trade_id", "event_time", "price", "quantity", "is_buyer_maker"),
     ids="agg_trade_id",
     columns=pl.Schema(
         {
-            "venue": pl.String,
-            "symbol": pl.String,
+            **_CONTRACT,
             "agg_trade_id": pl.Int64,  # a, consecutive per symbol
             "event_time": TIME_MS,  # T
             "price": pl.Float64,  # p; prints may lie off the tick grid
@@ -139,9 +102,7 @@ TRADES = Table(
             "first_trade_id": pl.Int64,  # f
             "last_trade_id": pl.Int64,  # l; f and l are not dense, never use them for gaps
             "is_ambiguous": pl.Boolean,  # the id may belong to raw trades; left out of gap detection
-            "sent_time": TIME_MS,  # E
-            "recv_time": TIME_NS,
-            "source": SOURCE,
+            **_ARRIVAL,
         }
     ),
 )
@@ -149,10 +110,10 @@ RAW_TRADES = Table(
     name="raw_trades",  # single fills, REST /trades and the undocumented @trade stream; never summed with trades
     time="event_time",
     key=("venue", "symbol", "trade_id"),
+    fallback_key=("venue", "symbol", "trade_id", "event_time", "price", "quantity", "is_buyer_maker"),
     columns=pl.Schema(
         {
-            "venue": pl.String,
-            "symbol": pl.String,
+            **_CONTRACT,
             "trade_id": pl.Int64,  # t or REST id: another id space than agg_trade_id
             "event_time": TIME_MS,
             "price": pl.Float64,
@@ -161,9 +122,7 @@ RAW_TRADES = Table(
             "market_type": pl.String,  # X: MARKET, INSURANCE_FUND, ADL, NA; null from REST
             "repeats_agg_trade_id": pl.Int64,  # the recorded aggregate this fill belongs to; null when none is recorded
             "is_ambiguous": pl.Boolean,
-            "sent_time": TIME_MS,
-            "recv_time": TIME_NS,
-            "source": SOURCE,
+            **_ARRIVAL,
         }
     ),
 )
@@ -173,8 +132,7 @@ TRADE_SAMPLES = Table(
     key=("venue", "symbol", "event_time"),
     columns=pl.Schema(
         {
-            "venue": pl.String,
-            "symbol": pl.String,
+            **_CONTRACT,
             "event_time": TIME_MS,  # time of the poll
             "trade_count": pl.Int64,
             "quantity": pl.Float64,
@@ -196,8 +154,7 @@ BOOK_TICKER = Table(
     fallback_key=("venue", "symbol", "recv_time"),
     columns=pl.Schema(
         {
-            "venue": pl.String,
-            "symbol": pl.String,
+            **_CONTRACT,
             "update_id": pl.Int64,  # u
             "event_time": TIME_MS,  # T
             "bid_price": pl.Float64,  # b
@@ -205,9 +162,7 @@ BOOK_TICKER = Table(
             "ask_price": pl.Float64,  # a
             "ask_quantity": pl.Float64,  # A
             "clock": CLOCK,
-            "sent_time": TIME_MS,  # E
-            "recv_time": TIME_NS,
-            "source": SOURCE,
+            **_ARRIVAL,
         }
     ),
 )
@@ -218,8 +173,7 @@ DEPTH = Table(
     fallback_key=("venue", "symbol", "recv_time"),
     columns=pl.Schema(
         {
-            "venue": pl.String,
-            "symbol": pl.String,
+            **_CONTRACT,
             "levels": pl.Int64,  # levels subscribed: 5, 10 or 20
             "first_update_id": pl.Int64,  # U
             "update_id": pl.Int64,  # u
@@ -227,9 +181,7 @@ DEPTH = Table(
             "event_time": TIME_MS,  # T
             **_DEPTH_LEVELS,  # bid_price_0 ... ask_quantity_19; null beyond what the book held
             "clock": CLOCK,
-            "sent_time": TIME_MS,  # E
-            "recv_time": TIME_NS,
-            "source": SOURCE,
+            **_ARRIVAL,
         }
     ),
 )
@@ -239,8 +191,7 @@ MARK_PRICE = Table(
     key=("venue", "symbol", "event_time"),
     columns=pl.Schema(
         {
-            "venue": pl.String,
-            "symbol": pl.String,
+            **_CONTRACT,
             "event_time": TIME_MS,  # E
             "mark_price": pl.Float64,  # p
             "index_price": pl.Float64,  # i
@@ -259,8 +210,7 @@ FUNDING = Table(
     key=("venue", "symbol", "event_time"),
     columns=pl.Schema(
         {
-            "venue": pl.String,
-            "symbol": pl.String,
+            **_CONTRACT,
             "event_time": TIME_MS,  # fundingTime
             "funding_rate": pl.Float64,  # fraction of notional; longs pay when positive
             "interval_hours": pl.Float64,  # differs by symbol and may change
@@ -274,8 +224,7 @@ FORCE_ORDERS = Table(
     key=("venue", "symbol", "event_time", "side", "price", "quantity", "filled_quantity"),
     columns=pl.Schema(
         {
-            "venue": pl.String,
-            "symbol": pl.String,
+            **_CONTRACT,
             "event_time": TIME_MS,  # o.T
             "side": SIDE,  # o.S, side of the order: SELL closes a long
             "quantity": pl.Float64,  # o.q, ordered
@@ -284,9 +233,7 @@ FORCE_ORDERS = Table(
             "last_filled_quantity": pl.Float64,  # o.l
             "filled_quantity": pl.Float64,  # o.z
             "status": pl.String,  # o.X
-            "sent_time": TIME_MS,  # E
-            "recv_time": TIME_NS,
-            "source": SOURCE,
+            **_ARRIVAL,
         }
     ),
 )
@@ -296,8 +243,7 @@ OPEN_INTEREST = Table(
     key=("venue", "symbol", "event_time"),
     columns=pl.Schema(
         {
-            "venue": pl.String,  # aster (undocumented endpoint), binance, hyperliquid
-            "symbol": pl.String,
+            **_CONTRACT,  # venue: aster (undocumented endpoint), binance, hyperliquid
             "event_time": TIME_MS,
             "open_interest": pl.Float64,  # base quantity
             "open_interest_usdt": pl.Float64,  # notional; null where the venue gives none
@@ -312,8 +258,7 @@ RATIOS = Table(
     key=("venue", "symbol", "event_time", "kind"),
     columns=pl.Schema(
         {
-            "venue": pl.String,
-            "symbol": pl.String,
+            **_CONTRACT,
             "event_time": TIME_MS,  # end of the period the value covers
             "kind": pl.String,  # long_short_accounts, long_short_positions, taker_buy_sell
             "value": pl.Float64,  # long / short, buy / sell
@@ -328,8 +273,7 @@ INSTRUMENTS = Table(
     key=("venue", "symbol", "event_time"),
     columns=pl.Schema(
         {
-            "venue": pl.String,
-            "symbol": pl.String,
+            **_CONTRACT,
             "event_time": TIME_MS,  # in force from
             "status": pl.String,  # TRADING, SETTLING, PENDING_TRADING, PRE_SETTLE, CLOSE
             "underlying_type": pl.String,
@@ -366,13 +310,15 @@ INSTRUMENTS = Table(
 GAPS = Table(
     name="gaps",  # append-only ledger: the row with the newest detected_time speaks for its gap
     time="detected_time",
-    key=("gap_id", "state"),
+    key=("venue", "gap_id", "state", "cause", "rows_recovered"),  # finding a gap again in the same state adds no row
+    fallback_key=("venue", "gap_id", "state"),
+    arrival=("detected_time",),
     columns=pl.Schema(
         {
-            "gap_id": pl.String,  # table|symbol|from|to
-            "venue": pl.String,
-            "symbol": pl.String,
+            "gap_id": pl.String,  # table|symbol|from|to, for klines table|symbol|interval|from|to
+            **_CONTRACT,
             "table": pl.String,
+            "interval": pl.String,  # klines only
             "from_id": pl.Int64,  # first missing id
             "to_id": pl.Int64,  # last missing id
             "from_time": TIME_MS,  # last good event before
@@ -391,6 +337,7 @@ QUARANTINE = Table(
     name="quarantine",  # what could not be read, verbatim
     time="quarantined_time",
     key=("file", "line", "raw"),
+    arrival=("quarantined_time",),
     columns=pl.Schema(
         {
             "file": pl.String,
@@ -407,6 +354,7 @@ CONFLICTS = Table(
     name="conflicts",  # same key, other content: the stored row stays, the newcomer is kept here
     time="conflict_time",
     key=("table", "key", "arrived"),
+    arrival=("conflict_time", "source_file", "stored"),
     columns=pl.Schema(
         {
             "table": pl.String,
@@ -438,7 +386,8 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         KLINES, KLINE_UPDATES, MARK_KLINES, INDEX_KLINES, TRADES, RAW_TRADES, TRADE_SAMPLES, BOOK_TICKER, DEPTH,
-        MARK_PRICE, FUNDING, FORCE_ORDERS, OPEN_INTEREST, RATIOS, INSTRUMENTS, GAPS, QUARANTINE, CONFLICTS, CLOCK_OFFSETS,
+        MARK_PRICE, FUNDING, FORCE_ORDERS, OPEN_INTEREST, RATIOS, INSTRUMENTS, GAPS, QUARANTINE, CONFLICTS,
+        CLOCK_OFFSETS,
     )
 }  # fmt: skip
 
@@ -446,19 +395,3 @@ TABLES: dict[str, Table] = {
 def is_test_symbol(symbol: str) -> bool:
     """True for the exchange's ``TEST*`` contracts, which are refused unless asked for."""
     return symbol.upper().startswith("TEST")
-
-
-def conform(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
-    """The frame with exactly the table's columns, order and dtypes; absent columns become null.
-
-    Raises
-    ------
-    ValueError
-        On a column the table does not know, naming it and the columns it could be.
-    """
-    unknown = [name for name in frame.columns if name not in table.columns]
-    if unknown:
-        raise ValueError(f"table {table.name}: unknown columns {unknown}; it has {list(table.columns)}")
-    present = [pl.col(name).cast(dtype) if name in frame.columns else pl.lit(None, dtype).alias(name)
-               for name, dtype in table.columns.items()]  # fmt: skip
-    return frame.select(present)

@@ -10,6 +10,7 @@ from data.config import config_hash
 from research import features, kernel
 from research.bars import Bars, Substitutions
 from research.fills import REASONS, Costs, Market, Orders, Terms
+from research.recorded import interval_ms
 from research.strategies.registry import strategy
 from research.trades import TRADES, trade_id
 
@@ -159,11 +160,10 @@ def assumptions(config: TradingConfig, bars: Bars) -> tuple[str, ...]:
 
 def trades_frame(trades: np.ndarray, bars: Bars, config: TradingConfig) -> pl.DataFrame:
     """Kernel trades as the trade list of ``research.trades``."""
-    frame = bars.frame
-    interval_ms = int((frame["close_time"][0] - frame["open_time"][0]).total_seconds() * 1000)
-    open_ms = frame["open_time"].dt.epoch("ms").to_numpy()
-    exec_ms = frame["exec_time"].dt.epoch("ms").to_numpy()
-    window_end_ms = np.append(exec_ms[1:], exec_ms[-1] + interval_ms)
+    open_ms = bars.frame["open_time"].dt.epoch("ms").to_numpy()
+    close_ms = bars.frame["close_time"].dt.epoch("ms").to_numpy()
+    exec_ms = bars.frame["exec_time"].dt.epoch("ms").to_numpy()
+    window_end_ms = _window_end_ms(bars)
     entry, exit_ = trades["entry_row"], trades["exit_row"]
     hash_ = config.config_hash
     gross = trades["side"] * trades["quantity"] * (trades["exit_price"] - trades["entry_price"])
@@ -171,7 +171,7 @@ def trades_frame(trades: np.ndarray, bars: Bars, config: TradingConfig) -> pl.Da
         pl.DataFrame(
             {
                 "trade_id": [
-                    trade_id(hash_, bars.symbol, int(open_ms[row]) + interval_ms, int(side))
+                    trade_id(hash_, bars.symbol, int(close_ms[row]), int(side))
                     for row, side in zip(entry, trades["side"], strict=True)
                 ],
                 "symbol": [bars.symbol] * len(trades),
@@ -199,6 +199,12 @@ def trades_frame(trades: np.ndarray, bars: Bars, config: TradingConfig) -> pl.Da
     )
 
 
+def _window_end_ms(bars: Bars) -> np.ndarray:
+    """End of every row's execution window, ms; the last window is given the length of a bar."""
+    exec_ms = bars.frame["exec_time"].dt.epoch("ms").to_numpy()
+    return np.append(exec_ms[1:], exec_ms[-1] + interval_ms(bars.interval))
+
+
 def _equity_frame(run: kernel.Run, bars: Bars, first: int) -> pl.DataFrame:
     n_rows = len(run.bar_pnl)
     position = np.zeros(n_rows, np.int64)
@@ -206,7 +212,7 @@ def _equity_frame(run: kernel.Run, bars: Bars, first: int) -> pl.DataFrame:
         position[trade["entry_row"] - first : trade["exit_row"] - first + 1] = trade["side"]
     return pl.DataFrame(
         {
-            "time": bars.frame["exec_time"].slice(first, n_rows),
+            "time": pl.Series(_window_end_ms(bars)[first : first + n_rows]).cast(pl.Datetime("ms", "UTC")),
             "equity_usdt": np.cumsum(run.bar_pnl),
             "position": position,
         }

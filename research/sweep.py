@@ -19,6 +19,7 @@ from research.bars import Bars, Substitutions
 from research.engine import TradingConfig, feature_arrays, market_of, refusals, terms_of
 from research.fills import Costs, Orders
 from research.metrics import MINUTES_PER_YEAR, sharpe_from_sums
+from research.recorded import interval_ms
 from research.strategies.registry import strategy
 
 CONFIGS_PER_BLOCK = 8_192
@@ -122,14 +123,6 @@ class Block:
 def bars_per_year(interval: str) -> float:
     """Bars in 365 days."""
     return MINUTES_PER_YEAR / (interval_ms(interval) / 60_000)
-
-
-def interval_ms(interval: str) -> int:
-    """Length of a bar interval such as 1s, 1m, 1h."""
-    units = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-    if interval[-1:] not in units or not interval[:-1].isdigit():
-        raise ValueError(f"unknown interval {interval!r}; write a number and s, m, h or d, such as 1m")
-    return int(interval[:-1]) * units[interval[-1]]
 
 
 def folds_of(config: SweepConfig, n_rows: int) -> list[Fold]:

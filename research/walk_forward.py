@@ -8,7 +8,8 @@ import polars as pl
 from research import metrics
 from research.bars import Bars
 from research.engine import backtest
-from research.sweep import Fold, SweepConfig, bars_per_year, interval_ms, picks
+from research.recorded import interval_ms
+from research.sweep import Fold, SweepConfig, bars_per_year, picks
 from research.trades import TRADES
 
 BOOTSTRAP_BLOCK_HOURS = 6
