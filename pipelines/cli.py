@@ -218,10 +218,22 @@ def sweep(config, runs_path, executor, notebook, lake_path, as_json) -> None:
         print_json({"run": str(run.path), "configs": manifest["configs"], "report": str(report),
                     "evaluation": manifest["evaluation"], "best": results.head(1).to_dicts()[0]})  # fmt: skip
         return
-    shown = ["symbol", "rank", "score", "in_sample_sharpe", "out_of_sample_sharpe", "out_of_sample_net_pnl_usdt",
-             "out_of_sample_trades"]  # fmt: skip
     swept = [name for name, values in run.config.grid.items() if len(values) > 1]
-    print_frame(results.filter(results["rank"] <= 5).select(*shown, *swept), "best by train folds")
+    print_rows(
+        [
+            {
+                "symbol": row["symbol"],
+                "rank": row["rank"],
+                **{name.replace("_", " "): row[name] for name in swept},
+                "Sharpe in sample": round(row["in_sample_sharpe"], 2),
+                "Sharpe out": round(row["out_of_sample_sharpe"], 2),
+                "net out, USDT": round(row["out_of_sample_net_pnl_usdt"], 2),
+                "trades out": int(row["out_of_sample_trades"]),
+            }
+            for row in results.filter(results["rank"] <= 5).iter_rows(named=True)
+        ],
+        "best five by train folds; test folds (out) never rank",
+    )
     done = manifest["evaluation"]
     if done["seconds"]:
         rate = done["config_bars"] / done["seconds"] / 1e6

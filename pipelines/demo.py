@@ -89,7 +89,7 @@ def run_demo(folder: Path | None, progress: Progress) -> dict[str, Any]:
     chosen_path = promote(run, lake, rank=1, destination=folder / "chosen.toml")
     chosen = load_chosen(chosen_path).config
 
-    journal = folder / "replay.sqlite"
+    journal = run.path / "replay.sqlite"
     progress("replay", 0, 1)
     done = subprocess.run(
         [sys.executable, "-m", "live.runner", "--config", str(chosen_path), "--mode", "replay", "--lake",

@@ -53,6 +53,7 @@ def write_sweep_report(run: RunFolder, lake: Lake, replay: Replay | None = None,
     bars = bars_for(config, lake, symbol)
     folds = run.frame("walk_forward_folds").filter(pl.col("symbol") == symbol).drop("symbol")
     covered = coverage(lake, symbols=list(config.symbols), start=config.start, end=config.end)
+    covered = covered.filter(pl.col("rows").sum().over("table", "symbol") > 0)  # what was never recorded is not a gap
     record = metrics.summary(
         run.frame("walk_forward_trades").filter(pl.col("symbol") == symbol),
         run.frame("walk_forward_equity").filter(pl.col("symbol") == symbol),
@@ -91,7 +92,8 @@ def write_sweep_report(run: RunFolder, lake: Lake, replay: Replay | None = None,
         ("commit", f"{commit[:12]}{' with uncommitted changes' if manifest['code']['is_dirty'] else ' clean'}"
          if commit else "not under version control"),
         ("lock", manifest["code"]["lock_hash"][:12]),
-        *(("assumed", sentence) for sentence in assumptions(_any_config(run, symbol), bars)),
+        *(("assumed", sentence) for sentence in assumptions(_any_config(run, symbol), bars)
+          if not sentence.startswith("not modelled")),
     ]  # fmt: skip
     return write_report(
         path or run.path / "report.html",

@@ -63,7 +63,12 @@ def print_rows(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> N
         return
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for name, value in rows[0].items():
-        table.add_column(str(name), justify="right" if isinstance(value, int | float) else "left", overflow="fold")
+        table.add_column(
+            str(name),
+            justify="right" if isinstance(value, int | float) else "left",
+            overflow="fold",
+            min_width=min(len(name), 6),
+        )
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     console.print(table)
@@ -82,7 +87,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return "–" if value != value else f"{value:.10g}"
+        return "–" if value != value else f"{value:.6g}"
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S") + (f".{value.microsecond // 1000:03d}" if value.microsecond else "")
     return str(value)

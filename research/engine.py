@@ -1,7 +1,7 @@
 """One config from bars to result: the path that sweep, promotion, replay and reports share."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import polars as pl
@@ -9,7 +9,7 @@ import polars as pl
 from data.config import config_hash
 from research import features, kernel
 from research.bars import Bars, Substitutions
-from research.fills import REASONS, Costs, Market, Orders, Terms
+from research.fills import REASONS, Costs, Market, Orders, Terms, gross_pnl_usdt
 from research.recorded import interval_ms
 from research.strategies.registry import strategy
 from research.trades import TRADES, trade_id
@@ -35,6 +35,10 @@ class TradingConfig:
     interval: str = "1m"
 
     def __post_init__(self) -> None:
+        # 1 and 1.0 are one config: the hash of what was built in Python is that of what is read from a file.
+        for name in ("costs", "orders", "substitutions"):
+            object.__setattr__(self, name, _with_floats(getattr(self, name)))
+        object.__setattr__(self, "params", {name: float(value) for name, value in self.params.items()})
         names = strategy(self.strategy).Params._fields
         unknown, missing = sorted(set(self.params) - set(names)), sorted(set(names) - set(self.params))
         if unknown or missing:
@@ -47,7 +51,17 @@ class TradingConfig:
 
     def typed_params(self) -> tuple:
         """The strategy's ``Params``."""
-        return strategy(self.strategy).Params(**{name: float(value) for name, value in self.params.items()})
+        return strategy(self.strategy).Params(**self.params)
+
+
+def _with_floats(part: Costs | Orders | Substitutions) -> Costs | Orders | Substitutions:
+    """The same values, whole numbers in float fields made floats."""
+    whole = {
+        entry.name: float(getattr(part, entry.name))
+        for entry in fields(part)
+        if entry.type in (float, float | None) and isinstance(getattr(part, entry.name), int)
+    }
+    return replace(part, **whole)
 
 
 @dataclass(frozen=True)
@@ -113,10 +127,14 @@ def market_of(bars: Bars, orders: Orders) -> Market:
     return market._replace(can_enter=market.can_enter & np.isin(hours, orders.entry_hours))
 
 
+def feature_constants(costs: Costs, instrument: Mapping) -> dict[str, float]:
+    """What features need beside the bars."""
+    return {"tick_size": float(instrument["tick_size"]), "taker_fee_bps": float(costs.taker_fee_bps)}
+
+
 def feature_arrays(bars: Bars, costs: Costs, names: list[str]) -> dict[str, np.ndarray]:
     """The features these names ask for over all rows."""
-    constants = {"tick_size": float(bars.instrument["tick_size"]), "taker_fee_bps": float(costs.taker_fee_bps)}
-    return features.compute(features.arrays_of(bars), names, constants=constants)
+    return features.compute(features.arrays_of(bars), names, constants=feature_constants(costs, bars.instrument))
 
 
 def backtest(config: TradingConfig, bars: Bars, first: int = 0, last: int | None = None) -> Result:
@@ -166,7 +184,7 @@ def trades_frame(trades: np.ndarray, bars: Bars, config: TradingConfig) -> pl.Da
     window_end_ms = _window_end_ms(bars)
     entry, exit_ = trades["entry_row"], trades["exit_row"]
     hash_ = config.config_hash
-    gross = trades["side"] * trades["quantity"] * (trades["exit_price"] - trades["entry_price"])
+    gross = gross_pnl_usdt.py_func(*(trades[name] for name in ("side", "quantity", "entry_price", "exit_price")))
     return (
         pl.DataFrame(
             {

@@ -180,6 +180,12 @@ def decision_price(side: int, i: int, market: Market) -> float:
 
 
 @njit
+def entry_limit(side: int, touch: float, terms: Terms) -> float:
+    """Limit of the IOC entry: the touch seen at decision, widened by the configured ticks."""
+    return touch + side * terms.entry_limit_ticks * terms.tick_size
+
+
+@njit
 def entry_price(side: int, i: int, market: Market, terms: Terms) -> float:
     """Fill price of a taker entry decided on row ``i``; NaN when it is missed.
 
@@ -193,7 +199,7 @@ def entry_price(side: int, i: int, market: Market, terms: Terms) -> float:
         return math.nan
     if math.isnan(touch) or math.isnan(opposite):
         return taker_price(side, market.exec_open[i], market.half_spread_bps[i], terms.slippage_bps)
-    limit = touch + side * terms.entry_limit_ticks * terms.tick_size
+    limit = entry_limit(side, touch, terms)
     if side * (opposite - limit) > _ON_GRID_TICKS * terms.tick_size:
         return math.nan
     if side > 0:
@@ -250,9 +256,9 @@ def exit_in_bar(side: int, levels: Levels, trailing: Trailing, i: int, market: M
         best, worst, mark_worst = market.exec_high[i], market.exec_low[i], market.mark_low[i]
     else:
         best, worst, mark_worst = market.exec_low[i], market.exec_high[i], market.mark_high[i]
-    mark_open = market.mark_open[i]
+    mark_open, ratio = market.mark_open[i], market.last_mark_ratio[i]
     if math.isnan(mark_open):
-        mark_open, mark_worst = open_, worst
+        mark_open, mark_worst, ratio = open_, worst, 1.0  # no mark was seen: the stop is watched on the last price
     keep = 1.0 - side * levels.callback_bps / 1e4
 
     if side * (mark_open - levels.stop) <= 0.0:
@@ -273,7 +279,7 @@ def exit_in_bar(side: int, levels: Levels, trailing: Trailing, i: int, market: M
     is_ambiguous = (int(stop_hit) + int(trail_hit) + int(target_hit)) > 1
     at_open = Trailing(extreme, armed)
     if stop_hit:
-        return Exit(STOP, levels.stop * market.last_mark_ratio[i], False, is_ambiguous, at_open)
+        return Exit(STOP, levels.stop * ratio, False, is_ambiguous, at_open)
     if trail_hit:
         return Exit(TRAILING, trail, False, is_ambiguous, at_open)
     if target_hit:
@@ -319,6 +325,18 @@ def quiet_band(side: int, levels: Levels, trailing: Trailing) -> tuple[float, fl
 def fee_usdt(price: float, quantity: float, fee_bps: float) -> float:
     """Commission of one fill."""
     return price * quantity * fee_bps / 1e4
+
+
+@njit
+def gross_pnl_usdt(side: int, quantity: float, entry: float, exit_: float) -> float:
+    """Price gain of a position, before fees and funding."""
+    return side * quantity * (exit_ - entry)
+
+
+@njit
+def funding_paid_usdt(side: int, quantity: float, funding_per_unit: float) -> float:
+    """Cash a position pays at funding; negative when received. Longs pay a positive rate."""
+    return side * quantity * funding_per_unit
 
 
 @njit

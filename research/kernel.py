@@ -31,6 +31,8 @@ from research.fills import (
     exit_in_bar,
     exit_levels,
     fee_usdt,
+    funding_paid_usdt,
+    gross_pnl_usdt,
     quiet_band,
     stay_out,
     taker_price,
@@ -178,7 +180,7 @@ def _next_signal(params, features, columns, can_enter, start, last):
 
 @njit
 def _hold_while_quiet(
-    market, start, last, low, high, signed_quantity, entry, realised, unrealised, equity, peak, drawdown, bar_squares,
+    market, start, last, low, high, side, quantity, entry, realised, unrealised, equity, peak, drawdown, bar_squares,
     bar_pnl, first,
 ):  # fmt: skip
     """Carry a position through the bars that concern none of its orders; returns the first row that needs a look.
@@ -195,7 +197,7 @@ def _hold_while_quiet(
         )
         if not is_quiet:
             return i, unrealised, equity, peak, drawdown, bar_squares
-        unrealised = signed_quantity * (market.exec_close[i] - entry)
+        unrealised = gross_pnl_usdt(side, quantity, entry, market.exec_close[i])
         pnl = realised + unrealised - equity
         equity = realised + unrealised
         peak = max(peak, equity)
@@ -244,7 +246,7 @@ def _run(params, features, columns, market, terms, first, last, trades, bar_pnl)
             low, high = quiet_band(side, levels, trailing)
             start = i
             i, unrealised, equity, peak, drawdown, bar_squares = _hold_while_quiet(
-                market, i, last, low, high, side * quantity, entry, realised, unrealised, equity, peak, drawdown,
+                market, i, last, low, high, side, quantity, entry, realised, unrealised, equity, peak, drawdown,
                 bar_squares, bar_pnl, first,
             )  # fmt: skip
             exposure += i - start
@@ -259,17 +261,17 @@ def _run(params, features, columns, market, terms, first, last, trades, bar_pnl)
             if result.is_ambiguous:
                 ambiguous += 1
                 trade_ambiguous = True
-            unrealised = side * quantity * (market.exec_close[i] - entry)
+            unrealised = gross_pnl_usdt(side, quantity, entry, market.exec_close[i])
             if reason != OPEN:
                 exit_ = taker_price(-side, result.price, market.half_spread_bps[i], terms.slippage_bps)
         if market.funding_per_unit[i] != 0.0 and not at_open:
-            paid = side * quantity * market.funding_per_unit[i]
+            paid = funding_paid_usdt(side, quantity, market.funding_per_unit[i])
             trade_funding += paid
             realised -= paid
         if reason != OPEN:
             exit_fee = fee_usdt(exit_, quantity, terms.taker_fee_bps)
             trade_fees += exit_fee
-            gross = side * quantity * (exit_ - entry)
+            gross = gross_pnl_usdt(side, quantity, entry, exit_)
             realised += gross - exit_fee
             net = gross - trade_fees - trade_funding
             if n_trades < trades.shape[0]:
@@ -301,8 +303,11 @@ def _run(params, features, columns, market, terms, first, last, trades, bar_pnl)
         funding += trade_funding
         longest_hold = max(longest_hold, last - entry_row)
         if n_trades < trades.shape[0]:
-            mark = entry + unrealised / (side * quantity)
-            _write(trades[n_trades], entry_row, last - 1, side, quantity, entry, mark, OPEN, trade_fees,
+            row = last - 1
+            while math.isnan(market.exec_close[row]):  # the entry's own bar was seen
+                row -= 1
+            held_at = market.exec_close[row]
+            _write(trades[n_trades], entry_row, last - 1, side, quantity, entry, held_at, OPEN, trade_fees,
                    trade_funding, levels, trade_ambiguous, False)  # fmt: skip
     return _Totals(
         float(n_trades), float(wins), gross_pnl, fees, funding, equity, trade_squares, bar_squares, drawdown,

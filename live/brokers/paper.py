@@ -1,0 +1,114 @@
+"""A broker that fills from the market events themselves, by ``research.fills``: what the backtest gets, replay gets.
+
+One object is the exchange's side of one (config, symbol): it holds the orders sent to it and answers market events with
+reports. It keeps no position of ours; the runner does.
+"""
+
+import math
+
+from live.feed import Event, ExecutionBar, ExecutionOpen
+from live.orders import (
+    LEG_OF_REASON,
+    AmbiguousBar,
+    EntryFilled,
+    EntryMissed,
+    EntryOrder,
+    ExitFilled,
+    ExitOrders,
+    FundingPaid,
+    Report,
+)
+from research.fills import (
+    OPEN,
+    REASONS,
+    Exit,
+    Terms,
+    Trailing,
+    entry_price,
+    exit_in_bar,
+    fee_usdt,
+    funding_paid_usdt,
+    taker_price,
+)
+
+
+class PaperBroker:
+    """Orders of one symbol at bar resolution, flat and without orders at the start."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._entry: EntryOrder | None = None
+        self._exits: ExitOrders | None = None
+        self._trailing = Trailing(math.nan, False)
+        self._last_open = math.nan
+
+    def place(self, order: EntryOrder | ExitOrders) -> None:
+        """Accept an order; it meets the market with the next event."""
+        if isinstance(order, EntryOrder):
+            assert self._entry is None and self._exits is None, "one position at a time"
+            self._entry = order
+        else:
+            self._exits = order
+            self._trailing = Trailing(self._last_open, False)
+
+    def on(self, event: Event) -> list[Report]:
+        """What the event did to the orders, in the order it happened."""
+        if isinstance(event, ExecutionOpen):
+            return self._on_open(event)
+        if isinstance(event, ExecutionBar):
+            return self._on_bar(event)
+        return []
+
+    def _on_open(self, event: ExecutionOpen) -> list[Report]:
+        self._last_open = float(event.market.exec_open[0])
+        order, self._entry = self._entry, None
+        if order is None:
+            return []
+        assert order.row == event.row, f"the order of row {order.row} met the market of row {event.row}"
+        price = entry_price(order.side, 0, event.market, self._terms)
+        if math.isnan(price):
+            return [EntryMissed(time_ms=event.time_ms, client_order_id=order.client_order_id)]
+        return [
+            EntryFilled(
+                time_ms=event.time_ms,
+                client_order_id=order.client_order_id,
+                price=price,
+                quantity=order.quantity,
+                fee_usdt=fee_usdt(price, order.quantity, self._terms.taker_fee_bps),
+            )
+        ]
+
+    def _on_bar(self, event: ExecutionBar) -> list[Report]:
+        position, market = self._exits, event.market
+        if position is None:
+            return []
+        exit_ = Exit(OPEN, math.nan, False, False, self._trailing)
+        if not math.isnan(market.exec_open[0]):
+            exit_ = exit_in_bar(position.side, position.levels, self._trailing, 0, market)
+            self._trailing = Trailing(*exit_.trailing)
+        reports: list[Report] = []
+        if exit_.is_ambiguous:
+            reports.append(AmbiguousBar(time_ms=event.time_ms, row=event.row))
+        # An exit at the open came before every funding event of the window.
+        paid = 0.0 if exit_.at_open else funding_paid_usdt(position.side, position.quantity, market.funding_per_unit[0])
+        if paid != 0.0:
+            reports.append(FundingPaid(time_ms=event.time_ms, row=event.row, paid_usdt=paid))
+        if exit_.reason != OPEN:
+            reports.append(self._exit_fill(position, exit_, event))
+            self._exits = None
+        return reports
+
+    def _exit_fill(self, position: ExitOrders, exit_: Exit, event: ExecutionBar) -> ExitFilled:
+        half_spread_bps, leg = event.market.half_spread_bps[0], LEG_OF_REASON[exit_.reason]
+        price = taker_price(-position.side, exit_.price, half_spread_bps, self._terms.slippage_bps)
+        return ExitFilled(
+            time_ms=event.time_ms,
+            filled_ms=event.opened_ms if exit_.at_open else event.time_ms - 1,
+            row=event.row,
+            client_order_id=position.client_order_ids[leg],
+            leg=leg,
+            reason=REASONS[exit_.reason],
+            price=price,
+            quantity=position.quantity,
+            fee_usdt=fee_usdt(price, position.quantity, self._terms.taker_fee_bps),
+        )

@@ -1,0 +1,298 @@
+"""The journal: every decision, order and fill, append-only, each event chained to the one before it by its hash.
+
+SQLite in WAL mode, one writer. An intent is on the disk before its order leaves; what is only observed may be lost in a
+power cut and is observed again. Readers open the file read-only, also while it is written.
+"""
+
+import hashlib
+import json
+import math
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from filelock import FileLock, Timeout
+
+from data.config import canonical_json
+from research.fills import gross_pnl_usdt
+from research.trades import TRADES
+
+GENESIS = "0" * 64  # prev_hash of the first event
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER PRIMARY KEY,
+    ts_ms INTEGER NOT NULL,        -- when it became known; in replay the recorded time
+    kind TEXT NOT NULL,
+    config_hash TEXT NOT NULL,
+    symbol TEXT NOT NULL,
+    trade_id TEXT,
+    client_order_id TEXT,
+    body TEXT NOT NULL,            -- JSON
+    prev_hash TEXT NOT NULL,
+    hash TEXT NOT NULL
+);
+CREATE TRIGGER IF NOT EXISTS events_are_never_changed BEFORE UPDATE ON events
+BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS events_are_never_deleted BEFORE DELETE ON events
+BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+"""
+_COLUMNS = "seq, ts_ms, kind, config_hash, symbol, trade_id, client_order_id, body, prev_hash, hash"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One event before it has its place in the chain.
+
+    Attributes
+    ----------
+    kind : start, decision, intent, missed, fill, cancelled, funding, ambiguous, held, end.
+    body : JSON values; NaN is written as null. Names the lake row it comes from: interval and open_time_ms.
+    """
+
+    ts_ms: int
+    kind: str
+    config_hash: str
+    symbol: str
+    trade_id: str | None
+    client_order_id: str | None
+    body: dict[str, Any]
+
+    def columns(self) -> tuple:
+        """ts_ms to body, as stored."""
+        body = canonical_json(_without_nan(self.body)).decode()
+        return (self.ts_ms, self.kind, self.config_hash, self.symbol, self.trade_id, self.client_order_id, body)
+
+
+class Journal:
+    """The one writer of a journal file.
+
+    Parameters
+    ----------
+    path : created with its folder where missing.
+
+    A journal that already holds events is walked over first: ``append`` expects the same events again and writes only
+    what comes after the last one. So a replay that was cut off goes on where it stopped, a finished one proves
+    itself, and nothing is written twice.
+
+    Raises
+    ------
+    ValueError
+        When the file is damaged, its chain is broken, or another process writes it.
+    OSError
+        When it cannot be opened or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(f"{path}.lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(f"{path}: another process writes this journal; wait for it or give another file") from None
+        self._connection: sqlite3.Connection | None = None
+        try:
+            self._connection = _connected(path)
+            self._stored = sum(1 for _ in _checked(path, self._connection))
+        except (ValueError, OSError):
+            self.close()
+            raise
+        self._walked = 0
+        self._head = GENESIS
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the file back."""
+        if self._connection is not None:
+            self._connection.close()
+        self._lock.release()
+
+    @property
+    def head(self) -> str:
+        """Hash of the last event written or walked over."""
+        return self._head
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Write events in one transaction; with an intent among them it is on the disk when this returns."""
+        new, is_durable = [], False
+        for record in records:
+            columns = record.columns()
+            if self._walked < self._stored:
+                self._walk(columns)
+                continue
+            self._walked = self._stored = self._stored + 1
+            row = (self._stored, *columns, self._head)
+            self._head = _hash(row)
+            new.append((*row, self._head))
+            is_durable |= record.kind == "intent"
+        if not new:
+            return
+        try:
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if is_durable else 'NORMAL'}")
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany(f"INSERT INTO events ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)", new)
+            self._connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise OSError(f"{self.path} cannot be written: {error}; no order goes out without its intent") from error
+
+    def _walk(self, columns: tuple) -> None:
+        """Step over one stored event."""
+        seq = self._walked + 1
+        stored = self._connection.execute(f"SELECT {_COLUMNS} FROM events WHERE seq = ?", (seq,)).fetchone()
+        if stored[1:8] != columns:
+            raise ValueError(
+                f"{self.path} holds another run: its event {seq} is {_short(stored[1:8])}, this run makes it "
+                f"{_short(columns)}; give another journal file"
+            )
+        self._walked, self._head = seq, stored[-1]
+
+
+def read_journal(path: Path) -> pl.DataFrame:
+    """All events, read-only, chain checked.
+
+    Returns
+    -------
+    Columns as stored: seq, ts_ms, kind, config_hash, symbol, trade_id, client_order_id, body (JSON), prev_hash, hash.
+
+    Raises
+    ------
+    LookupError
+        When there is no such file.
+    ValueError
+        When the file is damaged or its chain is broken.
+    """
+    if not path.exists():
+        raise LookupError(f"no journal at {path}")
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    try:
+        rows = list(_checked(path, connection))
+    finally:
+        connection.close()
+    text = dict.fromkeys(_COLUMNS.split(", "), pl.String)
+    return pl.DataFrame(rows, schema={**text, "seq": pl.Int64, "ts_ms": pl.Int64}, orient="row")
+
+
+def trades(path: Path, config_hash: str, symbol: str) -> pl.DataFrame:
+    """The trade list of one config on one symbol, frame of ``research.trades.TRADES``, in order of entry.
+
+    A position still held when the feed ended is listed with reason open, valued at the last price; one that the journal
+    does not know the end of has null exits.
+    """
+    events = read_journal(path).filter(pl.col("config_hash") == config_hash, pl.col("symbol") == symbol)
+    by_trade: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for kind, trade, body in events.select("kind", "trade_id", "body").iter_rows():
+        if trade is not None:
+            by_trade.setdefault(trade, []).append((kind, json.loads(body)))
+    filled = {trade: told for trade, told in by_trade.items() if any(kind == "fill" for kind, _ in told)}
+    listed = [_trade(trade, symbol, told) for trade, told in filled.items()]
+    return pl.DataFrame(listed, schema=_NUMBERED, orient="row").cast(TRADES)
+
+
+_NUMBERED = {name: pl.Int64 if dtype.is_temporal() else dtype for name, dtype in TRADES.items()}
+
+
+def _trade(trade_id: str, symbol: str, told: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """One trade from its events. Sums run in the order things happened, so that they give the backtest's bits."""
+    by_leg = {(kind, body["leg"]): body for kind, body in told if "leg" in body}
+    entry = by_leg["fill", "E"]
+    stop, target, trailing = (by_leg.get(("intent", leg), {}) for leg in "STR")
+    fees = entry["fee_usdt"]
+    funding, reason, exit_price, exit_ms = 0.0, "open", None, None
+    side, quantity, entry_price = entry["side"], entry["quantity"], entry["price"]
+    for kind, body in told:
+        if kind == "funding":
+            funding += _number(body["paid_usdt"])
+        elif kind == "fill" and body["leg"] != "E":
+            fees += body["fee_usdt"]
+            reason, exit_price, exit_ms = body["reason"], body["price"], body["filled_ms"]
+        elif kind == "held":
+            exit_price, exit_ms = body["last_price"], body["valued_ms"]
+    gross = None if exit_price is None else gross_pnl_usdt(side, quantity, entry_price, exit_price)
+    return {
+        "trade_id": trade_id,
+        "symbol": symbol,
+        "side": side,
+        "entry_row_time": entry["open_time_ms"],
+        "entry_time": entry["filled_ms"],
+        "exit_time": exit_ms,
+        "quantity": quantity,
+        "entry_price": entry_price,
+        "exit_price": exit_price,
+        "stop_price": _number(stop.get("stop_price")),
+        "target_price": _number(target.get("stop_price")),
+        "activation_price": _number(trailing.get("activation_price")),
+        "callback_bps": _number(trailing.get("callback_bps")),
+        "reason": reason,
+        "gross_pnl_usdt": gross,
+        "fees_usdt": fees,
+        "funding_usdt": funding,
+        "net_pnl_usdt": None if gross is None else gross - fees - funding,
+        "is_ambiguous": any(kind == "ambiguous" for kind, _ in told),
+    }
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    """Open for writing; what is not there is created."""
+    try:
+        connection = sqlite3.connect(path, isolation_level=None)
+    except sqlite3.OperationalError as error:
+        raise OSError(f"{path} cannot be opened: {error}") from error
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(_SCHEMA)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise _damaged(path, str(error)) from error
+    return connection
+
+
+def _checked(path: Path, connection: sqlite3.Connection) -> Iterator[tuple]:
+    """The events in order, each proven: the file is sound and every hash follows from the one before."""
+    try:
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise _damaged(path, verdict)
+        head = GENESIS
+        for place, row in enumerate(connection.execute(f"SELECT {_COLUMNS} FROM events ORDER BY seq"), start=1):
+            *written, hash_ = row
+            if row[0] != place:
+                raise _damaged(path, f"event {place} is missing, event {row[0]} follows")
+            if row[8] != head or _hash(written) != hash_:
+                raise _damaged(path, f"the hash chain breaks at event {place} ({_short(row[1:8])})")
+            head = hash_
+            yield row
+    except sqlite3.DatabaseError as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, what: str) -> ValueError:
+    return ValueError(f"{path} is not a sound journal: {what}; keep it as evidence and give another file")
+
+
+def _hash(row: Iterable) -> str:
+    """Sha256 over seq to prev_hash."""
+    return hashlib.sha256(canonical_json(list(row))).hexdigest()
+
+
+def _short(columns: Iterable) -> str:
+    text = " ".join(str(value) for value in columns)
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

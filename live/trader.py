@@ -1,0 +1,299 @@
+"""What one config does on one symbol when something happens: pure, no clock, no I/O.
+
+``step`` takes the state and an event and returns the next state and what to write and send. Replay, paper and real run
+this same function; only who delivers the events and who takes the orders differs.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from live.feed import BarClosed, Event, ExecutionBar, ExecutionOpen, FeedEnded, Gap, Header
+from live.journal import Record
+from live.orders import (
+    AmbiguousBar,
+    EntryFilled,
+    EntryMissed,
+    EntryOrder,
+    ExitFilled,
+    ExitOrders,
+    FundingPaid,
+    Leg,
+    Report,
+    RowKey,
+    client_order_id,
+)
+from research import features
+from research.engine import TradingConfig, feature_constants, refusals, terms_of
+from research.fills import Decision, Levels, Terms, decision_price, entry_quantity, exit_levels
+from research.recorded import interval_ms
+from research.strategies.registry import strategy
+from research.trades import trade_id
+
+HOUR_MS = 3_600_000
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rules:
+    """What stays the same while a config runs on a symbol.
+
+    Attributes
+    ----------
+    inputs : names of the values in ``BarClosed.inputs``.
+    lookback_bars : rows that the features of one row are computed from.
+    instance : three characters in every client order id.
+    """
+
+    config: TradingConfig
+    config_hash: str
+    strategy: ModuleType
+    params: tuple
+    columns: tuple[str, ...]
+    terms: Terms
+    constants: dict[str, float]
+    inputs: tuple[str, ...]
+    lookback_bars: int
+    interval_ms: int
+    instance: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """One open position."""
+
+    row: RowKey  # that decided it
+    exits: ExitOrders
+    last_price: float  # of the newest execution bar that had prices
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class State:
+    """What is remembered between events.
+
+    Attributes
+    ----------
+    window : float64, shape (n_inputs, at most lookback_bars), newest last.
+    order, decision : the entry order that is not answered yet and the decision behind it.
+    next_entry_ms : the first open_time that may enter again.
+    """
+
+    window: np.ndarray
+    order: EntryOrder | None = None
+    decision: Decision | None = None
+    position: Position | None = None
+    next_entry_ms: int = 0
+
+
+Effect = Record | EntryOrder | ExitOrders
+Outcome = tuple[State, list[Effect]]
+
+
+def rules_of(config: TradingConfig, header: Header, instance: str) -> Rules:
+    """Settle everything that does not change during the run.
+
+    Raises
+    ------
+    ValueError
+        When the exchange could not execute the config.
+    """
+    if reasons := refusals(config, header.instrument):
+        raise ValueError(f"{config.symbol}: not executable: " + "; ".join(reasons))
+    module, params = strategy(config.strategy), config.typed_params()
+    columns = tuple(module.columns(params))
+    return Rules(
+        config=config,
+        config_hash=config.config_hash,
+        strategy=module,
+        params=params,
+        columns=columns,
+        terms=terms_of(config.costs, config.orders, header.instrument),
+        constants=feature_constants(config.costs, header.instrument),
+        inputs=header.inputs,
+        lookback_bars=features.lookback_bars(columns),
+        interval_ms=interval_ms(config.interval),
+        instance=instance,
+    )
+
+
+def flat(rules: Rules) -> State:
+    """The state before the first event."""
+    return State(window=np.empty((len(rules.inputs), 0)))
+
+
+def step(rules: Rules, state: State, event: Event | Report) -> Outcome:
+    """The next state, and what to write and send: records first, then orders, so that no order precedes its intent."""
+    match event:
+        case BarClosed():
+            return _decide(rules, _remembered(rules, state, event), event)
+        case Gap():
+            return _remembered(rules, state, event), []
+        case EntryFilled():
+            return _opened(rules, state, event)
+        case EntryMissed():
+            return _missed(rules, state, event)
+        case ExitFilled():
+            return _closed(rules, state, event)
+        case FundingPaid() | AmbiguousBar():
+            return state, [_on_position(rules, state, event)]
+        case ExecutionBar():
+            return _valued(state, event), []
+        case FeedEnded():
+            return state, _held_at_the_end(rules, state, event)
+        case ExecutionOpen():
+            return state, []  # the broker meets it; we hear its answer
+    raise TypeError(f"expected an event of live.feed or a report of live.orders; got {type(event).__name__}")
+
+
+def feature_row(rules: Rules, window: np.ndarray) -> tuple:
+    """The strategy's ``Row`` of the newest bar: NaN until the window is long enough, as at the start of a backtest."""
+    arrays = dict(zip(rules.inputs, window, strict=True))
+    computed = features.compute(arrays, list(dict.fromkeys(rules.columns)), constants=rules.constants)
+    return rules.strategy.Row(*(float(computed[name][-1]) for name in rules.columns))
+
+
+def _remembered(rules: Rules, state: State, event: BarClosed | Gap) -> State:
+    oldest = max(0, state.window.shape[1] + 1 - rules.lookback_bars)
+    return replace(state, window=np.concatenate((state.window[:, oldest:], event.inputs[:, None]), axis=1))
+
+
+def _decide(rules: Rules, state: State, event: BarClosed) -> Outcome:
+    is_busy = state.order is not None or state.position is not None
+    hour = event.time_ms // HOUR_MS % 24
+    if is_busy or event.row.open_ms < state.next_entry_ms or not event.market.can_enter[0]:
+        return state, []
+    if hour not in rules.config.orders.entry_hours:
+        return state, []
+    row = feature_row(rules, state.window)
+    decision = Decision(*rules.strategy.decide(row, 0, rules.params))
+    if decision.side == 0:
+        return state, []
+
+    side = decision.side
+    trade = trade_id(rules.config_hash, rules.config.symbol, event.close_ms, side)
+    name = client_order_id(rules.instance, trade, Leg.ENTRY)
+    price = decision_price(side, 0, event.market)
+    quantity = entry_quantity(price, rules.terms)
+    note = _Notes(rules, event.time_ms, trade, event.row)
+    decided = note("decision", name, **decision._asdict(), features=row._asdict())
+    if quantity <= 0.0:
+        return state, [decided, note("missed", name, cause="no quantity within the limits")]
+    intent = note(
+        "intent", name, leg=Leg.ENTRY, type="LIMIT IOC", side=side, quantity=quantity, decision_price=price,
+        limit_ticks=rules.terms.entry_limit_ticks,
+    )  # fmt: skip
+    order = EntryOrder(client_order_id=name, trade_id=trade, row=event.row, side=side, quantity=quantity)
+    return replace(state, order=order, decision=decision), [decided, intent, order]
+
+
+def _opened(rules: Rules, state: State, fill: EntryFilled) -> Outcome:
+    order = _answered(state, fill)
+    levels = Levels(*exit_levels(order.side, fill.price, state.decision, rules.terms.tick_size))
+    note = _Notes(rules, fill.time_ms, order.trade_id, order.row)
+    entry = note(
+        "fill", fill.client_order_id, leg=Leg.ENTRY, side=order.side, price=fill.price, quantity=fill.quantity,
+        fee_usdt=fill.fee_usdt, filled_ms=fill.time_ms,
+    )  # fmt: skip
+    exits = ExitOrders(
+        client_order_ids={leg: client_order_id(rules.instance, order.trade_id, leg) for leg in _exit_plans(levels)},
+        trade_id=order.trade_id,
+        side=order.side,
+        quantity=fill.quantity,
+        levels=levels,
+    )
+    intents = [
+        note("intent", exits.client_order_ids[leg], leg=leg, side=-order.side, quantity=fill.quantity, **plan)
+        for leg, plan in _exit_plans(levels).items()
+    ]
+    position = Position(row=order.row, exits=exits, last_price=fill.price)
+    return replace(state, order=None, decision=None, position=position), [entry, *intents, exits]
+
+
+def _exit_plans(levels: Levels) -> dict[Leg, dict[str, Any]]:
+    """The exit orders there are. The stop first: a crash between two orders leaves a protected position."""
+    plans: dict[Leg, dict[str, Any]] = {}
+    if not math.isnan(levels.stop):
+        plans[Leg.STOP] = {"type": "STOP_MARKET", "trigger": "MARK_PRICE", "stop_price": levels.stop}
+    if not math.isnan(levels.target):
+        plans[Leg.TARGET] = {"type": "TAKE_PROFIT_MARKET", "trigger": "CONTRACT_PRICE", "stop_price": levels.target}
+    if not (math.isnan(levels.activation) or math.isnan(levels.callback_bps)):
+        plans[Leg.TRAILING] = {
+            "type": "TRAILING_STOP_MARKET",
+            "trigger": "CONTRACT_PRICE",
+            "activation_price": levels.activation,
+            "callback_bps": levels.callback_bps,
+        }
+    return plans
+
+
+def _missed(rules: Rules, state: State, report: EntryMissed) -> Outcome:
+    order = _answered(state, report)
+    note = _Notes(rules, report.time_ms, order.trade_id, order.row)
+    record = note("missed", order.client_order_id, cause="expired without a fill")
+    return replace(state, order=None, decision=None), [record]
+
+
+def _closed(rules: Rules, state: State, fill: ExitFilled) -> Outcome:
+    assert state.position is not None, f"exit {fill.client_order_id} without a position"
+    exits = state.position.exits
+    note = _Notes(rules, fill.time_ms, exits.trade_id, fill.row)
+    records = [
+        note("fill", fill.client_order_id, leg=fill.leg, side=-exits.side, reason=fill.reason, price=fill.price,
+             quantity=fill.quantity, fee_usdt=fill.fee_usdt, filled_ms=fill.filled_ms)
+    ]  # fmt: skip
+    records += [note("cancelled", name, leg=leg) for leg, name in exits.client_order_ids.items() if leg != fill.leg]
+    # The bar of the exit itself always counts: its row is decided before the exit is known.
+    paused_bars = 1 + max(1, rules.terms.cooldown_bars)
+    next_entry_ms = fill.row.open_ms + paused_bars * rules.interval_ms
+    return replace(state, position=None, next_entry_ms=next_entry_ms), records
+
+
+def _on_position(rules: Rules, state: State, report: FundingPaid | AmbiguousBar) -> Record:
+    assert state.position is not None, f"{report} without a position"
+    note = _Notes(rules, report.time_ms, state.position.exits.trade_id, report.row)
+    if isinstance(report, FundingPaid):
+        return note("funding", None, paid_usdt=report.paid_usdt)
+    return note("ambiguous", None)
+
+
+def _valued(state: State, event: ExecutionBar) -> State:
+    if state.position is None or math.isnan(event.market.exec_open[0]):
+        return state
+    return replace(state, position=replace(state.position, last_price=float(event.market.exec_close[0])))
+
+
+def _held_at_the_end(rules: Rules, state: State, event: FeedEnded) -> list[Effect]:
+    position = state.position
+    if position is None:
+        return []
+    note = _Notes(rules, event.time_ms, position.exits.trade_id, position.row)
+    return [note("held", None, last_price=position.last_price, valued_ms=event.time_ms - 1)]
+
+
+@dataclass(frozen=True)
+class _Notes:
+    """Writes records about one trade and one lake row."""
+
+    rules: Rules
+    ts_ms: int
+    trade_id: str
+    row: RowKey
+
+    def __call__(self, kind: str, client_order_id: str | None, **body: Any) -> Record:
+        return Record(
+            ts_ms=self.ts_ms,
+            kind=kind,
+            config_hash=self.rules.config_hash,
+            symbol=self.rules.config.symbol,
+            trade_id=self.trade_id,
+            client_order_id=client_order_id,
+            body={"interval": self.row.interval, "open_time_ms": self.row.open_ms, **body},
+        )
+
+
+def _answered(state: State, report: EntryFilled | EntryMissed) -> EntryOrder:
+    order = state.order
+    assert order is not None and order.client_order_id == report.client_order_id, f"{report} answers no order of ours"
+    return order
