@@ -6,7 +6,7 @@ trade file holds sums over the last second of a poll that took longer than a sec
 
 Funding: the rates land in ``mark_price``. No row of ``funding`` is derived from them, not even where a funding time
 passes inside the log: the rate seen before it is the running estimate, and the settled one is known only from REST
-``fundingRate`` (``aster backfill``).
+``fundingRate``.
 """
 
 import re

@@ -178,7 +178,7 @@ class Lake:
         known = "has none" if rows.is_empty() else f"knows it from {rows['event_time'][0]:%Y-%m-%d %H:%M:%S} UTC on"
         raise LookupError(
             f"no instruments row of {symbol} ({venue}) in force at {at:%Y-%m-%d %H:%M:%S}: the lake {known}; run "
-            f"`aster backfill --symbols {symbol}` or start later"
+            "`aster import FILE --format exchange-info --effective DATE` on an exchangeInfo answer, or start later"
         )
 
     def connect(

@@ -128,8 +128,8 @@ class Manifest:
                 self._create()
         if not self.path.exists():
             raise LookupError(
-                f"no lake at {root}: expected {self.path.name} there; run `aster record`, `aster backfill` or "
-                "`aster import` to make one, or name another with --lake or ASTER_LAKE"
+                f"no lake at {root}: expected {self.path.name} there; run `aster import` to "
+                "make one, or name another with --lake or ASTER_LAKE"
             )
         with self._open() as database:
             found = database.execute("PRAGMA user_version").fetchone()[0]

@@ -131,7 +131,7 @@ def prove(root: Path, entry: FileEntry) -> int:
         Naming the file and what to do.
     """
     path = root / entry.path
-    advice = f"run `aster verify` to set it aside, then import or repair {entry.table} of {entry.dt} again"
+    advice = f"run `aster verify --set-aside`, then import or repair {entry.table} of {entry.dt} again"
     if not path.is_file():
         raise CorruptFile(f"{path}: the file is missing; {advice}")
     try:

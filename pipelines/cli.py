@@ -140,13 +140,21 @@ def coverage(symbols, tables, start, end, lake_path, as_json) -> None:
 
 
 @cli.command()
+@click.option(
+    "--set-aside", is_flag=True, help="Move damaged files to <lake>/set_aside, so that their rows can land again."
+)
 @lake_option
 @json_option
-def verify(lake_path, as_json) -> None:
+def verify(set_aside, lake_path, as_json) -> None:
     """Prove every file of the lake against its manifest; exit status 1 when one fails."""
     lake = open_lake(lake_path)
-    problems = [vars(problem) for problem in lake.verify()]
     files = len(lake.files())
+    listed = {str(entry.path) for entry in lake.files()}
+    problems = [vars(problem) for problem in lake.verify()]
+    if set_aside:
+        for problem in problems:
+            if str(problem["path"]) in listed:
+                problem["message"] += f"; moved to {lake.set_aside(problem['path'])}: import or fetch its rows again"
     if as_json:
         print_json({"files": files, "problems": problems})
     else:

@@ -165,7 +165,7 @@ def test_unknown_names_are_refused_with_the_nearest(lake):
 
 
 def test_a_missing_lake_is_refused_with_what_to_run(tmp_path):
-    with pytest.raises(LookupError, match=r"no lake at .*aster record"):
+    with pytest.raises(LookupError, match=r"no lake at .*aster import"):
         Lake(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 
@@ -243,7 +243,7 @@ def test_the_instrument_in_force_is_the_last_one_not_after(lake):
     lake.append("instruments", pl.DataFrame(rows), origin="exchangeInfo")
     assert lake.instrument("BTCUSDT", BEFORE)["tick_size"] == 0.1
     assert lake.instrument("BTCUSDT", MIDNIGHT + timedelta(days=9))["tick_size"] == 0.01
-    with pytest.raises(LookupError, match="knows it from 2026-01-01 23:59:58 UTC on; run `aster backfill"):
+    with pytest.raises(LookupError, match="knows it from 2026-01-01 23:59:58 UTC on; run `aster import"):
         lake.instrument("BTCUSDT", BEFORE - timedelta(seconds=1))
     with pytest.raises(LookupError, match="no instruments row of ETHUSDT"):
         lake.instrument("ETHUSDT", MIDNIGHT)
