@@ -13,11 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import prange
-from numba.extending import overload
 
 from research.fills import (
     OPEN,
-    REASONS,
     STOP,
     TARGET,
     TRAILING,
@@ -38,7 +36,7 @@ from research.fills import (
     taker_price,
 )
 from research.jit import njit
-from research.strategies.registry import STRATEGIES
+from research.strategies.compiled import decide, params_at, row_at
 
 ENGINE_VERSION = 1
 
@@ -122,82 +120,30 @@ class Run:
     stats: dict[str, float]
 
 
-# One compiled loop serves every strategy: these three stand-ins are resolved by the type of ``params``.
-_MODULE_OF = {module.Params: module for module in STRATEGIES.values()}
-
-
-def _decide(row, position, params):
-    return _MODULE_OF[type(params)].decide(row, position, params)
-
-
-def _row_at(params, features, columns, i):
-    return _MODULE_OF[type(params)].Row(*features[columns, i])
-
-
-def _params_at(template, table, config):
-    return type(template)(*table[config])
-
-
-@overload(_decide)
-def _decide_compiled(row, position, params):
-    decide = _MODULE_OF[params.instance_class].decide
-
-    def call(row, position, params):
-        return decide(row, position, params)
-
-    return call
-
-
-def _read_fields(cls: type, source: str, arguments: str):
-    """A function that fills ``cls`` field by field; Numba cannot build a named tuple from a loop."""
-    fields = ", ".join(source.format(k=k) for k in range(len(cls._fields)))
-    namespace = {"cls": cls, "np": np}
-    exec(f"def read({arguments}):\n    return cls({fields})", namespace)
-    return namespace["read"]
-
-
-@overload(_row_at)
-def _row_at_compiled(params, features, columns, i):
-    row = _MODULE_OF[params.instance_class].Row
-    return _read_fields(row, "features[columns[{k}], np.uint64(i)]", "params, features, columns, i")
-
-
-@overload(_params_at)
-def _params_at_compiled(template, table, config):
-    return _read_fields(template.instance_class, "table[config, {k}]", "template, table, config")
-
-
 @njit
 def _next_signal(params, features, columns, can_enter, start, last):
     """First row from ``start`` on whose decision is to enter, and that decision; ``last`` when there is none."""
     for i in range(start, last):
         if can_enter[i]:
-            decision = _decide(_row_at(params, features, columns, i), 0, params)
+            decision = decide(row_at(params, features, columns, i), 0, params)
             if decision.side != 0:
                 return i, decision
     return last, stay_out()
 
 
-@njit
+@njit(forceinline=False)
 def _hold_while_quiet(
-    market, start, last, low, high, side, quantity, entry, realised, unrealised, equity, peak, drawdown, bar_squares,
-    bar_pnl, first,
+    quiet_low, quiet_high, exec_close, start, last, low, high, side, quantity, entry, realised, unrealised, equity,
+    peak, drawdown, bar_squares, bar_pnl, first,
 ):  # fmt: skip
     """Carry a position through the bars that concern none of its orders; returns the first row that needs a look.
 
-    A bar that is not strictly inside (low, high), holds a funding event or was not seen ends the walk.
+    Small and not inlined, so that everything it touches stays in registers.
     """
     for i in range(start, last):
-        is_quiet = (
-            market.exec_low[i] > low
-            and market.exec_high[i] < high
-            and market.mark_low[i] > low
-            and market.mark_high[i] < high
-            and market.funding_per_unit[i] == 0.0
-        )
-        if not is_quiet:
+        if not (quiet_low[i] > low and quiet_high[i] < high):
             return i, unrealised, equity, peak, drawdown, bar_squares
-        unrealised = gross_pnl_usdt(side, quantity, entry, market.exec_close[i])
+        unrealised = gross_pnl_usdt(side, quantity, entry, exec_close[i])
         pnl = realised + unrealised - equity
         equity = realised + unrealised
         peak = max(peak, equity)
@@ -209,7 +155,7 @@ def _hold_while_quiet(
 
 
 @njit
-def _run(params, features, columns, market, terms, first, last, trades, bar_pnl):
+def _run(params, features, columns, market, quiet_low, quiet_high, terms, first, last, trades, bar_pnl):
     """Simulate rows [first, last). Trades and bar PnL are written where the arrays have room (length 0: not at all)."""
     n_trades = wins = stop_exits = target_exits = trailing_exits = missed = ambiguous = 0
     gross_pnl = fees = funding = trade_squares = bar_squares = drawdown = 0.0
@@ -246,8 +192,8 @@ def _run(params, features, columns, market, terms, first, last, trades, bar_pnl)
             low, high = quiet_band(side, levels, trailing)
             start = i
             i, unrealised, equity, peak, drawdown, bar_squares = _hold_while_quiet(
-                market, i, last, low, high, side, quantity, entry, realised, unrealised, equity, peak, drawdown,
-                bar_squares, bar_pnl, first,
+                quiet_low, quiet_high, market.exec_close, i, last, low, high, side, quantity, entry, realised,
+                unrealised, equity, peak, drawdown, bar_squares, bar_pnl, first,
             )  # fmt: skip
             exposure += i - start
             if i >= last:
@@ -336,31 +282,58 @@ def _write(slot, entry_row, exit_row, side, quantity, entry, exit_, reason, fees
 
 
 @njit(parallel=True)
-def _sweep(template, table, features, columns, market, terms, first, last, out):
+def _sweep(template, table, features, columns, market, quiet_low, quiet_high, terms, first, last, out):
     for config in prange(table.shape[0]):
         no_trades = np.empty(0, TRADE)
         no_pnl = np.empty(0, np.float64)
-        params = _params_at(template, table, config)
-        totals = _run(params, features, columns[config], market, terms, first, last, no_trades, no_pnl)
+        params = params_at(template, table, config)
+        totals = _run(
+            params, features, columns[config], market, quiet_low, quiet_high, terms, first, last, no_trades, no_pnl
+        )
         for k in range(len(totals)):
             out[config, k] = totals[k]
 
 
 def feature_names(module: ModuleType, configs: Sequence[tuple]) -> list[str]:
     """Every feature these configs read, in a stable order."""
-    return list(dict.fromkeys(name for params in configs for name in module.columns(params)))
+    layouts, _ = _layouts(module, np.array(configs, np.float64))
+    return list(dict.fromkeys(name for layout in layouts for name in layout))
 
 
-def _table(module: ModuleType, features: Mapping[str, np.ndarray], configs: Sequence[tuple]):
-    """Features as one matrix (feature, row), and per config the matrix row behind each field of ``Row``."""
-    names = feature_names(module, configs)
+def _layouts(module: ModuleType, table: np.ndarray) -> tuple[list[tuple[str, ...]], np.ndarray]:
+    """The different sets of feature names behind ``Row``, and which of them each config (row of ``table``) has.
+
+    Only parameters named ``*_window_bars`` may choose features.
+    """
+    windows = [k for k, name in enumerate(module.Params._fields) if name.endswith("_window_bars")]
+    _, examples, layout_of = np.unique(table[:, windows], axis=0, return_index=True, return_inverse=True)
+    return [tuple(module.columns(module.Params(*table[k]))) for k in examples], layout_of.ravel()
+
+
+def _inputs(module: ModuleType, features: Mapping[str, np.ndarray], configs: Sequence[tuple]):
+    """What the loop reads: parameters (config, field), features (feature, row) and per config the feature row behind
+    each field of ``Row``."""
+    table = np.array(configs, np.float64)
+    layouts, layout_of = _layouts(module, table)
+    names = list(dict.fromkeys(name for layout in layouts for name in layout))
     missing = [name for name in names if name not in features]
     if missing:
         raise LookupError(f"{module.NAME} needs features {missing}; got {sorted(features)}")
     matrix = np.ascontiguousarray(np.stack([features[name] for name in names]), dtype=np.float64)
     place = {name: k for k, name in enumerate(names)}
-    columns = np.array([[place[name] for name in module.columns(params)] for params in configs], dtype=np.uint64)
-    return matrix, columns
+    columns = np.array([[place[name] for name in layout] for layout in layouts], dtype=np.uint64)
+    return table, matrix, columns[layout_of]
+
+
+def _quiet_rows(market: Market) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest of last price and mark per row; NaN, which no band holds, where more than prices matters.
+
+    That is a row that was not seen, one without a mark, and one with a funding event.
+    """
+    low = np.minimum(market.exec_low, market.mark_low)
+    high = np.maximum(market.exec_high, market.mark_high)
+    has_funding = market.funding_per_unit != 0.0
+    return np.where(has_funding, np.nan, low), np.where(has_funding, np.nan, high)
 
 
 def _range(market: Market, first: int, last: int | None) -> tuple[int, int]:
@@ -391,12 +364,12 @@ def simulate(
     terms : sizes, costs and exchange filters.
     """
     first, last = _range(market, first, last)
-    params = module.Params(*(float(value) for value in params))
-    matrix, columns = _table(module, features, [params])
+    table, matrix, columns = _inputs(module, features, [params])
+    params = module.Params(*table[0].tolist())
     # An exit and the next entry lie at least two rows apart.
     trades = np.zeros((last - first) // 2 + 2, TRADE)
     bar_pnl = np.zeros(last - first)
-    totals = _run(params, matrix, columns[0], market, terms, first, last, trades, bar_pnl)
+    totals = _run(params, matrix, columns[0], market, *_quiet_rows(market), terms, first, last, trades, bar_pnl)
     written = int(totals.trades + totals.is_open)
     return Run(trades=trades[:written], bar_pnl=bar_pnl, stats=dict(zip(STATS, totals, strict=True)))
 
@@ -414,13 +387,8 @@ def sweep(
     first, last = _range(market, first, last)
     if not configs:
         raise ValueError("the grid is empty: give at least one configuration")
-    configs = [module.Params(*(float(value) for value in params)) for params in configs]
-    matrix, columns = _table(module, features, configs)
+    table, matrix, columns = _inputs(module, features, configs)
+    template = module.Params(*table[0].tolist())
     out = np.empty((len(configs), len(STATS)))
-    _sweep(configs[0], np.array(configs), matrix, columns, market, terms, first, last, out)
+    _sweep(template, table, matrix, columns, market, *_quiet_rows(market), terms, first, last, out)
     return {name: out[:, k].copy() for k, name in enumerate(STATS)}
-
-
-def reason_name(reason: int) -> str:
-    """Exit reason as it stands in trade lists."""
-    return REASONS[reason]

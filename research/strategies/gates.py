@@ -29,6 +29,7 @@ def gates_open(
     """True when an entry may be sent: spread in whole ticks, funding, opening loss, fresh quote, fresh mark."""
     return (
         spread_ticks <= max_spread_ticks
+        and spread_bps >= 0.0  # known: min and max in the limit below would swallow a NaN
         and abs(funding_bps) <= max_funding_bps
         and opening_loss_bps <= opening_loss_limit_bps(spread_bps)
         and quote_age_ms <= MAX_QUOTE_AGE_MS

@@ -111,6 +111,8 @@ def decide(row: Row, position: int, params: Params) -> Decision:
     ):
         return stay_out()
     floor_bps = breakeven_floor_bps(row.taker_fee_bps, opening_loss_bps, row.funding_bps, row.funding_interval_hours)
+    if not floor_bps >= 0.0:  # a fee or funding interval is not known
+        return stay_out()
     activation_bps = max(params.activation_bps, floor_bps + params.activation_buffer_bps)
     target_bps = max(params.target_bps, activation_bps + params.target_gap_bps)
     return Decision(side, params.stop_bps, target_bps, activation_bps, params.callback_bps, np.nan, np.nan)

@@ -1,0 +1,235 @@
+"""``aster bench sweep``: the fused kernel beside a ``from_signals`` sweep, same bars, same machine, one run.
+
+Each side runs in a process of its own, one after the other, so that its peak memory is its own. Compiling is not timed;
+the cold start, with caches on disk, is a figure of its own.
+
+``python -m research.benchmarks.bench_sweep SIDE FOLDER`` is such a process: it measures one side on the arrays in
+FOLDER and prints what it measured as JSON.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import polars as pl
+
+from data import schema
+from research import features as feature_kernels
+from research import kernel
+from research.bars import Bars, signal_bars
+from research.execution_bars import execution_bars
+from research.fills import Market, Terms
+from research.recorded import Recorded, Substitutions
+from research.strategies import momentum
+
+TARGET_RATIO = 100.0
+TARGET_MIB = 2_048.0
+TARGET_COLD_START_SECONDS = 5.0
+
+KLINES_FILE = "klines/aster_BNBUSDT_1m.parquet"
+BASELINE_CONFIGS = 250  # prior-art 003's chunk: what fits into memory at a time
+_REPEATS = 3
+_SYNTHETIC_MINUTES = 28 * 1_440
+_TICK_SIZE = 0.01
+
+TERMS = Terms(
+    taker_fee_bps=4.0,
+    slippage_bps=0.5,
+    notional_usdt=20.0,
+    max_notional_usdt=40.0,
+    min_notional_usdt=5.0,
+    tick_size=_TICK_SIZE,
+    step_size=0.01,
+    min_quantity=0.01,
+    max_quantity=2_000.0,
+    entry_limit_ticks=1.0,
+    cooldown_bars=1,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Minutes:
+    """What both sides sweep over.
+
+    Parameters
+    ----------
+    what : where the bars come from, in words.
+    features : every feature momentum's grid reads.
+    """
+
+    what: str
+    market: Market
+    features: dict[str, np.ndarray]
+
+
+def momentum_grid() -> list[momentum.Params]:
+    """All configurations of momentum's grid."""
+    return [momentum.Params(*map(float, values)) for values in product(*momentum.GRID.values())]
+
+
+def bench_minutes(real_data: Path | None = None) -> Minutes:
+    """BNBUSDT minutes of the real recordings where they are, else a seeded random walk of 28 days."""
+    if real_data is not None and (real_data / KLINES_FILE).is_file():
+        klines = pl.read_parquet(real_data / KLINES_FILE)
+        return _minutes(f"{len(klines):,} recorded BNBUSDT minutes", klines)
+    random = np.random.default_rng(0)
+    ticks = 90_000 + np.cumsum(np.rint(random.normal(0.0, 25.0, (_SYNTHETIC_MINUTES, 4))).ravel()).reshape(-1, 4)
+    prices = ticks * _TICK_SIZE
+    klines = pl.DataFrame(
+        {
+            "open_time": 60_000 * np.arange(_SYNTHETIC_MINUTES),
+            "open": prices[:, 0],
+            "high": prices.max(axis=1),
+            "low": prices.min(axis=1),
+            "close": prices[:, 3],
+            "volume": random.lognormal(3.0, 1.0, _SYNTHETIC_MINUTES),
+        }
+    )
+    return _minutes(f"{len(klines):,} synthetic minutes", klines)
+
+
+def _minutes(what: str, klines: pl.DataFrame) -> Minutes:
+    """Bars and features from klines alone: a spread of one tick, the last price for the mark, no funding."""
+    open_ms = klines["open_time"].to_numpy()
+    rows = klines.select("open", "high", "low", "close", "volume", open_time=pl.col("open_time").cast(schema.TIME_MS))
+    recorded = Recorded(
+        klines=pl.concat([schema.KLINES.empty(), rows.with_columns(source=pl.lit("rest"))], how="diagonal_relaxed")
+    )
+    assumed = Substitutions(spread_ticks=1.0, mark="last", funding_rate_bps=0.0, funding_interval_hours=8.0)
+    signal = signal_bars(recorded, open_ms, interval="1m", tick_size=_TICK_SIZE, substitutions=assumed)
+    execution = execution_bars(signal, recorded, latency_ms=0, substitutions=assumed)
+    bars = Bars(symbol="BNBUSDT", interval="1m", frame=signal.hstack(execution), instrument={"tick_size": _TICK_SIZE})
+    names = kernel.feature_names(momentum, momentum_grid())
+    constants = {"tick_size": _TICK_SIZE, "taker_fee_bps": TERMS.taker_fee_bps}
+    arrays = feature_kernels.compute(feature_kernels.arrays_of(bars), names, constants=constants)
+    market = bars.market()._replace(can_enter=~np.isnan(bars.market().close))
+    return Minutes(what=what, market=market, features=arrays)
+
+
+def bench_sweep(minutes: Minutes, *, baseline_configs: int = BASELINE_CONFIGS) -> list[dict]:
+    """Figures of both sides: what, value, unit, baseline, baseline_value, ratio, target, holds.
+
+    Parameters
+    ----------
+    baseline_configs : how many of the grid's configurations VectorBT sweeps, in one chunk.
+    """
+    with TemporaryDirectory() as folder:
+        np.savez(
+            Path(folder) / "minutes.npz",
+            **{f"market.{name}": column for name, column in minutes.market._asdict().items()},
+            **{f"features.{name}": column for name, column in minutes.features.items()},
+        )
+        baseline = _measure("from_signals", folder, baseline_configs)
+        _measure("kernel", folder, 2)  # fills the caches on disk, so that the cold start below is one with caches
+        ours = _measure("kernel", folder, len(momentum_grid()))
+    name = f"VectorBT from_signals, {baseline_configs} configs at a time"
+    return [
+        _figure(
+            f"fused sweep of {ours['configs']:,} configs over {minutes.what}",
+            ours["config_bars"] / ours["seconds"],
+            "config-bars/s",
+            name,
+            baseline["config_bars"] / baseline["seconds"],
+            TARGET_RATIO,
+        ),
+        _figure("time of that sweep", ours["seconds"], "s"),
+        _figure(
+            "peak memory of that sweep",
+            ours["peak_mib"],
+            "MiB",
+            name,
+            baseline["peak_mib"],
+            TARGET_MIB,
+            holds=ours["peak_mib"] <= TARGET_MIB,
+        ),
+        _figure(
+            "cold start to the first result, caches on disk",
+            ours["cold_start_seconds"],
+            "s",
+            name,
+            baseline["cold_start_seconds"],
+            TARGET_COLD_START_SECONDS,
+            holds=ours["cold_start_seconds"] <= TARGET_COLD_START_SECONDS,
+        ),
+    ]
+
+
+def _figure(
+    what: str,
+    value: float,
+    unit: str,
+    baseline: str | None = None,
+    baseline_value: float | None = None,
+    target: float | None = None,
+    holds: bool | None = None,
+) -> dict:
+    """One figure; ``target`` is the least ratio where ``holds`` is not given."""
+    ratio = None if baseline_value is None else value / baseline_value
+    if holds is None:
+        holds = target is None or ratio >= target
+    return {
+        "what": what,
+        "value": value,
+        "unit": unit,
+        "baseline": baseline,
+        "baseline_value": baseline_value,
+        "ratio": ratio,
+        "target": target,
+        "holds": holds,
+    }
+
+
+def _measure(side: str, folder: str, n_configs: int) -> dict:
+    """Run one side in a fresh process."""
+    started = time.time()
+    command = [sys.executable, "-m", "research.benchmarks.bench_sweep", side, folder, str(n_configs), str(started)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def _side(name: str) -> Callable[[Minutes, list[momentum.Params]], object]:
+    if name == "kernel":
+        return lambda minutes, configs: kernel.sweep(momentum, minutes.market, minutes.features, configs, TERMS)
+    from research.benchmarks.from_signals import from_signals_sweep
+
+    return lambda minutes, configs: from_signals_sweep(
+        minutes.market, minutes.features, configs, TERMS, chunk_configs=len(configs)
+    )
+
+
+def _main(side: str, folder: str, n_configs: str, started: str) -> None:
+    stored = np.load(Path(folder) / "minutes.npz")
+    minutes = Minutes(
+        what="",
+        market=Market(**{name: stored[f"market.{name}"] for name in Market._fields}),
+        features={name.removeprefix("features."): stored[name] for name in stored if name.startswith("features.")},
+    )
+    sweep, grid = _side(side), momentum_grid()
+    sweep(minutes, grid[:2])
+    cold_start_seconds = time.time() - float(started)
+    configs = grid[:: len(grid) // int(n_configs)][: int(n_configs)]  # spread over the grid, not its first corner
+    seconds = []
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        sweep(minutes, configs)
+        seconds.append(time.perf_counter() - start)
+    measured = {
+        "configs": len(configs),
+        "config_bars": len(configs) * minutes.market.close.size,
+        "seconds": min(seconds),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024,  # Linux counts in KiB
+        "cold_start_seconds": cold_start_seconds,
+    }
+    print(json.dumps(measured))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -1,0 +1,25 @@
+"""Figures: frame in, ``go.Figure`` out. The one home of Plotly; importing it forbids every renderer to upload data."""
+
+from research.plots.bundle import figure_html, plotly_script
+from research.plots.coverage import plot_gap_calendar
+from research.plots.equity import plot_equity
+from research.plots.folds import plot_walk_forward
+from research.plots.grids import Axis
+from research.plots.market import plot_candles, plot_liquidations, plot_trades
+from research.plots.parameters import plot_parameters
+from research.plots.style import refuse_uploads
+
+__all__ = [
+    "Axis",
+    "figure_html",
+    "plot_candles",
+    "plot_equity",
+    "plot_gap_calendar",
+    "plot_liquidations",
+    "plot_parameters",
+    "plot_trades",
+    "plot_walk_forward",
+    "plotly_script",
+]
+
+refuse_uploads()

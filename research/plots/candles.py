@@ -1,0 +1,118 @@
+"""Candles without a candlestick trace: the small plotly.js build has none. Gaps and the mark line go with them."""
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+
+from research import formats
+from research.plots.style import GRID, INK, MUTED, SURFACE, dress, number_axis, time_axis
+from research.plots.thin import bar_interval_ms, epoch_ms, merge_candles, missing_runs, thin_line
+
+MAX_GAP_BANDS = 40
+
+
+def draw_candles(bars: pl.DataFrame, tick_size: float) -> tuple[go.Figure, int, list[str]]:
+    """A figure with candles, gap bands and the mark line; the candle interval in ms; sentences for the caption."""
+    if bars.is_empty():
+        raise ValueError("no bars to draw: the range is empty; widen it, or run `aster import` on recordings of it")
+    candles, interval = merge_candles(bars)
+    middle = epoch_ms(candles["open_time"]) + interval / 2
+    opened, high, low, close = (candles[name].to_numpy() for name in ("open", "high", "low", "close"))
+    gap = np.full(len(middle), np.nan)
+    figure = go.Figure()
+    # Two pieces per candle, so that the wick does not cross a hollow body: lines lie above bars.
+    figure.add_scatter(
+        x=np.column_stack([middle] * 6).ravel(),
+        y=np.column_stack([low, np.minimum(opened, close), gap, np.maximum(opened, close), high, gap]).ravel(),
+        mode="lines",
+        line={"color": INK, "width": 1},
+        hoverinfo="skip",
+        showlegend=False,
+        name="wick",
+    )
+    spec = f",.{formats.decimals_of(tick_size)}f"
+    for name, rising, fill in (("rising", close >= opened, SURFACE), ("falling", close < opened, INK)):
+        figure.add_bar(
+            x=middle[rising],
+            base=opened[rising],
+            y=(close - opened)[rising],
+            width=interval * 0.7,
+            marker={"color": fill, "line": {"color": INK, "width": 1}},
+            customdata=np.column_stack([opened, high, low, close])[rising],
+            hovertemplate=f"<b>%{{customdata[3]:{spec}}}</b> USDT<br>open %{{customdata[0]:{spec}}}, "
+            f"high %{{customdata[1]:{spec}}}, low %{{customdata[2]:{spec}}}<br>%{{x|%d %b %H:%M}} UTC<extra></extra>",
+            showlegend=False,
+            name=name,
+        )
+    notes = ["Candles hollow up, solid down."]
+    if interval > bar_interval_ms(bars):
+        notes = [f"{formats.count(len(bars))} bars merged to candles of {span(interval)}, hollow up, solid down."]
+    if "mark_price" in bars.columns and bars["mark_price"].fill_nan(None).count():
+        x, y = thin_line(epoch_ms(bars["open_time"]), bars["mark_price"].fill_null(np.nan).to_numpy())
+        figure.add_scatter(
+            x=x,
+            y=y,
+            mode="lines",
+            line={"color": MUTED, "width": 1, "dash": "dash"},
+            name="mark price",
+            hovertemplate=f"<b>%{{y:{spec}}}</b> USDT mark<br>%{{x|%d %b %H:%M}} UTC<extra></extra>",
+        )
+    notes += _mark_gaps(figure, bars)
+    figure.update_layout(
+        xaxis=time_axis(range=list(time_range(bars))),
+        yaxis=number_axis("price (USDT)"),
+    )
+    return figure, interval, notes
+
+
+def _mark_gaps(figure: go.Figure, bars: pl.DataFrame) -> list[str]:
+    """Bands over what was not seen."""
+    gaps = missing_runs(bars)
+    longest = sorted(gaps, key=lambda gap: gap[0] - gap[1])[:MAX_GAP_BANDS]
+    first, last = time_range(bars)
+    for start, end in longest:
+        figure.add_shape(type="rect", x0=start, x1=end, y0=0, y1=1, yref="paper", fillcolor=GRID, line={"width": 0})
+        if end - start >= (last - first) / 60:
+            figure.add_annotation(
+                text=f"no data {formats.age((end - start) / 1000)}",
+                textangle=-90,
+                x=(start + end) / 2,
+                y=1,
+                yref="y domain",
+                yanchor="top",
+                yshift=-6,
+            )
+    if not gaps:
+        return []
+    share = sum(end - start for start, end in gaps) / (last - first)
+    where = "one gap" if len(gaps) == 1 else f"{formats.count(len(gaps))} gaps"
+    note = f"Grey: {formats.percent(share)} of the range was not seen, in {where}"
+    return [note + (f" ({MAX_GAP_BANDS} longest drawn)." if len(gaps) > MAX_GAP_BANDS else ".")]
+
+
+def time_range(bars: pl.DataFrame) -> tuple[float, float]:
+    """First open and last close, milliseconds since 1970."""
+    times = epoch_ms(bars["open_time"])
+    return float(times[0]), float(times[-1]) + bar_interval_ms(bars)
+
+
+def span(interval_ms: float) -> str:
+    """An interval in words: 2 h, 15 min."""
+    for unit_ms, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min")):
+        if interval_ms >= unit_ms and interval_ms % unit_ms == 0:
+            return f"{interval_ms / unit_ms:.0f} {unit}"
+    return f"{interval_ms / 1000:g} s"
+
+
+def finish(figure: go.Figure, title: str, notes: list[str], *, plot_px: int) -> go.Figure:
+    """Title, caption and pixel frame of a market figure."""
+    upright = [index for index, one in enumerate(figure.layout.annotations) if one.textangle == -90]
+    return dress(
+        figure,
+        title=title,
+        caption=" ".join(notes),
+        plot_px=plot_px,
+        narrow_plot_px=320,
+        # Bands are too thin for their label there.
+        narrow={"layout": {f"annotations[{index}].visible": False for index in upright} | {"xaxis.nticks": 5}},
+    )

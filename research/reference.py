@@ -1,0 +1,377 @@
+"""The rules of trading at bar resolution once more, slow and in plain Python: the judge of ``fills`` and ``kernel``.
+
+Written for reading, from the rules and not from the code: no function of ``research.fills`` or of a strategy is called,
+no array operation, no compilation. Rounding to ticks and steps is done on exact fractions of the decimals that are
+meant, so that binary noise has nowhere to hide. Where this and the fast path differ, one of them is wrong.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from research.fills import OPEN, STOP, TARGET, TRAILING, Decision, Market, Terms
+from research.strategies import momentum
+
+# Part of the rule: a price closer than this to a grid line, in ticks or steps, lies on it.
+_ON_GRID = Fraction(1, 10**6)
+
+_NO_TRADE = Decision(0, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What one config did on rows [first, last).
+
+    Parameters
+    ----------
+    trades : one dict per trade with the fields of ``kernel.TRADE``, in order of entry; the last may be open.
+    equity_usdt : equity at the end of every row, starting from zero; after fees and funding.
+    missed_entries : entries wanted and not filled.
+    ambiguous_bars : bars in which it is not known which exit came first, or whether one came at all.
+    """
+
+    trades: list[dict]
+    equity_usdt: list[float]
+    missed_entries: int
+    ambiguous_bars: int
+
+    def stats(self) -> dict[str, float]:
+        """The record in figures, each derived from the trades and the equity: the names of ``kernel.STATS``."""
+        closed = [trade for trade in self.trades if trade["reason"] != OPEN]
+        gross = [trade["side"] * trade["quantity"] * (trade["exit_price"] - trade["entry_price"]) for trade in closed]
+        net = [pnl - trade["fees_usdt"] - trade["funding_usdt"] for pnl, trade in zip(gross, closed, strict=True)]
+        bar_pnl = [now - before for before, now in zip([0.0, *self.equity_usdt], self.equity_usdt, strict=False)]
+        held_bars = [trade["exit_row"] - trade["entry_row"] + 1 for trade in self.trades]
+        return {
+            "trades": len(closed),
+            "wins": sum(pnl > 0.0 for pnl in net),
+            "gross_pnl_usdt": math.fsum(gross),
+            "fees_usdt": math.fsum(trade["fees_usdt"] for trade in self.trades),
+            "funding_usdt": math.fsum(trade["funding_usdt"] for trade in self.trades),
+            "net_pnl_usdt": self.equity_usdt[-1],
+            "trade_pnl_squared": math.fsum(pnl * pnl for pnl in net),
+            "bar_pnl_squared": math.fsum(pnl * pnl for pnl in bar_pnl),
+            "max_drawdown_usdt": _deepest_fall(self.equity_usdt),
+            "exposure_bars": sum(held_bars),
+            "longest_hold_bars": max(held_bars, default=0),
+            "stop_exits": sum(trade["reason"] == STOP for trade in closed),
+            "target_exits": sum(trade["reason"] == TARGET for trade in closed),
+            "trailing_exits": sum(trade["reason"] == TRAILING for trade in closed),
+            "missed_entries": self.missed_entries,
+            "ambiguous_bars": self.ambiguous_bars,
+            "is_open": len(self.trades) - len(closed),
+        }
+
+
+def _deepest_fall(equity_usdt: list[float]) -> float:
+    """Largest fall below the best equity so far, <= 0; the first best is the zero before the first row."""
+    best, deepest = 0.0, 0.0
+    for equity in equity_usdt:
+        best = max(best, equity)
+        deepest = min(deepest, equity - best)
+    return deepest
+
+
+@dataclass
+class _Position:
+    """An open position and its three exit orders. Prices are of the last trade, the stop alone watches the mark."""
+
+    side: int
+    quantity: float
+    entry_price: float
+    entry_row: int
+    stop: float
+    target: float
+    activation: float
+    callback_bps: float
+    extreme: float  # best price since entry
+    armed: bool = False  # is the trailing order live
+    fees_usdt: float = 0.0
+    funding_usdt: float = 0.0
+    is_ambiguous: bool = False
+
+    def reached(self, price: float, level: float) -> bool:
+        """Has the price come to a level on the side we like (target, activation)?"""
+        return price >= level if self.side > 0 else price <= level
+
+    def fell_to(self, price: float, level: float) -> bool:
+        """Has the price come to a level on the side we fear (stop, trailing)?"""
+        return price <= level if self.side > 0 else price >= level
+
+    def better(self, one: float, other: float) -> float:
+        """The price that suits the position more."""
+        return max(one, other) if self.side > 0 else min(one, other)
+
+    def trailing_level(self) -> float:
+        """Where the trailing order triggers: the callback away from the best price."""
+        if self.side > 0:
+            return self.extreme * (1.0 - self.callback_bps / 1e4)
+        return self.extreme * (1.0 + self.callback_bps / 1e4)
+
+
+def simulate(
+    market: Market,
+    rows: Mapping[str, list[float]],
+    params: tuple,
+    terms: Terms,
+    first: int,
+    last: int,
+    decide: Callable[[dict, tuple], Decision] | None = None,
+) -> Record:
+    """Trade rows [first, last), flat at the start.
+
+    Parameters
+    ----------
+    market : arrays of shape (n_rows,).
+    rows : a list of n_rows values per field of the strategy's ``Row``.
+    params : the strategy's ``Params``.
+    decide : from one row (field -> value) and the parameters to a decision; momentum's when left out.
+    """
+    decide = decide or momentum_decision
+    bars = {name: column.tolist() for name, column in zip(Market._fields, market, strict=True)}
+    trades: list[dict] = []
+    equity_usdt: list[float] = []
+    missed_entries = ambiguous_bars = 0
+    realised = unrealised = 0.0
+    next_allowed = first
+    position: _Position | None = None
+
+    for i in range(first, last):
+        bar = {name: column[i] for name, column in bars.items()}
+
+        if position is None and i >= next_allowed and bar["can_enter"]:
+            decision = decide({name: values[i] for name, values in rows.items()}, params)
+            if decision.side != 0:
+                position = _enter(decision, bar, terms, i)
+                if position is None:
+                    missed_entries += 1
+                else:
+                    realised -= position.fees_usdt
+
+        if position is not None:
+            reason, trigger_price, at_open = OPEN, math.nan, False
+            if not math.isnan(bar["exec_open"]):
+                reason, trigger_price, at_open, is_ambiguous = _exit_check(position, bar)
+                position.is_ambiguous |= is_ambiguous
+                ambiguous_bars += is_ambiguous
+                unrealised = position.side * position.quantity * (bar["exec_close"] - position.entry_price)
+
+            if not at_open:
+                paid = position.side * position.quantity * bar["funding_per_unit"]
+                position.funding_usdt += paid
+                realised -= paid
+
+            if reason != OPEN:
+                exit_price = _market_order(-position.side, trigger_price, bar["half_spread_bps"], terms)
+                fee = exit_price * position.quantity * terms.taker_fee_bps / 1e4
+                position.fees_usdt += fee
+                realised += position.side * position.quantity * (exit_price - position.entry_price) - fee
+                unrealised = 0.0
+                trades.append(_trade(position, i, exit_price, reason, at_open))
+                position = None
+                # The row after is the bar of the exit itself: never an entry there.
+                next_allowed = i + 1 + max(1, terms.cooldown_bars)
+
+        equity_usdt.append(realised + unrealised)
+
+    if position is not None:
+        last_close = next(
+            close for close in reversed(bars["exec_close"][position.entry_row : last]) if not math.isnan(close)
+        )
+        trades.append(_trade(position, last - 1, last_close, OPEN, False))
+    return Record(trades=trades, equity_usdt=equity_usdt, missed_entries=missed_entries, ambiguous_bars=ambiguous_bars)
+
+
+def _trade(position: _Position, exit_row: int, exit_price: float, reason: int, at_open: bool) -> dict:
+    return {
+        "entry_row": position.entry_row,
+        "exit_row": exit_row,
+        "side": position.side,
+        "quantity": position.quantity,
+        "entry_price": position.entry_price,
+        "exit_price": exit_price,
+        "reason": reason,
+        "fees_usdt": position.fees_usdt,
+        "funding_usdt": position.funding_usdt,
+        "stop": position.stop,
+        "target": position.target,
+        "activation": position.activation,
+        "callback_bps": position.callback_bps,
+        "is_ambiguous": position.is_ambiguous,
+        "at_open": at_open,
+    }
+
+
+def _enter(decision: Decision, bar: dict, terms: Terms, row: int) -> _Position | None:
+    """The position a decision leads to, or None when the entry is missed."""
+    if math.isnan(bar["exec_open"]):
+        return None
+    side = decision.side
+    touch = bar["ask"] if side > 0 else bar["bid"]
+    opposite = bar["exec_ask"] if side > 0 else bar["exec_bid"]
+
+    quantity = _quantity(bar["close"] if math.isnan(touch) else touch, terms)
+    if quantity == 0.0:
+        return None
+
+    if math.isnan(touch) or math.isnan(opposite):
+        price = _market_order(side, bar["exec_open"], bar["half_spread_bps"], terms)
+    else:
+        # An immediate-or-cancel limit: at the touch seen, plus some ticks; filled there at worst.
+        room = _exact(terms.entry_limit_ticks) * _exact(terms.tick_size)
+        limit = _exact(touch) + side * room
+        if side * (_exact(opposite) - limit) > _ON_GRID * _exact(terms.tick_size):
+            return None
+        slipped = opposite * (1.0 + side * terms.slippage_bps / 1e4)
+        price = min(slipped, float(limit)) if side > 0 else max(slipped, float(limit))
+
+    stop, target = decision.stop_price, decision.target_price
+    if math.isnan(stop):
+        stop = price * (1.0 - side * decision.stop_bps / 1e4)
+    if math.isnan(target):
+        target = price * (1.0 + side * decision.target_bps / 1e4)
+    activation = price * (1.0 + side * decision.activation_bps / 1e4)
+    # For a long all three round up: the stop toward the entry, target and activation away from it. For a short, down.
+    return _Position(
+        side=side,
+        quantity=quantity,
+        entry_price=price,
+        entry_row=row,
+        stop=_on_grid(stop, terms.tick_size, up=side > 0),
+        target=_on_grid(target, terms.tick_size, up=side > 0),
+        activation=_on_grid(activation, terms.tick_size, up=side > 0),
+        callback_bps=decision.callback_bps,
+        extreme=bar["exec_open"],
+        fees_usdt=price * quantity * terms.taker_fee_bps / 1e4,
+    )
+
+
+def _exit_check(position: _Position, bar: dict) -> tuple[int, float, bool, bool]:
+    """What one execution bar does to a position: reason, trigger price, was it at the open, is it ambiguous.
+
+    Moves the position's trailing order along with the bar.
+    """
+    long = position.side > 0
+    open_, close = bar["exec_open"], bar["exec_close"]
+    best = bar["exec_high"] if long else bar["exec_low"]
+    worst = bar["exec_low"] if long else bar["exec_high"]
+    mark_open, mark_worst = bar["mark_open"], bar["mark_low"] if long else bar["mark_high"]
+    last_mark_ratio = bar["last_mark_ratio"]
+    if math.isnan(mark_open):  # no mark known: the stop watches the last price, and that is what it fills at
+        mark_open, mark_worst, last_mark_ratio = open_, worst, 1.0
+
+    # 1. The open may lie beyond an order already: it fills there.
+    if position.fell_to(mark_open, position.stop):
+        return STOP, open_, True, False
+    if position.armed and position.fell_to(open_, position.trailing_level()):
+        return TRAILING, open_, True, False
+    if position.reached(open_, position.target):
+        return TARGET, open_, True, False
+    position.extreme = position.better(position.extreme, open_)
+    position.armed = position.armed or position.reached(open_, position.activation)
+
+    # 2. to 4. The range, the worst outcome first.
+    stop_in_range = position.fell_to(mark_worst, position.stop)
+    trailing_in_range = position.armed and position.fell_to(worst, position.trailing_level())
+    target_in_range = position.reached(best, position.target)
+    is_ambiguous = [stop_in_range, trailing_in_range, target_in_range].count(True) >= 2
+    if stop_in_range:
+        return STOP, position.stop * last_mark_ratio, False, is_ambiguous
+    if trailing_in_range:
+        return TRAILING, position.trailing_level(), False, is_ambiguous
+    if target_in_range:
+        return TARGET, position.target, False, is_ambiguous
+
+    # 5. The bar's own extreme moves the trailing order, and the close may already be beyond where it moved to.
+    position.extreme = position.better(position.extreme, best)
+    position.armed = position.armed or position.reached(best, position.activation)
+    if position.armed and position.fell_to(close, position.trailing_level()):
+        return TRAILING, position.trailing_level(), False, True
+    may_have_triggered = position.armed and position.fell_to(worst, position.trailing_level())
+    return OPEN, math.nan, False, may_have_triggered
+
+
+def _market_order(order_side: int, price: float, half_spread_bps: float, terms: Terms) -> float:
+    """Fill of a market order around a price: half the spread, where known, and the slippage against us."""
+    spread_bps = 0.0 if math.isnan(half_spread_bps) else half_spread_bps
+    worse = (spread_bps + terms.slippage_bps) / 1e4
+    return price * (1.0 + worse) if order_side > 0 else price * (1.0 - worse)
+
+
+def _quantity(price: float, terms: Terms) -> float:
+    """Base quantity to order at a price; 0.0 when the limits leave none.
+
+    The smallest multiple of the step worth the notional, the exchange's minima included; if that is beyond a maximum,
+    the largest multiple within it, provided the minima still hold.
+    """
+    at, step = _exact(price), _exact(terms.step_size)
+    wanted_usdt = max(_exact(terms.notional_usdt), _exact(terms.min_notional_usdt))
+    least = max(_whole(wanted_usdt / at / step, up=True) * step, _exact(terms.min_quantity))
+    most = _whole(min(_exact(terms.max_notional_usdt) / at, _exact(terms.max_quantity)) / step, up=False) * step
+    quantity = min(least, most)
+    if quantity < _exact(terms.min_quantity) or quantity * at < _exact(terms.min_notional_usdt):
+        return 0.0
+    return float(quantity)
+
+
+def _exact(number: float) -> Fraction:
+    """The decimal number a float stands for: 0.1 is one tenth."""
+    return Fraction(repr(number))
+
+
+def _whole(count: Fraction, *, up: bool) -> int:
+    """Round to a whole number in the given direction; one that is whole but for noise stays what it is."""
+    nearest = round(count)
+    if abs(count - nearest) <= _ON_GRID:
+        return nearest
+    return math.ceil(count) if up else math.floor(count)
+
+
+def _on_grid(price: float, tick_size: float, *, up: bool) -> float:
+    """Price rounded to the tick; an absent price stays absent."""
+    if math.isnan(price):
+        return math.nan
+    return float(_whole(_exact(price) / _exact(tick_size), up=up) * _exact(tick_size))
+
+
+def momentum_decision(row: dict, params: momentum.Params) -> Decision:
+    """Momentum's entry rule, gates and floors; ``row`` holds the fields of ``momentum.Row``. NaN keeps out."""
+    heavy = row["volume"] > params.volume_multiple * row["mean_volume"]
+    threshold_bps = params.momentum_multiple * row["volatility_bps"]
+    if heavy and row["return_bps"] > threshold_bps:
+        side, opening_loss_bps = 1, row["opening_loss_long_bps"]
+    elif heavy and row["return_bps"] < -threshold_bps:
+        side, opening_loss_bps = -1, row["opening_loss_short_bps"]
+    else:
+        return _NO_TRADE
+
+    needed = ("spread_ticks", "spread_bps", "funding_bps", "funding_interval_hours", "quote_age_ms", "mark_age_ms")
+    if any(math.isnan(value) for value in (opening_loss_bps, row["taker_fee_bps"], *(row[name] for name in needed))):
+        return _NO_TRADE
+
+    loss_limit_bps = min(10.0, max(5.0, 2.0 * row["spread_bps"]))
+    blockers = (
+        row["spread_ticks"] > params.max_spread_ticks,
+        abs(row["funding_bps"]) > params.max_funding_bps,
+        opening_loss_bps > loss_limit_bps,
+        row["quote_age_ms"] > 2_000,
+        row["mark_age_ms"] > 3_000,
+    )
+    if any(blockers):
+        return _NO_TRADE
+
+    # What the move must pay for before a profit is protected: two fees, the loss at opening, an hour of funding.
+    hourly_funding_bps = abs(row["funding_bps"]) / row["funding_interval_hours"]
+    breakeven_bps = 2.0 * row["taker_fee_bps"] + max(0.0, opening_loss_bps) + hourly_funding_bps
+    activation_bps = max(params.activation_bps, breakeven_bps + params.activation_buffer_bps)
+    target_bps = max(params.target_bps, activation_bps + params.target_gap_bps)
+    return Decision(
+        side=side,
+        stop_bps=params.stop_bps,
+        target_bps=target_bps,
+        activation_bps=activation_bps,
+        callback_bps=params.callback_bps,
+        stop_price=math.nan,
+        target_price=math.nan,
+    )

@@ -1,0 +1,39 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import plotly.io as pio
+import pytest
+
+from research import plots
+from research.plots.bundle import plotly_javascript
+
+
+def test_the_library_is_the_one_that_was_vendored(tmp_path: Path):
+    assert plotly_javascript().startswith("/**\n* plotly.js (cartesian - minified) v4.1.1")
+    (tmp_path / "SHA256SUMS").write_text(f"{'0' * 64}  plotly.js\n")
+    with pytest.raises(LookupError, match="do not load it from a network"):
+        plotly_javascript(tmp_path)
+    (tmp_path / "plotly.js").write_text("alert(1)")
+    with pytest.raises(ValueError, match="expected 0000"):
+        plotly_javascript(tmp_path)
+
+
+def test_a_figure_in_a_notebook_page_cannot_end_its_script():
+    made = plots.figure_html('{"data": [], "layout": {"meta": {"title": "</script><b>"}}}')
+    assert made.count("</script>") == 1
+    assert "&lt;b&gt;" in made
+
+
+def test_no_renderer_offers_to_upload_a_figure():
+    configs = [
+        renderer.config for renderer in map(pio.renderers.__getitem__, pio.renderers) if hasattr(renderer, "config")
+    ]
+    assert len(configs) > 5
+    assert all(config["showSendToCloud"] is False and config["plotlyServerURL"] == "" for config in configs)
+
+
+def test_importing_the_figures_does_not_load_pandas():
+    code = "import research.plots, pipelines.report, sys; print('pandas' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

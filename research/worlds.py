@@ -1,0 +1,303 @@
+"""Random small markets full of what real ones do rarely: the ground on which the judges compare.
+
+Prices walk on the tick grid, with gaps, flat bars, jumps through several exit orders at once, missing quotes and marks,
+NaN features, odd filters. Everything follows from the seed.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from types import ModuleType, SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+
+from research.fills import Decision, Market, Terms
+from research.jit import njit
+from research.strategies import momentum
+
+WINDOWS_BARS = (10, 30, 60)
+
+# Sizes as (numerator, denominator), so that prices are the floats nearest to their decimals.
+_TICKS = ((1, 100), (1, 10), (5, 100), (1, 10_000), (1, 10_000_000), (1, 1), (5, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """One market and one config to trade on it, rows [first, last).
+
+    Parameters
+    ----------
+    module : strategy module, or an object with the same names.
+    features : array of shape (n_rows,) per feature name that ``module.columns(params)`` asks for.
+    """
+
+    module: ModuleType | SimpleNamespace
+    market: Market
+    features: dict[str, np.ndarray]
+    params: tuple
+    terms: Terms
+    first: int
+    last: int
+
+    def rows(self, params: tuple | None = None) -> dict[str, list[float]]:
+        """The features by field of the strategy's ``Row``, as lists; for the world's own params or the ones given."""
+        columns = self.module.columns(params or self.params)
+        return {field: self.features[name].tolist() for field, name in zip(columns._fields, columns, strict=True)}
+
+
+class ScriptParams(NamedTuple):
+    """The script's one number."""
+
+    callback_bps: float
+
+
+class ScriptRow(NamedTuple):
+    """A decision, read from the row."""
+
+    side: float
+    stop_bps: float
+    target_bps: float
+    activation_bps: float
+    stop_price: float
+    target_price: float
+
+
+def _script_columns(params: ScriptParams) -> ScriptRow:
+    return ScriptRow(*ScriptRow._fields)
+
+
+@njit
+def _script_decide(row: ScriptRow, position: int, params: ScriptParams) -> Decision:
+    return Decision(
+        int(row.side),
+        row.stop_bps,
+        row.target_bps,
+        row.activation_bps,
+        params.callback_bps,
+        row.stop_price,
+        row.target_price,
+    )
+
+
+# A strategy that does what its rows say: it reaches every exit plan, absolute prices and absent orders included.
+SCRIPT = SimpleNamespace(
+    NAME="script", Params=ScriptParams, Row=ScriptRow, columns=_script_columns, decide=_script_decide
+)
+
+
+def script_decision(row: dict, params: ScriptParams) -> Decision:
+    """The script in plain Python."""
+    return Decision(
+        side=int(row["side"]),
+        stop_bps=row["stop_bps"],
+        target_bps=row["target_bps"],
+        activation_bps=row["activation_bps"],
+        callback_bps=params.callback_bps,
+        stop_price=row["stop_price"],
+        target_price=row["target_price"],
+    )
+
+
+def momentum_world(seed: int) -> World:
+    """A world traded by momentum, its features drawn at random rather than computed from the prices."""
+    random = np.random.default_rng([seed, 0])
+    market, terms, move_bps = _market(random)
+    params = momentum.Params(
+        momentum_multiple=random.choice([0.3, 0.8, 1.2]),
+        volatility_window_bars=random.choice(WINDOWS_BARS),
+        volume_multiple=random.choice([0.3, 0.8, 1.2]),
+        volume_window_bars=random.choice(WINDOWS_BARS),
+        target_bps=move_bps * random.uniform(1.0, 6.0),
+        stop_bps=move_bps * random.uniform(0.3, 4.0),
+        activation_bps=move_bps * random.uniform(0.2, 3.0),
+        activation_buffer_bps=0.5,
+        callback_bps=move_bps * random.uniform(0.2, 2.0),
+        target_gap_bps=4.0,
+        max_spread_ticks=2.0,
+        max_funding_bps=1.5,
+    )
+    n_rows = market.close.size
+    names = momentum.columns(params)
+    features = {
+        **{f"volatility_bps_{window}": np.abs(random.normal(0.0, move_bps, n_rows)) for window in WINDOWS_BARS},
+        **{f"mean_volume_{window}": random.uniform(0.0, 60.0, n_rows) for window in WINDOWS_BARS},
+        names.return_bps: random.normal(0.0, move_bps, n_rows),
+        names.volume: random.choice([0.0, 1.0, 10.0, 100.0], n_rows, p=[0.1, 0.2, 0.3, 0.4]),
+        names.spread_ticks: random.choice([0.0, 1.0, 2.0, 3.0], n_rows, p=[0.1, 0.6, 0.2, 0.1]),
+        names.spread_bps: random.uniform(0.0, 6.0, n_rows),
+        names.funding_bps: random.choice([-1.5, -0.3, 0.0, 1.0, 2.0], n_rows, p=[0.1, 0.3, 0.3, 0.2, 0.1]),
+        names.funding_interval_hours: random.choice([1.0, 4.0, 8.0], n_rows),
+        names.opening_loss_long_bps: random.normal(2.0, 5.0, n_rows),
+        names.opening_loss_short_bps: random.normal(2.0, 5.0, n_rows),
+        names.quote_age_ms: random.choice([0.0, 500.0, 2_000.0, 2_001.0], n_rows, p=[0.4, 0.3, 0.2, 0.1]),
+        names.mark_age_ms: random.choice([0.0, 900.0, 3_000.0, 3_001.0], n_rows, p=[0.4, 0.3, 0.2, 0.1]),
+        names.taker_fee_bps: np.full(n_rows, terms.taker_fee_bps),
+    }
+    for column in features.values():
+        column[random.random(n_rows) < random.choice([0.0, 0.02])] = math.nan
+    return _world(random, momentum, market, features, params, terms)
+
+
+def script_world(seed: int) -> World:
+    """A world traded by the script: any exit plan on any row."""
+    random = np.random.default_rng([seed, 1])
+    market, terms, move_bps = _market(random)
+    n_rows = market.close.size
+    absent = random.choice([0.0, 0.2])
+
+    def distance_bps(low: float, high: float) -> np.ndarray:
+        values = move_bps * random.uniform(low, high, n_rows)
+        return np.where(random.random(n_rows) < absent, math.nan, values)
+
+    def price(away: float) -> np.ndarray:
+        """Prices off the grid, on the side where a long's target (away > 0) or stop (away < 0) lies."""
+        values = market.close * (1.0 + sides * away * move_bps * random.uniform(0.5, 3.0, n_rows) / 1e4)
+        return np.where(random.random(n_rows) < 0.3, values, math.nan)
+
+    sides = random.choice([-1.0, 0.0, 1.0], n_rows, p=[0.3, 0.4, 0.3])
+    features = {
+        "side": sides,
+        "stop_bps": distance_bps(0.3, 4.0),
+        "target_bps": distance_bps(0.5, 6.0),
+        "activation_bps": distance_bps(-0.5, 3.0),
+        "stop_price": price(-1.0),
+        "target_price": price(1.0),
+    }
+    params = ScriptParams(callback_bps=random.choice([math.nan, move_bps * random.uniform(0.1, 2.0)], p=[0.1, 0.9]))
+    return _world(random, SCRIPT, market, features, params, terms)
+
+
+def without_trailing(world: World) -> World:
+    """The world cut down to what VectorBT can express (``backtest.order_plan``), everything else as it was.
+
+    No trailing order, the stop on the last price, stops at least a tick from the fill, no absolute prices.
+    """
+    market, n_rows = world.market, world.market.close.size
+    market = market._replace(
+        mark_open=market.exec_open,
+        mark_high=market.exec_high,
+        mark_low=market.exec_low,
+        last_mark_ratio=np.ones(n_rows),
+    )
+    tick_bps = 1.01 * world.terms.tick_size / np.nanmin(market.exec_low) * 1e4
+    params, features = world.params._replace(callback_bps=math.nan), dict(world.features)
+    if world.module is momentum:
+        params = params._replace(stop_bps=max(params.stop_bps, tick_bps))
+    else:
+        absent = np.full(n_rows, math.nan)
+        features.update(stop_price=absent, target_price=absent, stop_bps=np.maximum(features["stop_bps"], tick_bps))
+    return replace(world, market=market, params=params, features=features)
+
+
+def _world(random, module, market: Market, features: dict, params: tuple, terms: Terms) -> World:
+    n_rows = market.close.size
+    first, last = 0, n_rows
+    if random.random() < 0.3:
+        first = int(random.integers(0, n_rows // 3))
+        last = int(random.integers(n_rows // 2, n_rows + 1))
+    params = type(params)(*(float(value) for value in params))
+    return World(module=module, market=market, features=features, params=params, terms=terms, first=first, last=last)
+
+
+def _market(random: np.random.Generator) -> tuple[Market, Terms, float]:
+    """A market, the terms to trade it on, and the size of its usual bar in bps."""
+    n_rows = int(random.integers(60, 301))
+    numerator, denominator = _TICKS[random.integers(len(_TICKS))]
+    prints_per_tick = int(random.choice([1, 1, 10]))  # trades may print between the ticks; quotes and orders never do
+    start_ticks = int(10 ** random.uniform(2.5, 6.0))
+    move_bps = 10 ** random.uniform(0.5, 1.9)
+
+    def price(prints: np.ndarray) -> np.ndarray:
+        return prints * float(numerator) / (denominator * prints_per_tick)
+
+    start = start_ticks * prints_per_tick
+    open_, high, low, close = _bars_in_prints(random, n_rows, start, max(1.0, start * move_bps / 1e4))
+    seen = np.concatenate([[start], close[:-1]])  # the signal bar closes where the execution bar before did
+    is_gap = np.zeros(n_rows, bool)
+    for first in random.integers(0, n_rows, random.integers(0, 4)):
+        is_gap[first : first + random.integers(1, 5)] = True
+
+    spread_ticks = random.choice([1, 1, 2, 5], n_rows)
+    drift_ticks = random.choice([0, 0, 1, -1, 4, -4], n_rows)
+    bid_ticks, exec_bid_ticks = seen // prints_per_tick, open_ // prints_per_tick + drift_ticks
+    bid, ask, exec_bid, exec_ask = (
+        price(ticks * prints_per_tick)
+        for ticks in (bid_ticks, bid_ticks + spread_ticks, exec_bid_ticks, exec_bid_ticks + spread_ticks)
+    )
+    quotes_known = random.random(n_rows) < random.choice([0.0, 0.9, 1.0])
+    exec_quotes_known = quotes_known & (random.random(n_rows) < 0.95)
+    spread_known = random.random(n_rows) < random.choice([0.0, 0.9, 1.0])
+
+    last = {name: price(column) for name, column in zip("ohlc", (open_, high, low, close), strict=True)}
+    mark, last_mark_ratio = _marks(random, last, price(seen), move_bps)
+    funding_per_unit = np.where(random.random(n_rows) < 0.05, random.normal(0.0, 2e-4, n_rows) * last["o"], 0.0)
+
+    def known(values: np.ndarray, where: np.ndarray) -> np.ndarray:
+        return np.where(where, values, math.nan)
+
+    has_next = ~np.append(is_gap[1:], False)  # execution bar i is the minute after signal bar i
+    market = Market(
+        can_enter=~is_gap & (random.random(n_rows) < 0.97),
+        close=known(price(seen), ~is_gap),
+        bid=known(bid, quotes_known & ~is_gap),
+        ask=known(ask, quotes_known & ~is_gap),
+        exec_open=known(last["o"], has_next),
+        exec_high=known(last["h"], has_next),
+        exec_low=known(last["l"], has_next),
+        exec_close=known(last["c"], has_next),
+        mark_open=known(mark["o"], has_next),
+        mark_high=known(mark["h"], has_next),
+        mark_low=known(mark["l"], has_next),
+        exec_bid=known(exec_bid, exec_quotes_known & has_next),
+        exec_ask=known(exec_ask, exec_quotes_known & has_next),
+        half_spread_bps=known(price(spread_ticks * prints_per_tick) / 2.0 / price(seen) * 1e4, spread_known),
+        last_mark_ratio=last_mark_ratio,
+        funding_per_unit=funding_per_unit,
+    )
+    return market, _terms(random, numerator / denominator, float(price(start))), float(move_bps)
+
+
+def _bars_in_prints(random, n_rows: int, start: int, move: float) -> tuple[np.ndarray, ...]:
+    """Open, high, low, close of a walk in whole units: quiet bars, flat bars, jumps inside bars and between them."""
+    gap = random.choice([0.0, 0.5, 4.0], n_rows, p=[0.7, 0.2, 0.1])
+    reach = random.choice([0.3, 1.0, 5.0], n_rows, p=[0.3, 0.6, 0.1])
+    moves = random.normal(0.0, move, (n_rows, 4)) * np.stack([gap, reach, reach, reach], axis=1)
+    moves[random.random(n_rows) < 0.15] = 0.0
+    path = start + np.cumsum(np.rint(moves).astype(np.int64)).reshape(n_rows, 4)
+    path = np.maximum(path, start // 2)  # far from zero, so that distances in bps keep their meaning
+    return path[:, 0], path.max(axis=1), path.min(axis=1), path[:, 3]
+
+
+def _marks(random, last: dict, seen: np.ndarray, move_bps: float) -> tuple[dict, np.ndarray]:
+    """Mark prices and the last/mark ratio known at each row: copies of the last price, of their own, or absent."""
+    kind = random.choice(["last", "own", "patchy", "absent"])
+    n_rows = seen.size
+    if kind == "last":
+        return dict(last), np.ones(n_rows)
+    if kind == "absent":
+        return {name: np.full(n_rows, math.nan) for name in "ohlc"}, np.ones(n_rows)
+    basis = 1.0 + np.cumsum(random.normal(0.0, move_bps / 5.0, n_rows)) / 1e4
+    mark = {name: column * basis for name, column in last.items()}
+    if kind == "patchy":
+        unknown = random.random(n_rows) < 0.2
+        mark = {name: np.where(unknown, math.nan, column) for name, column in mark.items()}
+    return mark, 1.0 / basis
+
+
+def _terms(random, tick_size: float, price: float) -> Terms:
+    notional_usdt = float(random.choice([5.0, 20.0, 100.0, 1_000.0]))
+    step_size = 10.0 ** round(math.log10(notional_usdt / price) - random.uniform(-0.3, 5.0))
+    step_size = float(f"{step_size:.12g}")
+    return Terms(
+        taker_fee_bps=float(random.choice([0.0, 3.5, 4.0])),
+        slippage_bps=float(random.choice([0.0, 0.0, 0.5, 2.0])),
+        notional_usdt=notional_usdt,
+        max_notional_usdt=notional_usdt * float(random.choice([0.9, 1.0, 1.05, 3.0], p=[0.1, 0.1, 0.3, 0.5])),
+        min_notional_usdt=float(random.choice([0.0, 5.0])),
+        tick_size=tick_size,
+        step_size=step_size,
+        min_quantity=step_size * float(random.choice([1.0, 1.0, 2.0, 50.0])),
+        max_quantity=step_size * float(random.choice([1e7, 50.0], p=[0.9, 0.1])),
+        entry_limit_ticks=float(random.choice([0.0, 1.0, 3.0])),
+        cooldown_bars=int(random.choice([0, 1, 2, 10])),
+    )
