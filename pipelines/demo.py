@@ -26,7 +26,7 @@ MARKET = synthetic.MarketSpec(
     trades_per_second=0.4,
     quote_interval_s=2,
     depth_interval_s=10,
-    momentum_edge=0.4,
+    momentum_edge=0.6,
 )
 
 SWEEP = """\
@@ -72,15 +72,20 @@ max_funding_bps = [5]
 """
 
 
-def run_demo(folder: Path | None, progress: Progress) -> dict[str, Any]:
-    """Run every step and return the report's path and what happened, a sentence per step."""
+def run_demo(
+    folder: Path | None, progress: Progress, *, market: synthetic.MarketSpec = MARKET, sweep: str = SWEEP
+) -> dict[str, Any]:
+    """Run every step and return the report's path and what happened, a sentence per step.
+
+    What an interrupted demo finished is kept: days of the market, blocks of the sweep, events of the replay.
+    """
     folder = (folder or default_runs() / "demo").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     lake = Lake(folder / "lake", create=True)
-    landed = synthetic.fill_lake(lake, MARKET, lambda done, total: progress("market, symbol-days", done, total))
+    landed = synthetic.fill_lake(lake, market, lambda done, total: progress("market, symbol-days", done, total))
 
     config_path = folder / "sweep.toml"
-    config_path.write_text(SWEEP)
+    config_path.write_text(sweep)
     run = run_sweep(config_path, lake, folder / "sweeps", progress)
     for older in runs(folder / "sweeps"):
         if older.path != run.path and older.manifest["state"] == FINISHED:

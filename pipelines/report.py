@@ -1,20 +1,14 @@
 """One HTML file that says what came out, opens offline and sends nothing: verdict first, figures and tables below."""
 
-import base64
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from research.plots.bundle import plotly_javascript
-from research.plots.style import CONFIG, DARK, FONT, TEMPLATE, TOKENS, Figure, for_page
+from pipelines.page import MAX_BYTES, Figures, page_html
+from research.plots.style import Figure
 
-MAX_BYTES = 8_000_000
-
-_HERE = Path(__file__).parent
 _MANY_COLUMNS = 4  # wider tables become one block per row on a narrow page
 
 
@@ -117,7 +111,9 @@ def write_report(
     ValueError
         When the page would exceed 8 MB.
     """
-    page = _page(title, verdict, sections, facts, not_modelled).encode()
+    figures = Figures()
+    body = _first_screen(verdict, facts, not_modelled, figures) + "".join(_section(one, figures) for one in sections)
+    page = page_html(title, body, figures).encode()
     if len(page) > MAX_BYTES:
         raise ValueError(
             f"{path}: the report would be {len(page) / 1e6:.1f} MB, the limit is {MAX_BYTES / 1e6:.0f} MB; "
@@ -130,81 +126,8 @@ def write_report(
     return path
 
 
-def _page(
-    title: str,
-    verdict: Verdict,
-    sections: Sequence[Section],
-    facts: Sequence[tuple[str, str]],
-    not_modelled: Sequence[str],
-) -> str:
-    figures = _Figures()
-    body = _first_screen(verdict, facts, not_modelled, figures) + "".join(_section(one, figures) for one in sections)
-    shared = {"config": CONFIG, "dark": DARK, "template": TEMPLATE.to_plotly_json()}
-    # The page names the scripts it will run by their hash: text that slipped through could not run.
-    scripts = [plotly_javascript(), (_HERE / "report.js").read_text()]
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in scripts)
-    policy = (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    return "".join(
-        [
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
-            '<meta name="referrer" content="no-referrer">\n<link rel="icon" href="data:,">\n',
-            f"<title>{escape(title)}</title>\n<style>{_style()}</style>\n</head>\n<body>\n",
-            '<a class="skip" href="#content">Skip to content</a>\n',
-            f'<header class="top"><span>{escape(title)}</span>',
-            '<button type="button" id="theme" hidden>Dark</button></header>\n',
-            f'<main id="content">\n{body}</main>\n',
-            "<noscript>Figures need JavaScript; all numbers and captions are above as text.</noscript>\n",
-            *figures.blocks,
-            _data_block("shared", shared),
-            *(f"<script>{script}</script>\n" for script in scripts),
-            "</body>\n</html>\n",
-        ]
-    )
-
-
-class _Figures:
-    """Numbers the figures of a page and keeps their drawings until the end of the body."""
-
-    def __init__(self) -> None:
-        self.blocks: list[str] = []
-
-    def card(self, figure: Figure) -> str:
-        """The figure's place in the page: title, drawing, caption."""
-        drawing = for_page(figure)
-        title, caption = escape(drawing.pop("title")), escape(drawing.pop("caption"))
-        name = f"figure-{len(self.blocks) + 1}"
-        self.blocks.append(_data_block(name, drawing))
-        heights = f"--wide:{drawing['layout']['height']}px;--narrow:{drawing['narrow']['layout']['height']}px"
-        return (
-            f'<figure class="card"><h3>{title}</h3>'
-            f'<div class="drawing" data-figure="{name}" style="{heights}" role="img" aria-label="{title}. {caption}">'
-            f"</div><figcaption>{caption}</figcaption></figure>\n"
-        )
-
-
-def _data_block(name: str, content: dict) -> str:
-    # "<" could end the block or open a comment in it.
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    return f'<script type="application/json" id="{name}">{text}</script>\n'
-
-
-def _style() -> str:
-    light, dark = ("".join(f"--{name}:{both[i]};" for name, both in TOKENS.items()) for i in (0, 1))
-    return (
-        f":root{{color-scheme:light;--font:{FONT};{light}}}\n"
-        f"@media (prefers-color-scheme: dark){{:root:not([data-theme=light]){{color-scheme:dark;{dark}}}}}\n"
-        f":root[data-theme=dark]{{color-scheme:dark;{dark}}}\n"
-        f"{(_HERE / 'report.css').read_text()}"
-    )
-
-
 def _first_screen(
-    verdict: Verdict, facts: Sequence[tuple[str, str]], not_modelled: Sequence[str], figures: _Figures
+    verdict: Verdict, facts: Sequence[tuple[str, str]], not_modelled: Sequence[str], figures: Figures
 ) -> str:
     parts = [f'<h1>{escape(verdict.headline)}</h1><p class="sentence">{escape(verdict.sentence)}</p>']
     if verdict.key_numbers:
@@ -240,7 +163,7 @@ def _gates(gates: Sequence[Gate]) -> str:
     return f'<div class="card"><table class="gates"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
-def _section(section: Section, figures: _Figures) -> str:
+def _section(section: Section, figures: Figures) -> str:
     intro = f'<p class="intro">{escape(section.intro)}</p>' if section.intro else ""
     content = "".join(figures.card(one) for one in section.figures) + "".join(_table(one) for one in section.tables)
     return f'<section class="part"><h2>{escape(section.title)}</h2>{intro}{content}</section>\n'

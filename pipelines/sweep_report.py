@@ -19,6 +19,7 @@ from research.engine import TradingConfig, assumptions, backtest
 from research.recorded import interval_ms
 from research.sweep import SweepConfig, bars_per_year
 
+SYNTHETIC = "synthetic, with a planted edge: what it earns says nothing about Aster"
 MIN_TRADES = 100
 MIN_COMPLETE = 0.999
 SHOWN_TRADES = 20
@@ -85,8 +86,11 @@ def write_sweep_report(run: RunFolder, lake: Lake, replay: Replay | None = None,
         figure=plots.plot_walk_forward(folds),
     )
     manifest = run.manifest
+    klines = lake.scan("klines", symbols=[symbol], start=config.start, end=config.end, columns=["source"])
+    is_synthetic = (klines["source"] == "synthetic").any()
     commit = manifest["code"]["commit"]
     facts = [
+        *(("market", sentence) for sentence in [SYNTHETIC] if is_synthetic),
         ("range", f"{formats.moment(config.start)} to {formats.moment(config.end)}"),
         ("configs tried", formats.count(manifest["configs"])),
         ("commit", f"{commit[:12]}{' with uncommitted changes' if manifest['code']['is_dirty'] else ' clean'}"
@@ -174,7 +178,12 @@ def _market(bars: Bars, lake: Lake, config: SweepConfig, symbol: str, covered: p
         (row["table"], row["symbol"], formats.count(row["rows"]), formats.count(row["missing"]),
          formats.percent(row["covered"], decimals=2))
         for row in covered.group_by("table", "symbol", maintain_order=True)
-        .agg(pl.col("rows").sum(), pl.col("missing").sum(), pl.col("covered").mean()).iter_rows(named=True)
+        .agg(
+            pl.col("rows").sum(),
+            # The sum of nothing known is not zero.
+            pl.when(pl.col("missing").is_not_null().any()).then(pl.col("missing").sum()).alias("missing"),
+            pl.col("covered").mean(),
+        ).iter_rows(named=True)
     )  # fmt: skip
     return Section(
         title="The market, and what was recorded of it",
@@ -238,7 +247,15 @@ def parameter_figure(run: RunFolder, symbol: str):
         folds=folds,
         min_trades=config.min_trades,
         configs_tried=run.manifest["configs"],
+        limit=colour_limit(run.frame("results")["out_of_sample_sharpe"]),
     )
+
+
+def colour_limit(sharpe: pl.Series) -> float:
+    """Sharpe at which the colours of a run's grids end: the 90th percentile of its size, rounded up to 1, 2 or 5."""
+    size = sharpe.drop_nulls().drop_nans().abs().quantile(0.9) or 1.5
+    power = 10.0 ** np.floor(np.log10(max(size, 0.1)))
+    return float(next(step * power for step in (1.0, 2.0, 5.0, 10.0) if step * power >= size))
 
 
 def _parameters(run: RunFolder, config: SweepConfig, symbol: str) -> Section:
@@ -364,7 +381,7 @@ def _promoted(replay: Replay, bars: Bars, config: SweepConfig) -> Section:
     )
     percents = {"return", "max_drawdown", "win_rate", "exposure"}
     summary = tuple(
-        (metrics.LABELS[name], f"{figures_of[name] * 100:.2f}" if name in percents else f"{figures_of[name]:.2f}")
+        (metrics.LABELS[name], formats.number(figures_of[name] * (100.0 if name in percents else 1.0), 2))
         for name in metrics.LABELS
     )
     return Section(

@@ -135,24 +135,38 @@ def stay_out() -> Decision:
 
 
 @njit
-def on_grid(count: float, size: float) -> float:
+def per_unit(size: float) -> float:
+    """Ticks or steps in one unit where that is a whole number, else 0.0."""
+    count = np.floor(1.0 / size + 0.5)
+    return count if count >= 1.0 and abs(count * size - 1.0) < 1e-9 else 0.0
+
+
+@njit
+def _on_grid(count: float, size: float, whole: float) -> float:
     """``count`` ticks or steps as the float nearest to the decimal: 7 of 0.01 is 0.07, not 0.07000000000000001."""
-    per_unit = round(1.0 / size)
-    if per_unit >= 1.0 and abs(per_unit * size - 1.0) < 1e-9:
-        return count / per_unit
-    return count * size
+    return count / whole if whole > 0.0 else count * size
+
+
+@njit
+def _floor_to(value: float, size: float, whole: float) -> float:
+    return _on_grid(np.floor(value / size + _ON_GRID_TICKS), size, whole)
+
+
+@njit
+def _ceil_to(value: float, size: float, whole: float) -> float:
+    return _on_grid(np.ceil(value / size - _ON_GRID_TICKS), size, whole)
 
 
 @njit
 def floor_to(value: float, size: float) -> float:
-    """Largest multiple of ``size`` not above ``value``."""
-    return on_grid(np.floor(value / size + _ON_GRID_TICKS), size)
+    """Largest multiple of ``size`` not above ``value``, as the float nearest to the decimal number."""
+    return _floor_to(value, size, per_unit(size))
 
 
 @njit
 def ceil_to(value: float, size: float) -> float:
-    """Smallest multiple of ``size`` not below ``value``."""
-    return on_grid(np.ceil(value / size - _ON_GRID_TICKS), size)
+    """Smallest multiple of ``size`` not below ``value``, as the float nearest to the decimal number."""
+    return _ceil_to(value, size, per_unit(size))
 
 
 @njit
@@ -162,9 +176,10 @@ def entry_quantity(price: float, terms: Terms) -> float:
     The notional is rounded up to the step, so that it is at least the target and the exchange's minimum, and cut at the
     cap (Aster futures API, LOT_SIZE and MIN_NOTIONAL; prior-art 003 sizing).
     """
+    step, whole = terms.step_size, per_unit(terms.step_size)
     target = max(terms.notional_usdt, terms.min_notional_usdt)
-    quantity = max(ceil_to(target / price, terms.step_size), terms.min_quantity)
-    most = floor_to(min(terms.max_notional_usdt / price, terms.max_quantity), terms.step_size)
+    quantity = max(_ceil_to(target / price, step, whole), terms.min_quantity)
+    most = _floor_to(min(terms.max_notional_usdt / price, terms.max_quantity), step, whole)
     if quantity > most:
         quantity = most
     if quantity < terms.min_quantity or quantity * price < terms.min_notional_usdt:
@@ -227,19 +242,28 @@ def exit_levels(side: int, entry: float, decision: Decision, tick_size: float) -
     if math.isnan(target):
         target = entry * (1.0 + side * decision.target_bps / 1e4)
     activation = entry * (1.0 + side * decision.activation_bps / 1e4)
+    whole = per_unit(tick_size)  # once for all levels: this is where a sweep spends its entries
     if side > 0:
         return Levels(
-            ceil_to(stop, tick_size),
-            ceil_to(target, tick_size),
-            ceil_to(activation, tick_size),
+            _ceil_to(stop, tick_size, whole),
+            _ceil_to(target, tick_size, whole),
+            _ceil_to(activation, tick_size, whole),
             decision.callback_bps,
         )
     return Levels(
-        floor_to(stop, tick_size),
-        floor_to(target, tick_size),
-        floor_to(activation, tick_size),
+        _floor_to(stop, tick_size, whole),
+        _floor_to(target, tick_size, whole),
+        _floor_to(activation, tick_size, whole),
         decision.callback_bps,
     )
+
+
+@njit
+def _first(stop_hit: bool, trail_hit: bool) -> int:
+    """Which of the orders that were hit closes the position: stop before trailing before target."""
+    if stop_hit:
+        return STOP
+    return TRAILING if trail_hit else TARGET
 
 
 @njit
@@ -261,38 +285,36 @@ def exit_in_bar(side: int, levels: Levels, trailing: Trailing, i: int, market: M
         mark_open, mark_worst, ratio = open_, worst, 1.0  # no mark was seen: the stop is watched on the last price
     keep = 1.0 - side * levels.callback_bps / 1e4
 
-    if side * (mark_open - levels.stop) <= 0.0:
-        return Exit(STOP, open_, True, False, trailing)
-    if trailing.armed and side * (open_ - trailing.extreme * keep) <= 0.0:
-        return Exit(TRAILING, open_, True, False, trailing)
-    if side * (open_ - levels.target) >= 0.0:
-        return Exit(TARGET, open_, True, False, trailing)
+    # Joined with | so that a sweep branches once per question; mostly the answer is no.
+    stop_hit = side * (mark_open - levels.stop) <= 0.0
+    trail_hit = trailing.armed & (side * (open_ - trailing.extreme * keep) <= 0.0)
+    target_hit = side * (open_ - levels.target) >= 0.0
+    if stop_hit | trail_hit | target_hit:
+        return Exit(_first(stop_hit, trail_hit), open_, True, False, trailing)
 
-    extreme = trailing.extreme
-    if side * (open_ - extreme) > 0.0:
-        extreme = open_
-    armed = trailing.armed or side * (open_ - levels.activation) >= 0.0
+    extreme = open_ if side * (open_ - trailing.extreme) > 0.0 else trailing.extreme
+    armed = trailing.armed | (side * (open_ - levels.activation) >= 0.0)
     trail = extreme * keep
     stop_hit = side * (mark_worst - levels.stop) <= 0.0
-    trail_hit = armed and side * (worst - trail) <= 0.0
+    trail_hit = armed & (side * (worst - trail) <= 0.0)
     target_hit = side * (best - levels.target) >= 0.0
-    is_ambiguous = (int(stop_hit) + int(trail_hit) + int(target_hit)) > 1
-    at_open = Trailing(extreme, armed)
-    if stop_hit:
-        return Exit(STOP, levels.stop * ratio, False, is_ambiguous, at_open)
-    if trail_hit:
-        return Exit(TRAILING, trail, False, is_ambiguous, at_open)
-    if target_hit:
-        return Exit(TARGET, levels.target, False, is_ambiguous, at_open)
+    if stop_hit | trail_hit | target_hit:
+        reason = _first(stop_hit, trail_hit)
+        price = levels.target
+        if reason == STOP:
+            price = levels.stop * ratio
+        elif reason == TRAILING:
+            price = trail
+        is_ambiguous = int(stop_hit) + int(trail_hit) + int(target_hit) > 1
+        return Exit(reason, price, False, is_ambiguous, Trailing(extreme, armed))
 
-    if side * (best - extreme) > 0.0:
-        extreme = best
-    armed = armed or side * (best - levels.activation) >= 0.0
-    moved = Trailing(extreme, armed)
-    if armed and side * (close - extreme * keep) <= 0.0:
-        return Exit(TRAILING, extreme * keep, False, True, moved)
+    extreme = best if side * (best - extreme) > 0.0 else extreme
+    armed = armed | (side * (best - levels.activation) >= 0.0)
+    moved, trail = Trailing(extreme, armed), extreme * keep
+    if armed & (side * (close - trail) <= 0.0):
+        return Exit(TRAILING, trail, False, True, moved)
     # The order armed or moved inside this bar and the bar also touched its new level: it may have triggered.
-    return Exit(OPEN, math.nan, False, armed and side * (worst - extreme * keep) <= 0.0, moved)
+    return Exit(OPEN, math.nan, False, armed & (side * (worst - trail) <= 0.0), moved)
 
 
 @njit

@@ -1,6 +1,5 @@
 """Figures: frame in, ``go.Figure`` out. The one home of Plotly; importing it forbids every renderer to upload data."""
 
-from research.plots.bundle import figure_html, plotly_script
 from research.plots.coverage import plot_gap_calendar
 from research.plots.equity import plot_equity
 from research.plots.folds import plot_walk_forward
@@ -11,7 +10,6 @@ from research.plots.style import refuse_uploads
 
 __all__ = [
     "Axis",
-    "figure_html",
     "plot_candles",
     "plot_equity",
     "plot_gap_calendar",
@@ -19,7 +17,6 @@ __all__ = [
     "plot_parameters",
     "plot_trades",
     "plot_walk_forward",
-    "plotly_script",
 ]
 
 refuse_uploads()

@@ -1,11 +1,8 @@
-"""Figures on pages without a network: the small cartesian build of plotly.js, kept here with licence and checksum."""
+"""The plotly.js that pages carry: the small cartesian build, kept in ``research/vendor`` with licence and checksum."""
 
 import hashlib
 import json
-from html import escape
 from pathlib import Path
-
-from research.plots.style import CONFIG
 
 VENDOR = Path(__file__).parent.parent / "vendor"
 
@@ -31,28 +28,6 @@ def plotly_javascript(folder: Path = VENDOR) -> str:
     if arrived != expected:
         raise ValueError(f"{bundle} has SHA-256 {arrived}, expected {expected}: restore it from version control")
     return content.decode()
-
-
-def plotly_script() -> str:
-    """The library as one ``script`` element, for the head of a page."""
-    return f"<script>{plotly_javascript()}</script>\n"
-
-
-def figure_html(drawing: str) -> str:
-    """A figure for a page that carries ``plotly_script``.
-
-    Parameters
-    ----------
-    drawing : the figure as JSON, from ``to_json`` or a notebook's output.
-    """
-    figure = json.loads(drawing)
-    meta = figure["layout"].get("meta", {})
-    label = ". ".join(meta[name] for name in ("title", "caption") if name in meta)
-    parts = ", ".join(embedded(part) for part in (figure["data"], figure["layout"], CONFIG))
-    return (
-        f'<div role="img" aria-label="{escape(label)}"></div>'
-        f"<script>Plotly.newPlot(document.currentScript.previousElementSibling, {parts});</script>"
-    )
 
 
 def embedded(content: object) -> str:

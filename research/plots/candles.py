@@ -104,15 +104,22 @@ def span(interval_ms: float) -> str:
     return f"{interval_ms / 1000:g} s"
 
 
-def finish(figure: go.Figure, title: str, notes: list[str], *, plot_px: int) -> go.Figure:
+def finish(figure: go.Figure, title: str, sentences: list[str], *, plot_px: int) -> go.Figure:
     """Title, caption and pixel frame of a market figure."""
-    upright = [index for index, one in enumerate(figure.layout.annotations) if one.textangle == -90]
+    notes = {f"annotations[{i}].visible": False for i, one in enumerate(figure.layout.annotations) if one.textangle}
+    marks = {
+        index: {"marker.sizeref": 3.0 * trace.marker.sizeref}
+        if trace.marker.sizemode == "area"
+        else {"marker.size": 0.7 * trace.marker.size}
+        for index, trace in enumerate(figure.data)
+        if trace.type == "scatter" and trace.mode == "markers"
+    }
     return dress(
         figure,
         title=title,
-        caption=" ".join(notes),
+        caption=" ".join(sentences),
         plot_px=plot_px,
         narrow_plot_px=320,
-        # Bands are too thin for their label there.
-        narrow={"layout": {f"annotations[{index}].visible": False for index in upright} | {"xaxis.nticks": 5}},
+        # Bands are too thin for their label there, candles too thin for large marks.
+        narrow={"layout": {**notes, "xaxis.nticks": 5}, "data": marks},
     )

@@ -12,6 +12,8 @@ from research.plots.thin import epoch_ms
 
 MAX_FOLDS = 60
 
+_FIGURES = ("in_sample_sharpe", "oos_sharpe", "oos_low", "oos_high")
+
 _WIDE_PX, _NARROW_PX = 1270, 290  # drawing widths that the parameter texts must fit
 _CHARACTER_PX, _LINE_PX = 5.8, 14
 _MAX_ROTATED_CHARACTERS = 32
@@ -25,7 +27,8 @@ def plot_walk_forward(folds: pl.DataFrame, *, title: str = "Walk-forward: train,
     ----------
     folds : a row per fold, in order: fold, train_start, train_end, test_start, test_end (UTC), in_sample_sharpe,
         oos_sharpe, oos_low, oos_high (90 % block bootstrap), trades, net_bps (per trade, after costs), params (text),
-        changed (against the fold before). Null figures where no config was picked. The latest 60 are drawn.
+        changed (against the fold before). Figures are null where no config was picked, NaN where the picked one did not
+        trade. The latest 60 are drawn.
     """
     if folds.is_empty():
         raise ValueError("no folds to draw: the frame has no rows")
@@ -191,9 +194,6 @@ def _add_sharpes(figure: go.Figure, folds: pl.DataFrame) -> None:
         )
 
 
-_FIGURES = ("in_sample_sharpe", "oos_sharpe", "oos_low", "oos_high")
-
-
 def _hover(folds: pl.DataFrame) -> list[str]:
     return [
         f"<b>fold {row['fold']}: {formats.ratio(row['oos_sharpe'])}</b> out of sample "
@@ -208,12 +208,14 @@ def _hover(folds: pl.DataFrame) -> list[str]:
 
 
 def _caption(folds: pl.DataFrame, drawn: int) -> str:
-    scored = folds["oos_sharpe"].fill_nan(None).drop_nulls()
+    sharpe = folds["oos_sharpe"].cast(pl.Float64)
+    positive = int((sharpe.fill_nan(None) > 0.0).sum())
     changes = int(folds["changed"].fill_null(False).sum())
-    idle = len(folds) - len(scored)
-    out = f" {idle} without a pick stayed out of the market." if idle else ""
+    unpicked, idle = sharpe.null_count(), int(sharpe.is_nan().sum())
+    out = f" {unpicked} without a pick stayed out of the market." if unpicked else ""
+    out += f" {idle} did not trade." if idle else ""
     cut = "" if drawn == len(folds) else f" The latest {drawn} of {len(folds)} folds are drawn."
     return (
-        f"{int((scored > 0.0).sum())} of {len(folds)} folds are positive out of sample; the pick, made on the grey "
+        f"{positive} of {len(folds)} folds are positive out of sample; the pick, made on the grey "
         f"window alone, changed {changes} times (bold).{out}{cut}"
     )

@@ -14,6 +14,7 @@ from research.plots.style import (
     MUTED,
     OOS,
     OOS_RAMP,
+    OOS_STOPS,
     RULE,
     SURFACE,
     dress,
@@ -25,6 +26,7 @@ MAX_NUMBERED = 20  # cells per axis; beyond, the numbers are left to the hover
 _NARROW_NUMBERED_COLUMNS = 8
 
 _PLOT_PX, _NARROW_PLOT_PX = 500, 930
+_WIDE_PX, _NARROW_WIDE_PX = 820, 270  # of the out-of-sample grid
 _SCALE_PX = 11
 _WIDE = {
     "xaxis": [0, 0.64],
@@ -47,7 +49,8 @@ _NARROW = {  # one panel under the other
     "yaxis4": [1 - _SCALE_PX / _NARROW_PLOT_PX, 1],
 }
 _BARE = {"showgrid": False, "ticks": "", "showline": False, "ticklabelstandoff": 4}
-_RAMP = [[i / (len(OOS_RAMP) - 1), colour] for i, colour in enumerate(OOS_RAMP)]
+_ZERO = OOS_STOPS.index(0.5)
+_RAMP = [[stop, colour] for stop, colour in zip(OOS_STOPS, OOS_RAMP, strict=True)]
 
 
 def plot_parameters(
@@ -84,7 +87,6 @@ def plot_parameters(
     _add_marks(figure, grids, shape, place)
     _add_scatter(figure, grids, shape, place, x, y)
     _lay_out(figure, grids, x, y, folds)
-    numbered = len(grids.x) <= _NARROW_NUMBERED_COLUMNS
     return dress(
         figure,
         title=title,
@@ -95,7 +97,7 @@ def plot_parameters(
         narrow_top_px=26,
         legend_below=True,
         narrow_left_px=52,
-        narrow=_narrow(figure, keep_numbers=numbered),
+        narrow=_narrow(figure, grids),
     )
 
 
@@ -121,11 +123,10 @@ def _add_grid(figure: go.Figure, grids: Grids, x: Axis, y: Axis, limit: float) -
 
 def _add_scale(figure: go.Figure, limit: float) -> None:
     """The colours as a strip of its own: plotly.js 4.1 misplaces titles in figures with a colour bar."""
-    last = len(OOS_RAMP) - 1
     figure.add_heatmap(
-        z=[list(range(last + 1))],
+        z=[list(OOS_STOPS)],
         zmin=0,
-        zmax=last,
+        zmax=1,
         colorscale=_RAMP,
         showscale=False,
         hoverinfo="skip",
@@ -138,7 +139,7 @@ def _add_scale(figure: go.Figure, limit: float) -> None:
         xaxis4={
             "anchor": "y4",
             "side": "top",
-            "tickvals": [0, last / 2, last],
+            "tickvals": [0, _ZERO, len(OOS_STOPS) - 1],
             "ticktext": [f"≤ {formats.number(-limit, 1)}", "0", f"≥ {formats.number(limit, 1)}"],
             **_BARE,
         },
@@ -183,8 +184,7 @@ def _add_in_sample(figure: go.Figure, grids: Grids, x: Axis, y: Axis) -> None:
 
 def _add_marks(figure: go.Figure, grids: Grids, shape: Plateau, chosen: tuple[int, int] | None) -> None:
     """Outline of the plateau, circle and diamond, on both grids."""
-    cell = min(_PLOT_PX / len(grids.y), 860 / len(grids.x))
-    size = float(np.clip(cell * 0.75, 10, 30))
+    size = _mark_px(_PLOT_PX / len(grids.y), _WIDE_PX / len(grids.x))
     for axis, scale, in_legend in (("", 1.0, True), ("2", 0.45, False)):
         axes = {"xaxis": f"x{axis}", "yaxis": f"y{axis}", "hoverinfo": "skip"}
         outline_x, outline_y = outline(shape.members)
@@ -205,7 +205,7 @@ def _add_marks(figure: go.Figure, grids: Grids, shape: Plateau, chosen: tuple[in
             if place is None:
                 continue
             at = {"x": [place[1]], "y": [place[0]], "mode": "markers", **axes}
-            across = max(size * grow * scale, 8.0)
+            across = size * grow * scale
             figure.add_scatter(
                 marker={"symbol": symbol, "size": across, "color": SURFACE, "line": {"width": 5, "color": SURFACE}},
                 showlegend=False,
@@ -297,19 +297,24 @@ def _lay_out(figure: go.Figure, grids: Grids, x: Axis, y: Axis, folds: int) -> N
         )
 
 
-def _narrow(figure: go.Figure, *, keep_numbers: bool) -> dict:
-    """One panel under the other."""
+def _narrow(figure: go.Figure, grids: Grids) -> dict:
+    """One panel under the other; numbers only where they fit."""
     layout = {f"{axis}.domain": domain for axis, domain in _NARROW.items()}
-    data = {}
-    if not keep_numbers:
+    across = _mark_px(_NARROW_PLOT_PX / 3 / len(grids.y), _NARROW_WIDE_PX / len(grids.x))
+    data = {
+        index: {"marker.size": across}
+        for index, trace in enumerate(figure.data)
+        if trace.type == "scatter" and trace.xaxis == "x" and trace.mode == "markers"
+    }
+    if len(grids.x) > _NARROW_NUMBERED_COLUMNS:
         data[0] = {"texttemplate": ""}
         layout |= {"xaxis.tickvals": figure.layout.xaxis2.tickvals, "xaxis.ticktext": figure.layout.xaxis2.ticktext}
-        data |= {
-            index: {"marker.size": 14}
-            for index, trace in enumerate(figure.data)
-            if trace.type == "scatter" and trace.xaxis == "x" and trace.mode == "markers"
-        }
     return {"layout": layout, "data": data}
+
+
+def _mark_px(*cell_px: float) -> float:
+    """Size of a mark inside a cell."""
+    return float(np.clip(0.75 * min(cell_px), 12, 30))
 
 
 def _values(values: list[float], at_most: int) -> dict:

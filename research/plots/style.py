@@ -37,6 +37,7 @@ BG, SURFACE, INK, MUTED, LONG, SHORT, LIQ, OOS, INS, WARN_BG, WARN_INK, HALT_BG,
     light for light, _ in TOKENS.values()
 )
 OOS_RAMP = ("#B5A998", "#DAD3C9", "#F6F4F0", "#D9EEE6", "#A6D8C5", "#6DBFA3", "#38A082")  # negative to positive
+OOS_STOPS = (0.0, 0.25, 0.5, 0.625, 0.75, 0.875, 1.0)  # near-white stands at zero: no loss is ever green
 _OOS_RAMP_DARK = ("#5E5346", "#3C3731", "#20262F", "#1B3832", "#194D41", "#176350", "#13745A")
 DARK = {**dict(TOKENS.values()), **dict(zip(OOS_RAMP, _OOS_RAMP_DARK, strict=True))}
 
@@ -74,7 +75,7 @@ TEMPLATE = go.layout.Template(
         "colorscale": {
             "sequential": [[0, SURFACE], [1, INS]],
             "sequentialminus": [[0, INS], [1, SURFACE]],
-            "diverging": [[i / 6, colour] for i, colour in enumerate(OOS_RAMP)],
+            "diverging": [[stop, colour] for stop, colour in zip(OOS_STOPS, OOS_RAMP, strict=True)],
         },
         "separators": ".\u202f",
         "hovermode": "closest",
@@ -212,10 +213,17 @@ def for_page(figure: go.Figure) -> dict:
     -------
     dict
         ``title``, ``caption``, ``data``, ``layout`` and ``narrow`` (the changes under 600 px), ready for JSON.
+
+    Raises
+    ------
+    ValueError
+        If the figure was not made in ``research.plots``.
     """
     drawing = json.loads(figure.to_json())
     layout = drawing["layout"]
-    meta = layout.pop("meta")
+    meta = layout.pop("meta", {})
+    if "frame" not in meta:
+        raise ValueError("a page draws figures of research.plots only: this one has no title, caption and frame")
     frame, narrow = meta["frame"], meta["narrow"]
     del layout["title"]
     # The template is the same in every figure of a page, which carries it once.

@@ -11,7 +11,7 @@ from data.gaps import COVERAGE
 from research import plots
 from research.plots.equity import spread, worst_drawdowns
 from research.plots.style import DARK, OOS_RAMP, TOKENS, for_page, paint
-from research.plots.thin import MAX_CANDLES, MAX_LINE_POINTS, merge_candles, thin_line
+from research.plots.thin import MAX_CANDLES, MAX_LINE_POINTS, merge_candles
 from research.trades import TRADES
 
 START = datetime(2026, 2, 10, tzinfo=UTC)
@@ -148,7 +148,6 @@ def trace(figure: go.Figure, name: str) -> go.Figure:
 
 
 def colours(part: object, key: str = "") -> Iterator[str]:
-    """Every string under a key that names a colour."""
     if isinstance(part, dict):
         for name, value in part.items():
             yield from colours(value, name)
@@ -196,6 +195,11 @@ def test_a_figure_says_what_it_shows_and_what_was_cut(figure):
     assert page["caption"].endswith(".")
     assert page["layout"].keys().isdisjoint({"title", "template", "meta"})
     assert all(note.get("name") != "caption" for note in page["layout"]["annotations"])
+
+
+def test_a_page_draws_only_figures_of_the_house():
+    with pytest.raises(ValueError, match="only"):
+        for_page(go.Figure())
 
 
 def test_hover_says_at_most_three_lines_and_no_trace_box(figure):
@@ -288,17 +292,6 @@ def test_a_triangle_says_sum_prints_and_largest():
 # lines and equity
 
 
-def test_a_thinned_line_keeps_its_extremes_and_its_holes():
-    y = np.zeros(100_000)
-    y[12_345], y[67_890] = 9.0, -9.0
-    y[40_000:41_000] = np.nan
-    x, thin = thin_line(np.arange(100_000.0), y)
-    assert len(thin) <= MAX_LINE_POINTS
-    assert (np.nanmax(thin), np.nanmin(thin)) == (9.0, -9.0)
-    assert (x[0], x[-1]) == (0.0, 99_999.0)
-    assert x[np.isnan(thin)].tolist() == [40_000.0]
-
-
 def test_in_sample_is_grey_dashed_and_shaded_and_out_of_sample_is_ink():
     inside, outside = trace(FIGURES["equity"], "in sample"), trace(FIGURES["equity"], "out of sample")
     assert (inside.line.color, outside.line.color) == (TOKENS["ins"][0], TOKENS["ink"][0])
@@ -366,6 +359,12 @@ def test_texts_too_long_for_their_fold_are_turned_upright_and_cut():
 def test_a_fold_without_a_pick_is_counted_and_not_drawn_as_zero():
     assert "1 without a pick stayed out of the market" in FIGURES["folds"].layout.meta["caption"]
     assert np.isnan(trace(FIGURES["folds"], "out-of-sample Sharpe, 90 % interval").y[2])
+
+
+def test_a_fold_in_which_nothing_was_traded_is_not_one_without_a_pick():
+    idle = plots.plot_walk_forward(folds().with_columns(pl.col("oos_sharpe").fill_null(float("nan"))))
+    assert "1 did not trade" in idle.layout.meta["caption"]
+    assert "without a pick" not in idle.layout.meta["caption"]
 
 
 def test_the_most_damaged_stream_comes_first():
