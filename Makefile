@@ -14,6 +14,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.lock)"
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@! git rev-parse --git-dir >/dev/null 2>&1 || $(BIN)/nbstripout --install
 	@touch $(READY)
 
 demo: $(READY)
@@ -23,7 +24,8 @@ test: $(READY)
 	$(BIN)/pytest
 
 lab: $(READY)
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+	$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.news_url= \
+		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -12,7 +12,17 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from data.lake import Lake
-from data.schema import GAPS, INDEX_KLINES, KLINES, MARK_KLINES, MARK_PRICE, TABLES, TRADES, conform
+from data.schema import (
+    GAPS,
+    INDEX_KLINES,
+    KLINES,
+    MARK_KLINES,
+    MARK_PRICE,
+    TABLES,
+    TRADES,
+    conform,
+    interval_ms,
+)
 from data.table import TIME_MS, Table
 
 DAY_MS = 86_400_000
@@ -51,22 +61,7 @@ COVERAGE = pl.Schema(
     }
 )
 _COUNTED = (KLINES.name, MARK_KLINES.name, INDEX_KLINES.name, TRADES.name, MARK_PRICE.name)
-_LEDGERS = ("gaps", "quarantine", "conflicts", "instruments", "clock")
-_STEPS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": DAY_MS, "w": 7 * DAY_MS}
-
-
-def interval_ms(interval: str) -> int:
-    """Length of a kline interval such as ``1m``, ``4h`` or ``1d``.
-
-    Raises
-    ------
-    ValueError
-        On anything else, ``1M`` included: months differ in length.
-    """
-    number, unit = interval[:-1], interval[-1:]
-    if not number.isdecimal() or int(number) == 0 or unit not in _STEPS_MS:
-        raise ValueError(f"interval: expected a number and one of s m h d w, such as 1m or 4h, got {interval!r}")
-    return int(number) * _STEPS_MS[unit]
+LEDGERS = ("gaps", "quarantine", "conflicts", "instruments", "clock")
 
 
 def trade_gaps(frame: pl.DataFrame) -> pl.DataFrame:
@@ -167,7 +162,7 @@ def coverage(
     """
     start, end = (moment and moment.astimezone(UTC) for moment in (start, end))
     found = []
-    for name in tables if tables is not None else [name for name in TABLES if name not in _LEDGERS]:
+    for name in tables if tables is not None else [name for name in TABLES if name not in LEDGERS]:
         for symbol in symbols if symbols is not None else lake.symbols(name):
             asked = _Asked(table=TABLES[name], symbol=symbol, start=start, end=end, venue=venue)
             found.append(_symbol_coverage(lake, asked))

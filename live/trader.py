@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from data.schema import interval_ms
 from live.feed import BarClosed, Event, ExecutionBar, ExecutionOpen, FeedEnded, Gap, Header
 from live.journal import Record
 from live.orders import (
@@ -29,7 +30,6 @@ from live.orders import (
 from research import features
 from research.engine import TradingConfig, feature_constants, refusals, terms_of
 from research.fills import Decision, Levels, Terms, decision_price, entry_quantity, exit_levels
-from research.recorded import interval_ms
 from research.strategies.registry import strategy
 from research.trades import trade_id
 

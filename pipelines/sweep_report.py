@@ -10,13 +10,13 @@ import polars as pl
 
 from data.gaps import coverage
 from data.lake import Lake
+from data.schema import interval_ms
 from pipelines.report import Gate, Section, Table, Verdict, gate_headline, write_report
 from pipelines.runs import RunFolder
 from pipelines.sweep_job import bars_for
 from research import formats, metrics, plots
 from research.bars import Bars
 from research.engine import TradingConfig, assumptions, backtest
-from research.recorded import interval_ms
 from research.sweep import SweepConfig, bars_per_year
 
 SYNTHETIC = "synthetic, with a planted edge: what it earns says nothing about Aster"

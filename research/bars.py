@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from data.schema import TIME_MS
+from data.schema import TIME_MS, interval_ms
 from research.execution_bars import EXECUTION, execution_bars
 from research.fills import Market
 from research.recorded import (
@@ -22,7 +22,6 @@ from research.recorded import (
     by_known_time,
     epoch_ms,
     event_ms,
-    interval_ms,
     known_marks,
     last_known,
     read_recorded,

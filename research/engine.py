@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 
 from data.config import config_hash
+from data.schema import interval_ms
 from research import features, kernel
 from research.bars import Bars, Substitutions
 from research.fills import REASONS, Costs, Market, Orders, Terms, gross_pnl_usdt
-from research.recorded import interval_ms
 from research.strategies.registry import strategy
 from research.trades import TRADES, trade_id
 

@@ -21,14 +21,6 @@ FUNDING_REACH = timedelta(days=1)
 MARK_SILENCE_MS = 10_000
 
 
-def interval_ms(interval: str) -> int:
-    """Length of a bar interval such as 1s, 1m or 1h."""
-    units = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-    if interval[-1:] not in units or not interval[:-1].isdigit() or int(interval[:-1]) == 0:
-        raise ValueError(f"unknown interval {interval!r}; write a number and s, m, h or d, such as 1m")
-    return int(interval[:-1]) * units[interval[-1]]
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Recorded:
     """Rows of one symbol, one frame per table of ``data.schema``, time ascending; empty where nothing was recorded.
@@ -92,7 +84,7 @@ def read_recorded(
     lake: "Lake", symbol: str, start: datetime, end: datetime, *, interval: str, venue: str = "aster"
 ) -> Recorded:
     """Everything bars of [start, end) are built from, with what lies around the range as far as it matters."""
-    reach = max(REACH, 2 * timedelta(milliseconds=interval_ms(interval)))
+    reach = max(REACH, 2 * timedelta(milliseconds=schema.interval_ms(interval)))
 
     def read(table: str, columns: str, before: timedelta = reach) -> pl.DataFrame:
         return lake.scan(

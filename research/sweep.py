@@ -14,12 +14,12 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from data.schema import interval_ms
 from research import kernel
 from research.bars import Bars, Substitutions
 from research.engine import TradingConfig, feature_arrays, market_of, refusals, terms_of
 from research.fills import Costs, Orders
 from research.metrics import MINUTES_PER_YEAR, sharpe_from_sums
-from research.recorded import interval_ms
 from research.strategies.registry import strategy
 
 CONFIGS_PER_BLOCK = 8_192

@@ -3,9 +3,9 @@
 import numpy as np
 import polars as pl
 
-from data.schema import TIME_MS
+from data.schema import TIME_MS, interval_ms
 from research.jit import njit
-from research.recorded import counted_trades, interval_ms, known_ms, trade_track
+from research.recorded import counted_trades, known_ms, trade_track
 
 TRADE_BARS = pl.Schema(
     {

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from data.schema import interval_ms
 from research import metrics
 from research.bars import Bars
 from research.engine import backtest
-from research.recorded import interval_ms
 from research.sweep import Fold, SweepConfig, bars_per_year, picks
 from research.trades import TRADES
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.gaps import COVERAGE, HOLES, coverage, gap_rows, interval_ms, kline_gaps, mark_gaps, trade_gaps
+from data.gaps import COVERAGE, HOLES, coverage, gap_rows, kline_gaps, mark_gaps, trade_gaps
 from data.lake import Lake
-from data.schema import GAPS, KLINES, MARK_PRICE, TRADES, conform
+from data.schema import GAPS, KLINES, MARK_PRICE, TRADES, conform, interval_ms
 
 MIDNIGHT = datetime(2026, 1, 2, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

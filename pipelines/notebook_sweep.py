@@ -1,0 +1,144 @@
+"""Notebook 04, which parameters survive: one symbol of a finished sweep."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+from IPython.display import HTML, Markdown
+
+from data.lake import Lake, default_lake
+from pipelines.notebook_views import NOTHING, earned, show, words
+from pipelines.promote import findings
+from pipelines.report import Table
+from pipelines.runs import RunFolder, default_runs, open_run
+from pipelines.sweep_report import equity_for_plot
+from research import formats, metrics, plots
+from research.plots.style import Figure
+from research.sweep import bars_per_year
+
+SHOWN_CONFIGS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """One symbol of a finished run. ``folds``, ``trades`` and ``equity`` are those of the walk-forward."""
+
+    run: RunFolder
+    lake: Lake
+    symbol: str
+    results: pl.DataFrame
+    folds: pl.DataFrame
+    trades: pl.DataFrame
+    equity: pl.DataFrame
+
+    @property
+    def swept(self) -> list[str]:
+        """Parameters of which more than one value was tried."""
+        return [name for name, values in self.run.config.grid.items() if len(values) > 1]
+
+
+def open_sweep(run: str, lake: str, symbol: str) -> Sweep:
+    """One symbol of a run: of its folder, its name, or ``latest``; the first symbol when none is named."""
+    folder = open_run(default_runs(), run)
+    symbols = folder.config.symbols
+    symbol = symbol or symbols[0]
+    if symbol not in symbols:
+        raise LookupError(f"{folder.path.name} swept {', '.join(symbols)}, not {symbol}")
+    own = {
+        name: folder.frame(f"{prefix}{name}").filter(pl.col("symbol") == symbol)
+        for prefix, name in (("", "results"), *(("walk_forward_", one) for one in ("folds", "trades", "equity")))
+    }
+    return Sweep(run=folder, lake=Lake(Path(lake) if lake else default_lake()), symbol=symbol, **own)
+
+
+def about_sweep(sweep: Sweep) -> HTML | Markdown:
+    """What was swept, over what, at which costs."""
+    config, manifest = sweep.run.config, sweep.run.manifest
+    folds, costs = config.folds, config.costs
+    rows = (
+        ("run", sweep.run.path.name),
+        ("strategy", f"{config.strategy} on {sweep.symbol}, {config.interval} bars"),
+        ("range", f"{formats.moment(config.start)} to {formats.moment(config.end)}"),
+        ("configs", f"{formats.count(manifest['configs'])}, over {', '.join(words(name) for name in sweep.swept)}"),
+        (
+            "folds",
+            f"{sweep.folds.height}: train {folds.train_days:g} d, pause {folds.embargo_bars} bars, "
+            f"test {folds.test_days:g} d",
+        ),
+        (
+            "costs",
+            f"taker fee {costs.taker_fee_bps:g} bps, slippage {costs.slippage_bps:g} bps, "
+            f"latency {costs.latency_ms} ms",
+        ),
+        *(("assumed", sentence) for sentence in manifest["substituted"][sweep.symbol]),
+    )
+    return show(Table(title="The sweep", columns=("what", "value"), align="ll", rows=rows))
+
+
+def ranked(sweep: Sweep) -> HTML | Markdown:
+    """The best configs of the train folds, and how they fared on the test folds."""
+    rows = tuple(
+        (
+            formats.count(row["rank"]),
+            *(f"{row[name]:g}" for name in sweep.swept),
+            formats.ratio(row["in_sample_sharpe"]),
+            formats.ratio(row["out_of_sample_sharpe"]),
+            formats.usdt(row["out_of_sample_net_pnl_usdt"], signed=True),
+            formats.usdt(row["out_of_sample_max_drawdown_usdt"]),
+            formats.count(row["out_of_sample_trades"]),
+        )
+        for row in sweep.results.head(SHOWN_CONFIGS).iter_rows(named=True)
+    )
+    measured = ("Sharpe in sample", "Sharpe out", "net out, USDT", "drawdown out, USDT", "trades out")
+    return show(
+        Table(
+            title=f"Best {len(rows)} of {formats.count(sweep.results.height)} configs by their train folds",
+            columns=("rank", *(words(name) for name in sweep.swept), *measured),
+            align="r" * (1 + len(sweep.swept) + len(measured)),
+            rows=rows,
+            note="Ranked by the worst quarter of each neighbourhood on the train folds; test folds (out) never rank.",
+        )
+    )
+
+
+def out_of_sample_equity(sweep: Sweep) -> Figure | Markdown:
+    """What following the procedure earned on the test folds, one after the other."""
+    if sweep.equity.is_empty():
+        return NOTHING
+    return plots.plot_equity(
+        equity_for_plot(sweep.equity, sweep.run.config.orders.notional_usdt, is_oos=True),
+        title=f"{sweep.symbol}: what following the procedure earned on the test folds",
+    )
+
+
+def reservations(sweep: Sweep) -> Markdown:
+    """What speaks against running the config of rank 1."""
+    found = findings(sweep.run, sweep.lake, sweep.results.row(0, named=True))
+    return Markdown("Before anyone runs rank 1:\n\n" + "\n".join(f"- {sentence}" for sentence in found))
+
+
+def sweep_sentence(sweep: Sweep) -> Markdown:
+    """Which parameters survived, and what following the procedure earned."""
+    config, folds = sweep.run.config, sweep.folds
+    configs = config.configs()
+    picked = [configs[number]._asdict() for number in folds["config"].drop_nulls()]
+    if not picked:
+        return Markdown(f"**None: no config of {sweep.symbol} had {config.min_trades} trades on a train fold.**")
+    chosen = {name: sorted({one[name] for one in picked}) for name in sweep.swept}
+    kept = [f"{words(name)} {values[0]:g}" for name, values in chosen.items() if len(values) == 1]
+    changed = [words(name) for name, values in chosen.items() if len(values) > 1]
+    figures = metrics.summary(
+        sweep.trades, sweep.equity, capital_usdt=config.capital_usdt, bars_per_year=bars_per_year(config.interval)
+    )
+    survivors = f"{_listed(kept)} survived every fold" if kept else "no parameter kept its value over the folds"
+    others = f", while {_listed(changed)} changed" if kept and changed else ""
+    positive = int((folds["net_pnl_usdt"] > 0.0).sum())
+    return Markdown(
+        f"**On {sweep.symbol} {survivors}{others}; following the procedure "
+        f"{earned(figures['net_pnl_usdt'])} after costs in {formats.count(figures['trades'])} trades out of sample, "
+        f"with {positive} of {folds.height} folds positive and a Sharpe of {formats.ratio(figures['sharpe'])}.**"
+    )
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -1,0 +1,57 @@
+"""What the views of all notebooks share: tables and progress for a cell and for the page made of it.
+
+A notebook is a list of calls into its own ``pipelines.notebook_*`` and ``research.plots``.
+"""
+
+from collections.abc import Callable
+from html import escape
+
+from IPython.display import HTML, DisplayHandle, Markdown
+
+from pipelines.report import Table
+from research import formats
+
+NOTHING = Markdown("Nothing to show: there are no such rows.")
+
+
+def show(table: Table) -> HTML | Markdown:
+    """A table for a notebook and for its page; a sentence where it has no rows."""
+    if not table.rows:
+        return NOTHING
+    sides = ["right" if letter == "r" else "left" for letter in table.align]
+    # JupyterLab aligns every cell to the right unless the cell itself says otherwise.
+    head = "".join(
+        f'<th class="{side}" style="text-align:{side}">{escape(name)}</th>'
+        for name, side in zip(table.columns, sides, strict=True)
+    )
+    rows = "".join(
+        "<tr>"
+        + "".join(
+            f'<td class="{side}" style="text-align:{side}" data-heading="{escape(name)}">{escape(cell)}</td>'
+            for cell, name, side in zip(row, table.columns, sides, strict=True)
+        )
+        + "</tr>"
+        for row in table.rows
+    )
+    note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
+    return HTML(
+        f'<div class="card"><h3>{escape(table.title)}</h3><table class="{"many" if len(table.columns) > 4 else "few"}">'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{note}</div>"
+    )
+
+
+def progress() -> Callable[[str, int, int], None]:
+    """A function (what, done, total) that keeps one line of the cell's output up to date."""
+    line = DisplayHandle()
+    line.display(Markdown("starting"))
+    return lambda what, done, total: line.update(Markdown(f"{what}: {done} of {total}"))
+
+
+def earned(usdt: float) -> str:
+    """What a sentence says of a result: earned 12.30 USDT, lost 4.10 USDT."""
+    return f"{'lost' if usdt < 0.0 else 'earned'} {formats.usdt(abs(usdt))} USDT"
+
+
+def words(name: str) -> str:
+    """A parameter as people read it: stop_bps prints stop bps."""
+    return name.replace("_", " ")

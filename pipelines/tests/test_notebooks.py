@@ -1,0 +1,256 @@
+"""Notebooks headless: what they refuse, what they store, the page made of them, and that git holds them clean."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import nbformat
+import polars as pl
+import pytest
+
+from conftest import SMALL_SWEEP
+from data.lake import Lake
+from pipelines import notebook_lake, notebook_trades, notebooks
+from pipelines.notebooks import PLOTLY_MIME, execute, signature, to_html
+from pipelines.promote import promote
+from pipelines.sweep_job import run_sweep
+
+NAMES = ("01_is_the_lake_complete", "04_which_parameters_survive", "05_what_did_it_trade")
+FIGURES = {"01_is_the_lake_complete": 2, "04_which_parameters_survive": 3, "05_what_did_it_trade": 2}
+
+
+@pytest.fixture(scope="module")
+def given(synthetic_lake, tmp_path_factory) -> dict[str, dict[str, str]]:
+    """Parameters per notebook: a finished sweep, its rank 1 promoted, and the journal of its replay."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    (folder / "small.toml").write_text(SMALL_SWEEP)
+    run = run_sweep(folder / "small.toml", synthetic_lake, folder / "runs", lambda what, done, total: None)
+    chosen = promote(run, synthetic_lake, rank=1, destination=folder / "chosen.toml")
+    lake, journal = str(synthetic_lake.root), str(folder / "journal.sqlite")
+    subprocess.run(
+        [sys.executable, "-m", "live.runner", "--config", chosen, "--mode", "replay", "--lake", lake,
+         "--start", "2026-01-05", "--end", "2026-01-08", "--journal", journal],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return {
+        "01_is_the_lake_complete": {"lake": lake},
+        "04_which_parameters_survive": {"lake": lake, "run": str(run.path)},
+        "05_what_did_it_trade": {"lake": lake, "chosen": str(chosen), "journal": journal, "end": "2026-01-08"},
+    }
+
+
+@pytest.fixture(scope="module")
+def pages(given, tmp_path_factory) -> dict[str, Path]:
+    """The page per executed notebook; the notebook itself lies beside it."""
+    folder = tmp_path_factory.mktemp("executed")
+    return {name: execute(name, folder / f"{name}.ipynb", given[name]) for name in NAMES}
+
+
+@pytest.fixture
+def one_cell(tmp_path, monkeypatch):
+    """Replaces the notebooks by one called ``tiny`` with this code after two parameters."""
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
+
+    def write(code: str, parameters: str = 'symbol: str = ""  # venue symbol\nlatency_ms: int = 0  # ms') -> None:
+        cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+        cells += [nbformat.v4.new_code_cell(code)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "tiny.ipynb")
+
+    return write
+
+
+def outputs(path: Path) -> list[dict]:
+    """What the cells of an executed notebook show."""
+    cells = nbformat.read(path, as_version=4).cells
+    return [output["data"] for cell in cells for output in cell.get("outputs", []) if "data" in output]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_ends_in_a_sentence(pages, name):
+    last = outputs(pages[name].with_suffix(".ipynb"))[-1]["text/markdown"]
+    assert re.fullmatch(r"\*\*[^*]+\.\*\*", last)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_stores_its_figures_as_data_only(pages, name):
+    figures = [shown for shown in outputs(pages[name].with_suffix(".ipynb")) if PLOTLY_MIME in shown]
+    assert len(figures) == FIGURES[name]
+    assert all(set(shown) == {PLOTLY_MIME} for shown in figures)
+    assert all(shown[PLOTLY_MIME]["config"]["plotlyServerURL"] == "" for shown in figures)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_goes_to_stderr_in_a_notebook(pages, name):
+    cells = nbformat.read(pages[name].with_suffix(".ipynb"), as_version=4).cells
+    assert [one for cell in cells for one in cell.get("outputs", []) if one.get("name") == "stderr"] == []
+
+
+def test_the_replay_is_found_equal_to_the_backtest(pages):
+    last = outputs(pages["05_what_did_it_trade"].with_suffix(".ipynb"))[-1]["text/markdown"]
+    assert "none of them after the data it was chosen on, and" in last
+    assert "the journal equals the backtest trade by trade" in last
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_names_nothing_to_load_and_stays_small(pages, name):
+    page = pages[name].read_text()
+    without_library = page[: page.index('<script type="application/json"')]
+    assert re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"(?!data:)[^\"]*", without_library) == []
+    assert "default-src 'none'" in page
+    assert len(page.encode()) < 8_000_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_draws_every_figure_without_a_complaint_or_a_request(browser, pages, name):
+    browser.complaints.clear()
+    browser.requests.clear()
+    browser.open(pages[name], 1280, 6_000)
+    browser.wait_for(browser.ALL_DRAWN.format("light"))
+    assert browser.evaluate("document.querySelectorAll('.drawing .cartesianlayer .subplot').length") >= FIGURES[name]
+    assert browser.evaluate("document.documentElement.scrollWidth") <= 1280
+    assert browser.complaints == []
+    assert [url for url in browser.requests if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def test_an_empty_lake_gets_an_offer_instead_of_an_exception(tmp_path):
+    execute("01_is_the_lake_complete", tmp_path / "empty.ipynb", {"lake": str(tmp_path / "none")})
+    shown = outputs(tmp_path / "empty.ipynb")
+    assert "lake = views.synthetic_lake()" in shown[0]["text/markdown"]
+    assert shown[-1]["text/markdown"] == f"**Nothing that was asked for is recorded in `{tmp_path / 'none'}`.**"
+
+
+def test_a_misspelt_parameter_is_refused_with_the_one_that_was_meant(tmp_path):
+    with pytest.raises(ValueError, match=r"has no parameter 'symbl'; did you mean symbol\?"):
+        execute("04_which_parameters_survive", tmp_path / "out.ipynb", {"symbl": "BTCUSDT"})
+    with pytest.raises(ValueError, match="has no parameter 'colour'; it has run, lake, symbol"):
+        execute("04_which_parameters_survive", tmp_path / "out.ipynb", {"colour": "red"})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"symbol": 3}, "parameter symbol is str, got int 3"),
+        ({"latency_ms": "3"}, "parameter latency_ms is int, got str '3'"),
+        ({"latency_ms": True}, "parameter latency_ms is int, got bool True"),
+    ],
+)
+def test_a_parameter_of_another_type_is_refused(one_cell, tmp_path, parameters, said):
+    one_cell("")
+    with pytest.raises(ValueError, match=said):
+        execute("tiny", tmp_path / "out.ipynb", parameters)
+
+
+def test_the_parameters_cell_is_the_signature(one_cell):
+    one_cell("", 'symbol: str = ""  # venue symbol\nspread_ticks: float = -1.5  # ticks\n')
+    assert signature("tiny") == {"symbol": ("str", "", "venue symbol"), "spread_ticks": ("float", -1.5, "ticks")}
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [("a = 1", "only `name: type = literal` lines, got `a = 1`"), ("a: list = []", "a is list; use one of str, int")],
+)
+def test_a_parameters_cell_of_anything_else_is_refused(one_cell, cell, said):
+    one_cell("", cell)
+    with pytest.raises(ValueError, match=said):
+        signature("tiny")
+
+
+def test_an_unknown_notebook_names_those_there_are():
+    with pytest.raises(LookupError, match="no notebook '06'; there are 01_is_the_lake_complete, 04_"):
+        signature("06")
+
+
+def test_a_failing_cell_raises_its_own_error_and_leaves_what_ran(one_cell, tmp_path):
+    one_cell("print(symbol)\nopen_orders = 1 / latency_ms")
+    with pytest.raises(RuntimeError, match="notebook tiny, cell 3: ZeroDivisionError: division by zero"):
+        execute("tiny", tmp_path / "out.ipynb", {"symbol": "BTCUSDT"})
+    assert "BTCUSDT" in (tmp_path / "out.part.ipynb").read_text()
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_text_of_a_cell_cannot_become_a_script_of_the_page():
+    said = nbformat.v4.new_output("stream", text="</script><script>alert(1)</script>")
+    page = to_html(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[said])]), "tiny")
+    assert "<script>alert" not in page
+
+
+def test_a_figure_from_elsewhere_is_refused():
+    shown = nbformat.v4.new_output("display_data", data={PLOTLY_MIME: {"data": [], "layout": {}}})
+    with pytest.raises(ValueError, match=r"not of research\.plots"):
+        to_html(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[shown])]), "tiny")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_git_holds_notebooks_without_what_they_showed(name):
+    path = notebooks.NOTEBOOKS / f"{name}.ipynb"
+    code = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert [(cell["outputs"], cell["execution_count"]) for cell in code] == [([], None)] * len(code)
+    subprocess.run([sys.executable, "-m", "nbstripout", "--verify", path], check=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_asks_calls_and_answers(name):
+    cells = nbformat.read(notebooks.NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
+    assert len(cells) <= 14
+    assert re.match(r"# [^\n]+\?\n", cells[0].source)
+    assert ast.unparse(ast.parse(cells[-1].source)).count("_sentence(") == 1
+    assert all(parameter.about for parameter in signature(name).values())
+    kinds = {type(node) for cell in cells if cell.cell_type == "code" for node in ast.walk(ast.parse(cell.source))}
+    assert not kinds & {ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.For, ast.While, ast.Try, ast.If, ast.ListComp}
+
+
+@pytest.fixture
+def ten_minutes(tmp_path) -> Lake:
+    """Klines 12:00 to 12:09 of one symbol; 12:04, 12:05 and 12:06 are missing."""
+    opened = [datetime(2026, 1, 5, 12, minute, tzinfo=UTC) for minute in (0, 1, 2, 3, 7, 8, 9)]
+    rows = pl.DataFrame({"open_time": opened}).with_columns(
+        venue=pl.lit("aster"), symbol=pl.lit("XYZUSDT"), interval=pl.lit("1m"), source=pl.lit("import"),
+        open=pl.lit(1.5), high=pl.lit(1.75), low=pl.lit(1.25), close=pl.lit(1.5), volume=pl.lit(1.0),
+        quote_volume=pl.lit(1.5), trade_count=pl.lit(1),
+    )  # fmt: skip
+    lake = Lake(tmp_path / "lake", create=True)
+    lake.append("klines", rows, origin="test")
+    return lake
+
+
+def test_the_answer_counts_what_is_missing(ten_minutes):
+    contents = notebook_lake.look_into(str(ten_minutes.root), "", "", "")
+    assert notebook_lake.lake_sentence(contents).data == (
+        "**No, as far as rows can be counted: 0 of 1 stream-days are complete, 3 rows are missing, "
+        "the longest gap is 4 min in klines 1m XYZUSDT on 05 Jan 2026.**"
+    )
+    assert "05 Jan 2026 12:03 UTC" in notebook_lake.worst_gaps(contents).data
+    assert "30.0\u202f% of the range was not seen" in notebook_lake.candles(contents).layout.meta["caption"]
+
+
+def test_a_symbol_the_lake_has_not_is_refused_with_the_one_that_was_meant(ten_minutes):
+    with pytest.raises(LookupError, match=r"no rows of XYZUSD in .*; did you mean XYZUSDT\?"):
+        notebook_lake.look_into(str(ten_minutes.root), "xyzusd", "", "")
+
+
+def test_the_synthetic_lake_is_the_demos_own(synthetic_spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("ASTER_RUNS", str(tmp_path))
+    monkeypatch.setattr(notebook_lake, "MARKET", synthetic_spec)
+    lake = notebook_lake.synthetic_lake()
+    assert lake == str(tmp_path / "demo" / "lake")
+    assert Lake(Path(lake)).symbols("klines") == ["BTCUSDT"]
+
+
+def test_a_journal_that_differs_is_told_apart_trade_by_trade(given):
+    parameters = given["05_what_did_it_trade"]
+    traded = notebook_trades.follow(parameters["chosen"], parameters["journal"], parameters["lake"], "", "")
+    assert traded.journal.height > 2
+    bent = traded.journal.with_row_index().with_columns(
+        pl.when(pl.col("index") == 0).then(pl.col("fees_usdt") + 1.0).otherwise("fees_usdt").alias("fees_usdt")
+    )
+    other = notebook_trades.Traded(
+        chosen=traded.chosen, bars=traded.bars, result=traded.result, journal=bent.drop("index").head(-1)
+    )
+    counted = re.findall(r'data-heading="number">(\d+)<', notebook_trades.agreement(other).data)
+    assert counted == [str(traded.journal.height - 2), "1", "1", "0"]
+    assert "differs from the backtest" in notebook_trades.trades_sentence(other).data
