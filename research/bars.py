@@ -313,7 +313,8 @@ def _nothing_seen(lake: "Lake", symbol: str, start: datetime, end: datetime, ven
 def _sentences(recorded: Recorded, in_effect: Substitutions) -> tuple[str, ...]:
     sentences = []
     if in_effect.spread_ticks is not None:
-        sentences.append(f"no quotes recorded: spread of {in_effect.spread_ticks:g} ticks assumed")
+        unit = "tick" if in_effect.spread_ticks == 1.0 else "ticks"
+        sentences.append(f"no quotes recorded: spread of {in_effect.spread_ticks:g} {unit} assumed")
     if in_effect.mark == "last":
         sentences.append("no mark recorded: the last price taken for mark and index")
     if in_effect.funding_rate_bps is not None:

@@ -182,6 +182,8 @@ class Evaluator:
         self._market = market_of(bars, config.orders)
         self._features = feature_arrays(bars, config.costs, kernel.feature_names(self._module, self._configs))
         self._terms = terms_of(config.costs, config.orders, instrument)
+        # One row of one config: the kernel is compiled here, once, and not in the time of the first block.
+        kernel.sweep(self._module, self._market, self._features, self._configs[:1], self._terms, 0, 1)
 
     def __call__(self, block: Block) -> pl.DataFrame:
         """Statistics per config of the block: ``config`` (its number) and a column per name in ``kernel.STATS``."""

@@ -296,7 +296,8 @@ def midfreq_lake(real_lake):
 def test_a_replay_of_recorded_quotes_and_marks_trades_what_the_backtest_trades(config, midfreq_lake, replayed, symbol):
     traded = config(momentum_multiple=0.1, volume_multiple=0.2, volume_window_bars=5, max_spread_ticks=100.0,
                     max_funding_bps=50.0, notional_usdt=200.0, max_notional_usdt=1_000.0)  # fmt: skip
-    traded = replace(traded, symbol=symbol)
+    # The logs hold rates, but no one wrote down how often they are paid.
+    traded = replace(traded, symbol=symbol, substitutions=Substitutions(funding_interval_hours=8.0))
     bars = bars_of(traded, midfreq_lake, None, None)
     assert not bars.substituted
     path, _ = replayed((traded, bars))

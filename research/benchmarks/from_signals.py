@@ -3,6 +3,7 @@
 Signal matrices of rows x configs are built with NumPy, a chunk of configs at a time, and handed to VectorBT.
 """
 
+import gc
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,6 +31,8 @@ def from_signals_sweep(
     for start in range(0, len(configs), chunk_configs):
         signals = _matrices(market, features, configs[start : start + chunk_configs], terms)
         chunks.append(from_signals_metrics(ohlc, signals, terms.taker_fee_bps))
+        del signals
+        gc.collect()  # a chunk's matrices go before the next one's come, or memory runs out
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
@@ -64,24 +67,31 @@ _DISTANCES = ("stop_bps", "target_bps", "activation_bps", "activation_buffer_bps
 
 
 def _signals(features: dict[str, np.ndarray], configs: Sequence[momentum.Params]) -> tuple[np.ndarray, np.ndarray]:
-    """Long and short entries, bool of shape (n_rows, n_configs): momentum's rule and gates, a column per config."""
-    shape = (features["return_bps"].size, len(configs))
-    entries, short_entries = np.empty(shape, np.bool_), np.empty(shape, np.bool_)
-    limit_bps = np.minimum(10.0, np.maximum(5.0, 2.0 * features["spread_bps"]))
-    fresh = (features["quote_age_ms"] <= MAX_QUOTE_AGE_MS) & (features["mark_age_ms"] <= MAX_MARK_AGE_MS)
-    for column, params in enumerate(configs):
-        row = momentum.columns(params)
-        is_open = (
-            fresh
-            & (features[row.spread_ticks] <= params.max_spread_ticks)
-            & (np.abs(features[row.funding_bps]) <= params.max_funding_bps)
-            & (features[row.volume] > params.volume_multiple * features[row.mean_volume])
-        )
-        threshold_bps = params.momentum_multiple * features[row.volatility_bps]
-        entries[:, column] = (
-            is_open & (features[row.return_bps] > threshold_bps) & (features[row.opening_loss_long_bps] <= limit_bps)
-        )
-        short_entries[:, column] = (
-            is_open & (features[row.return_bps] < -threshold_bps) & (features[row.opening_loss_short_bps] <= limit_bps)
-        )
-    return entries, short_entries
+    """Long and short entries, bool of shape (n_rows, n_configs): momentum's rule and gates over whole matrices."""
+    rows = [momentum.columns(params) for params in configs]
+    one = rows[0]  # what no config changes
+
+    def by_config(field: str) -> np.ndarray:
+        return np.column_stack([features[getattr(row, field)] for row in rows])
+
+    def wanted(field: str) -> np.ndarray:
+        return np.array([getattr(params, field) for params in configs])[None, :]
+
+    def shared(field: str) -> np.ndarray:
+        return features[getattr(one, field)][:, None]
+
+    threshold_bps = wanted("momentum_multiple") * by_config("volatility_bps")
+    is_long, is_short = shared("return_bps") > threshold_bps, shared("return_bps") < -threshold_bps
+    is_heavy = shared("volume") > wanted("volume_multiple") * by_config("mean_volume")
+    limit_bps = np.minimum(10.0, np.maximum(5.0, 2.0 * shared("spread_bps")))
+    opening_loss_bps = np.where(
+        shared("return_bps") > 0.0, shared("opening_loss_long_bps"), shared("opening_loss_short_bps")
+    )
+    is_open = (
+        (shared("spread_ticks") <= wanted("max_spread_ticks"))
+        & (np.abs(shared("funding_bps")) <= wanted("max_funding_bps"))
+        & (opening_loss_bps <= limit_bps)
+        & (shared("quote_age_ms") <= MAX_QUOTE_AGE_MS)
+        & (shared("mark_age_ms") <= MAX_MARK_AGE_MS)
+    )
+    return is_long & is_heavy & is_open, is_short & is_heavy & is_open
