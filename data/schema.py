@@ -15,6 +15,7 @@ import polars as pl
 
 from data.table import TIME_MS, TIME_NS, Table
 from data.table import conform as conform  # the schema's door: importers need one module only
+from data.table import interval_ms as interval_ms
 
 SCHEMA_VERSION = 1
 MAX_DEPTH_LEVELS = 20
@@ -395,20 +396,3 @@ TABLES: dict[str, Table] = {
 def is_test_symbol(symbol: str) -> bool:
     """True for the exchange's ``TEST*`` contracts, which are refused unless asked for."""
     return symbol.upper().startswith("TEST")
-
-
-_INTERVAL_UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
-
-
-def interval_ms(interval: str) -> int:
-    """Length of a kline interval such as ``1m``, ``4h`` or ``1d``.
-
-    Raises
-    ------
-    ValueError
-        On anything else, ``1M`` included: months differ in length.
-    """
-    number, unit = interval[:-1], interval[-1:]
-    if not number.isdecimal() or int(number) == 0 or unit not in _INTERVAL_UNITS_MS:
-        raise ValueError(f"interval: expected a number and one of s m h d w, such as 1m or 4h, got {interval!r}")
-    return int(number) * _INTERVAL_UNITS_MS[unit]

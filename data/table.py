@@ -89,3 +89,20 @@ def in_order(rows: pl.DataFrame, ordering: Sequence[str]) -> pl.DataFrame:
     parts = rows.partition_by("symbol", as_dict=True)
     sorted_parts = sorted(parts.items(), key=lambda part: (part[0][0] is not None, part[0][0]))
     return pl.concat([part.sort(ordering[1:]) for _, part in sorted_parts])
+
+
+_INTERVAL_UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
+
+
+def interval_ms(interval: str) -> int:
+    """Length of a kline interval such as ``1m``, ``4h`` or ``1d``.
+
+    Raises
+    ------
+    ValueError
+        On anything else, ``1M`` included: months differ in length.
+    """
+    number, unit = interval[:-1], interval[-1:]
+    if not number.isdecimal() or int(number) == 0 or unit not in _INTERVAL_UNITS_MS:
+        raise ValueError(f"interval: expected a number and one of s m h d w, such as 1m or 4h, got {interval!r}")
+    return int(number) * _INTERVAL_UNITS_MS[unit]

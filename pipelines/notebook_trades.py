@@ -12,6 +12,7 @@ from data.lake import Lake, default_lake
 from live.config import Chosen, load_chosen
 from live.journal import trades as journal_trades
 from live.replay import bars_of
+from pipelines import trade_table
 from pipelines.notebook_views import NOTHING, earned, progress, show, words
 from pipelines.promote import CHOSEN
 from pipelines.report import Table
@@ -20,8 +21,6 @@ from research import formats, plots
 from research.bars import Bars
 from research.engine import Result, backtest
 from research.plots.style import Figure
-
-SHOWN_TRADES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,32 +84,7 @@ def about_config(traded: Traded) -> HTML | Markdown:
 
 def largest_trades(traded: Traded) -> HTML | Markdown:
     """The trades that made most of the result, in order of entry."""
-    tick, step = float(traded.bars.instrument["tick_size"]), float(traded.bars.instrument["step_size"])
-    largest = traded.trades.sort(pl.col("net_pnl_usdt").abs(), descending=True, nulls_last=True).head(SHOWN_TRADES)
-    rows = tuple(
-        (
-            f"{row['entry_time']:%d %b %H:%M:%S}",
-            "–" if row["exit_time"] is None else f"{row['exit_time']:%d %b %H:%M:%S}",
-            "▲ long" if row["side"] > 0 else "▼ short",
-            formats.quantity(row["quantity"], step),
-            formats.price(row["entry_price"], tick),
-            formats.price(row["exit_price"], tick),
-            row["reason"],
-            formats.usdt(row["fees_usdt"]),
-            formats.usdt(row["funding_usdt"], signed=True),
-            formats.usdt(row["net_pnl_usdt"], signed=True),
-        )
-        for row in largest.sort("entry_time").iter_rows(named=True)
-    )
-    return show(
-        Table(
-            title=f"Largest {len(rows)} of {formats.count(traded.trades.height)} trades by net PnL ({traded.source})",
-            columns=("entry, UTC", "exit, UTC", "side", "quantity", "entry", "exit", "reason", "fees, USDT",
-                     "funding, USDT", "net, USDT"),
-            align="lllrrrlrrr",
-            rows=rows,
-        )
-    )  # fmt: skip
+    return show(trade_table.largest_trades(traded.trades, traded.bars.instrument, traded.source))
 
 
 def trades_of_day(traded: Traded, day: str) -> Figure | Markdown:

@@ -14,6 +14,7 @@ from data.schema import interval_ms
 from pipelines.report import Gate, Section, Table, Verdict, gate_headline, write_report
 from pipelines.runs import RunFolder
 from pipelines.sweep_job import bars_for
+from pipelines.trade_table import largest_trades
 from research import formats, metrics, plots
 from research.bars import Bars
 from research.engine import TradingConfig, assumptions, backtest
@@ -22,7 +23,6 @@ from research.sweep import SweepConfig, bars_per_year
 SYNTHETIC = "synthetic, with a planted edge: what it earns says nothing about Aster"
 MIN_TRADES = 100
 MIN_COMPLETE = 0.999
-SHOWN_TRADES = 20
 
 NOT_MODELLED = (
     "queue position",
@@ -348,7 +348,6 @@ def _busiest_day(bars: Bars, trades: pl.DataFrame, symbol: str):
 
 def _promoted(replay: Replay, bars: Bars, config: SweepConfig) -> Section:
     result = backtest(replay.config, bars)
-    tick, step = float(bars.instrument["tick_size"]), float(bars.instrument["step_size"])
     figures = [
         plots.plot_equity(
             equity_for_plot(result.equity, config.orders.notional_usdt, is_oos=False),
@@ -357,22 +356,6 @@ def _promoted(replay: Replay, bars: Bars, config: SweepConfig) -> Section:
     ]
     if not replay.trades.is_empty():
         figures.append(_busiest_day(bars, replay.trades, bars.symbol))
-    largest = replay.trades.sort(pl.col("net_pnl_usdt").abs(), descending=True).head(SHOWN_TRADES).sort("entry_time")
-    rows = tuple(
-        (
-            f"{row['entry_time']:%d %b %H:%M:%S}",
-            f"{row['exit_time']:%d %b %H:%M:%S}",
-            "▲ long" if row["side"] > 0 else "▼ short",
-            formats.quantity(row["quantity"], step),
-            formats.price(row["entry_price"], tick),
-            formats.price(row["exit_price"], tick),
-            row["reason"],
-            formats.usdt(row["fees_usdt"]),
-            formats.usdt(row["funding_usdt"]),
-            formats.usdt(row["net_pnl_usdt"], signed=True),
-        )
-        for row in largest.iter_rows(named=True)
-    )
     figures_of = metrics.summary(
         result.trades,
         result.equity,
@@ -393,12 +376,6 @@ def _promoted(replay: Replay, bars: Bars, config: SweepConfig) -> Section:
         figures=tuple(figures),
         tables=(
             Table(title="Whole range", columns=("figure", "value"), align="lr", rows=summary),
-            Table(
-                title=f"Its {len(rows)} largest trades by net PnL",
-                columns=("entry, UTC", "exit, UTC", "side", "quantity", "entry", "exit", "reason", "fees, USDT",
-                         "funding, USDT", "net, USDT"),
-                align="lllrrrlrrr",
-                rows=rows,
-            ),
+            largest_trades(replay.trades, bars.instrument, "replay"),
         ),
-    )  # fmt: skip
+    )

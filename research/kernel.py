@@ -131,6 +131,13 @@ def _next_signal(params, features, columns, can_enter, start, last):
     return last, stay_out()
 
 
+@njit
+def _mark_equity(value: float, equity: float, peak: float, drawdown: float) -> tuple[float, float, float, float]:
+    """The bar's PnL and equity, its peak and deepest fall after a row that ends at ``value``."""
+    peak = max(peak, value)
+    return value - equity, value, peak, min(drawdown, value - peak)
+
+
 @njit(forceinline=False)
 def _hold_while_quiet(
     quiet_low, quiet_high, exec_close, start, last, low, high, side, quantity, entry, realised, unrealised, equity,
@@ -144,10 +151,7 @@ def _hold_while_quiet(
         if not (quiet_low[i] > low and quiet_high[i] < high):
             return i, unrealised, equity, peak, drawdown, bar_squares
         unrealised = gross_pnl_usdt(side, quantity, entry, exec_close[i])
-        pnl = realised + unrealised - equity
-        equity = realised + unrealised
-        peak = max(peak, equity)
-        drawdown = min(drawdown, equity - peak)
+        pnl, equity, peak, drawdown = _mark_equity(realised + unrealised, equity, peak, drawdown)
         bar_squares += pnl * pnl
         if bar_pnl.shape[0] > 0:
             bar_pnl[i - first] = pnl
@@ -235,10 +239,7 @@ def _run(params, features, columns, market, quiet_low, quiet_high, terms, first,
             trailing_exits += int(reason == TRAILING)
             side, unrealised = 0, 0.0
             next_allowed = i + 1 + max(1, terms.cooldown_bars)
-        pnl = realised + unrealised - equity
-        equity = realised + unrealised
-        peak = max(peak, equity)
-        drawdown = min(drawdown, equity - peak)
+        pnl, equity, peak, drawdown = _mark_equity(realised + unrealised, equity, peak, drawdown)
         bar_squares += pnl * pnl
         if bar_pnl.shape[0] > 0:
             bar_pnl[i - first] = pnl

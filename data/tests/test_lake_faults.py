@@ -6,52 +6,14 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from data.lake import CorruptFile, Lake, Landed
+from data.lake import CorruptFile, Lake
 from data.manifest import Manifest
-
-MIDNIGHT = datetime(2026, 1, 2, tzinfo=UTC)
-BEFORE = MIDNIGHT - timedelta(seconds=2)
-
-
-def trades(ids: list[int], *, symbol: str = "BTCUSDT", price: float = 100.0, start: datetime = BEFORE) -> pl.DataFrame:
-    """One trade a second from ``start`` for id 1: ids 1 and 2 fall on the day before ``MIDNIGHT``."""
-    return pl.DataFrame(
-        {
-            "venue": "aster",
-            "symbol": symbol,
-            "agg_trade_id": ids,
-            "event_time": [start + timedelta(seconds=number - 1) for number in ids],
-            "price": price,
-            "quantity": 2.0,
-            "is_buyer_maker": False,
-            "is_ambiguous": False,
-            "recv_time": [start + timedelta(seconds=number - 1, microseconds=1) for number in ids],
-            "source": "ws",
-        },
-        schema_overrides={
-            "agg_trade_id": pl.Int64,
-            "event_time": pl.Datetime("us", "UTC"),
-            "recv_time": pl.Datetime("us", "UTC"),
-        },
-    )
-
-
-def landed(new: int, known: int = 0, conflicts: int = 0) -> Landed:
-    return Landed(landed=new, already_present=known, conflicts=conflicts)
-
-
-def ids(lake: Lake) -> list[int]:
-    return lake.scan("trades")["agg_trade_id"].to_list()
-
-
-def parquet_files(lake: Lake) -> list[Path]:
-    return sorted(path for path in lake.root.rglob("*") if ".parquet" in path.name)
+from data.tests.test_lake import MIDNIGHT, ids, landed, parquet_files, trades
 
 
 @pytest.fixture
@@ -66,6 +28,7 @@ import polars as pl
 from data import parquet
 from data.lake import Lake
 from data.manifest import Manifest
+from data.tests.test_lake import BEFORE, MIDNIGHT, ids, landed, parquet_files, trades
 
 root, moment = sys.argv[1:]
 die = lambda *_: os._exit(9)
