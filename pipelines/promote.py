@@ -11,7 +11,7 @@ import tomli_w
 
 from data.lake import Lake
 from pipelines.identity import CHECKOUT, code_identity, data_identity
-from pipelines.runs import RunFolder
+from pipelines.runs import RunFolder, write_whole
 from research.engine import refusals
 
 CHOSEN = CHECKOUT / "live" / "configs" / "chosen.toml"
@@ -50,10 +50,7 @@ def promote(run: RunFolder, lake: Lake, *, rank: int, symbol: str | None = None,
         "config": _without_none(asdict(chosen)),
         "provenance": _provenance(run, manifest, lake, row),
     }
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    part = destination.with_name(destination.name + ".part")
-    part.write_text(_HEADER + tomli_w.dumps(document))
-    part.replace(destination)
+    write_whole(destination, (_HEADER + tomli_w.dumps(document)).encode())
     return destination
 
 

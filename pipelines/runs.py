@@ -1,5 +1,6 @@
 """Run folders: one per sweep, readable for ever, resumable until finished."""
 
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -49,18 +50,30 @@ class RunFolder:
 
     def write_frame(self, name: str, frame: pl.DataFrame) -> None:
         """Write a Parquet file of the run, whole or not at all."""
-        path = self.path / f"{name}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        frame.write_parquet(part, compression="zstd", statistics=False)
-        part.replace(path)
+        encoded = io.BytesIO()
+        frame.write_parquet(encoded, compression="zstd", statistics=False)
+        write_whole(self.path / f"{name}.parquet", encoded.getvalue())
 
     def write_json(self, name: str, content: object) -> None:
         """Write a JSON file of the run, whole or not at all."""
-        path = self.path / name
-        part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(content, indent=2, sort_keys=True, default=str) + "\n")
+        text = json.dumps(content, indent=2, sort_keys=True, default=str) + "\n"
+        write_whole(self.path / name, text.encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file in one step: a full disk leaves what was there before, and says so."""
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
         part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(
+            error.errno,
+            f"{error.strerror}: {len(content):,} bytes for {path} were not written; free space there and run the same "
+            "command again: what is finished is kept",
+        ) from error
 
 
 def runs(folder: Path) -> Iterator[RunFolder]:

@@ -1,7 +1,9 @@
 """A sweep in its run folder: resumable, repeatable, confirmed."""
 
+import errno
 import json
 import tomllib
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -65,6 +67,26 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(finished, synthetic_lake,
     resumed = run_sweep(finished.path / "config.toml", synthetic_lake, tmp_path, quiet)
     assert resumed.path == half
     assert all(path.stat().st_mtime_ns == time for path, time in blocks.items())
+    assert (half / "results.parquet").read_bytes() == (finished.path / "results.parquet").read_bytes()
+
+
+def test_a_full_disk_is_said_and_the_sweep_goes_on_when_there_is_room(finished, synthetic_lake, tmp_path, monkeypatch):
+    write_bytes = Path.write_bytes
+
+    def full(path, content):
+        if "test-" in path.name:
+            write_bytes(path, content[:100])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_bytes(path, content)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="free space there and run the same command again"):
+            run_sweep(finished.path / "config.toml", synthetic_lake, tmp_path, quiet)
+    (half,) = tmp_path.iterdir()
+    assert [path.suffix for path in (half / "blocks").iterdir()] == [".parquet"]
+    resumed = run_sweep(finished.path / "config.toml", synthetic_lake, tmp_path, quiet)
+    assert resumed.path == half
     assert (half / "results.parquet").read_bytes() == (finished.path / "results.parquet").read_bytes()
 
 
