@@ -72,10 +72,12 @@ def slow_return(bar, window):
 
 
 def slow_variance(bar):
-    o, h, l, c = (bar(0)[name] for name in ("open", "high", "low", "close"))  # noqa: E741
-    if any(math.isnan(price) or price <= 0 for price in (o, h, l, c)) or h < max(o, c) or l > min(o, c):
+    open_, high, low, close = (bar(0)[name] for name in ("open", "high", "low", "close"))
+    is_bad = any(math.isnan(price) or price <= 0 for price in (open_, high, low, close))
+    if is_bad or high < max(open_, close) or low > min(open_, close):
         return math.nan
-    return math.log(h / c) * math.log(h / o) + math.log(l / c) * math.log(l / o)
+    up = math.log(high / close) * math.log(high / open_)
+    return up + math.log(low / close) * math.log(low / open_)
 
 
 def slow_volatility(bar, window):
