@@ -1,0 +1,257 @@
+"""What goes wrong with streams: silence, refusals, broken frames, a sink that fails."""
+
+import asyncio
+import errno
+import ssl
+
+import pytest
+from picows import WSMsgType, ws_create_server
+
+from data.clock import RealClock, ScaledClock
+from data.stream import Fate, Stream, fate
+from data.tests.test_stream import START, Exchange, Heard, Peer, fast, quietly, streaming, until
+from data.venues.aster import Venue
+
+
+def test_a_close_by_the_exchange_is_told_with_its_words():
+    def leave(peer: Peer) -> None:
+        peer.transport.send_close(1001, b"connection lived 24 h")
+
+    async def scene():
+        async with Exchange(leave, quietly) as exchange, streaming(exchange, fast()) as sink:
+            await until(lambda: len(sink.of("opened")) == 2)
+            return sink, exchange.peers[0].heard
+
+    sink, heard = asyncio.run(scene())
+    assert sink.reasons[0] == "closed by the exchange, code 1001: connection lived 24 h"
+    assert heard[0][0] is WSMsgType.CLOSE
+
+
+def test_a_silent_exchange_is_given_up_and_tried_again():
+    async def scene():
+        async with (
+            Exchange(quietly) as exchange,
+            streaming(exchange, fast(), "btcusdt@markPrice@1s", silence_s=60.0) as sink,
+        ):
+            await until(lambda: len(sink.of("opened")) == 2)
+            return sink, exchange.peers[0].heard
+
+    sink, heard = asyncio.run(scene())
+    assert sink.reasons[0] == "silent for 60 s"
+    assert [kind for kind, _ in heard] == [WSMsgType.CLOSE]
+
+
+def test_a_connection_of_rare_events_is_asked_before_it_is_given_up():
+    def live(peer: Peer) -> None:
+        peer.answers_pings = True
+
+    async def scene():
+        clock = fast()
+        async with (
+            Exchange(live, quietly) as exchange,
+            streaming(exchange, clock, "!forceOrder@arr", silence_s=400.0) as sink,
+        ):
+            await until(lambda: len(exchange.peers) == 1 and len(exchange.peers[0].heard) >= 3)
+            assert sink.reasons == []
+            exchange.peers[0].answers_pings = False
+            await until(lambda: len(exchange.peers) == 2)
+            return sink
+
+    assert asyncio.run(scene()).reasons[0] == "silent for 400 s"
+
+
+class SteppedBack(ScaledClock):
+    """The machine's clock was set back meanwhile."""
+
+    step_ns = 0
+
+    def now_ns(self) -> int:
+        return super().now_ns() + self.step_ns
+
+
+def test_silence_is_noticed_although_the_clock_was_set_back():
+    async def scene():
+        clock = SteppedBack(START, 1_000)
+        async with (
+            Exchange(quietly) as exchange,
+            streaming(exchange, clock, "btcusdt@markPrice@1s", silence_s=60.0) as sink,
+        ):
+            await until(lambda: sink.of("opened"))
+            clock.step_ns = -86_400_000_000_000
+            await until(lambda: len(sink.of("opened")) == 2)
+            return sink
+
+    assert asyncio.run(scene()).reasons[0] == "silent for 60 s"
+
+
+def test_a_broken_frame_ends_the_connection_and_not_the_run():
+    async def scene():
+        stray = lambda peer: peer.transport.send(WSMsgType.CONTINUATION, b"end of nothing")  # noqa: E731
+        garbage = lambda peer: peer.transport.underlying_transport.write(b"\xff\xff\xff\xff")  # noqa: E731
+        async with Exchange(stray, garbage, lambda peer: peer.text(b"3")) as exchange:
+            async with streaming(exchange, fast()) as sink:
+                await until(lambda: sink.payloads == [b"3"])
+            return sink
+
+    reasons = asyncio.run(scene()).reasons
+    assert reasons[0] == "broken frame: a fragment out of place"
+    assert reasons[1].startswith("broken frame: ")
+
+
+class Failing(Heard):
+    """A sink whose disk is full at the second frame, or at once."""
+
+    at_once = False
+
+    def opened(self, recv_ns, connection, streams):
+        super().opened(recv_ns, connection, streams)
+        if self.at_once:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    def frame(self, recv_ns, connection, payload):
+        super().frame(recv_ns, connection, payload)
+        if payload == b"2":
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+
+@pytest.mark.parametrize(("at_once", "payloads"), [(False, [b"1", b"2"]), (True, [])])
+def test_what_the_sink_raises_ends_the_run_and_nothing_more_reaches_it(at_once, payloads):
+    async def scene():
+        clock = RealClock()
+        sink = Failing(clock)
+        sink.at_once = at_once
+        async with Exchange(lambda peer: peer.text(b"1", b"2", b"3", b"4")) as exchange:
+            stream = Stream(
+                Venue(name="test", rest_url="", stream_url=exchange.url), ["a@trade"], clock=clock, sink=sink
+            )
+            with pytest.raises(OSError, match="no space left") as raised:
+                await asyncio.wait_for(stream.run(), 20)
+            assert raised.value.errno == errno.ENOSPC
+        return sink
+
+    sink = asyncio.run(scene())
+    assert sink.payloads == payloads
+    assert sink.reasons == []
+
+
+def test_a_refused_connection_is_tried_until_somebody_listens():
+    async def scene():
+        clock = fast()
+        async with Exchange(lambda peer: peer.text(b"here")) as exchange:
+            port = exchange.server.sockets[0].getsockname()[1]
+        async with streaming(exchange, clock) as sink:  # nobody listens any more
+            await until(lambda: len(sink.reasons) == 2)
+            exchange.server = await ws_create_server(exchange._accept, "127.0.0.1", port)
+            await until(lambda: sink.payloads)
+        exchange.server.close()
+        return sink
+
+    sink = asyncio.run(scene())
+    assert sink.payloads == [b"here"]
+    assert sink.reasons[0].startswith("no connection: ")
+    assert "refused" in sink.reasons[0].lower() or "Connect call failed" in sink.reasons[0]
+
+
+class Noting(ScaledClock):
+    """Notes how long it was asked to sleep and does not."""
+
+    def __init__(self):
+        super().__init__(START, 1)
+        self.slept_s: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept_s.append(seconds)
+        await asyncio.sleep(0)
+
+
+def waits_s(seed: int) -> list[float]:
+    """The first twenty waits between attempts at an address where nobody listens."""
+
+    async def scene():
+        async with Exchange() as exchange:
+            pass
+        venue = Venue(name="test", rest_url="", stream_url=exchange.url)
+        clock = Noting()
+        run = asyncio.create_task(Stream(venue, ["a@trade"], clock=clock, sink=Heard(clock), seed=seed).run())
+        await until(lambda: len(clock.slept_s) >= 20)
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+        return clock.slept_s[:20]
+
+    return asyncio.run(scene())
+
+
+def test_waits_between_attempts_grow_to_thirty_seconds_and_repeat_with_their_seed():
+    waited_s = waits_s(1)
+    assert all(wait_s <= 2**failures for failures, wait_s in enumerate(waited_s[:5]))
+    assert 15.0 < max(waited_s) <= 30.0
+    assert min(waited_s[5:]) < 15.0  # full jitter: from zero, not from half
+    assert waits_s(1) == waited_s
+    assert waits_s(2) != waited_s
+
+
+def test_an_upgrade_refused_with_429_waits_as_told():
+    async def scene():
+        clock = fast()
+        async with Exchange(429, lambda peer: peer.text(b"in"), headers={"Retry-After": "90"}) as exchange:
+            async with streaming(exchange, clock) as sink:
+                await until(lambda: sink.payloads)
+            return sink
+
+    sink = asyncio.run(scene())
+    assert sink.reasons == ["upgrade refused with HTTP 429 Too Many Requests, waiting 90 s", "stopped"]
+    assert sink.of("opened")[0][0] - sink.of("closed")[0][0] >= 90_000_000_000
+
+
+def test_an_address_that_does_not_exist_ends_the_run_with_words():
+    async def scene():
+        sink = Heard(RealClock())
+        async with Exchange(404) as exchange:
+            venue = Venue(name="test", rest_url="", stream_url=exchange.url)
+            with pytest.raises(ValueError, match="HTTP 404 Not Found; check the venue's address"):
+                await Stream(venue, ["a@trade"], clock=sink.clock, sink=sink).run()
+        return sink
+
+    assert asyncio.run(scene()).reasons == ["upgrade refused with HTTP 404 Not Found"]
+
+
+def test_an_address_that_worked_once_is_tried_again_whatever_it_answers():
+    async def scene():
+        scripts = [lambda peer: peer.cut(), 404, lambda peer: peer.text(b"back")]
+        async with Exchange(*scripts) as exchange, streaming(exchange, fast()) as sink:
+            await until(lambda: sink.payloads)
+        return sink
+
+    assert asyncio.run(scene()).reasons == [
+        "lost without a word",
+        "upgrade refused with HTTP 404 Not Found",
+        "stopped",
+    ]
+
+
+def test_a_peer_that_hangs_up_before_its_answer_is_tried_again():
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def scene():
+        exchange = Exchange()
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        exchange.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server, streaming(exchange, fast()) as sink:
+            await until(lambda: len(sink.reasons) == 2)
+        return sink
+
+    assert set(asyncio.run(scene()).reasons) <= {
+        "no connection: closed before the upgrade was answered",
+        "no connection: [Errno 104] Connection reset by peer",
+    }
+
+
+def test_a_certificate_nobody_trusts_is_fatal_until_it_was_trusted_once():
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_message = "self-signed certificate"
+    assert fate(error, was_open=False, now_ms=0) == Fate(
+        "certificate not trusted: self-signed certificate", False, 30.0
+    )
+    assert fate(error, was_open=True, now_ms=0).is_retried
+    assert fate(TimeoutError(), was_open=False, now_ms=0) == Fate("no connection in time", True, 0.0)

@@ -1,0 +1,1 @@
+"""One module per venue: its addresses and its public REST interface."""

@@ -1,0 +1,359 @@
+"""Aster's public REST interface, or that of whoever speaks it: where it is, what is retried, what an error means.
+
+Answers are handed on as the bytes that came; the caller decodes them. Signed calls are no part of this.
+"""
+
+import contextlib
+import email.utils
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from random import Random
+from typing import Any, NamedTuple, Self
+
+import aiohttp
+
+from data.clock import Clock, FollowedClock, RealClock
+
+LOOPBACK_URL = "http://127.0.0.1:8730"
+_TIMEOUT_S = 10.0
+_TRIES = 3
+_BACK_OFF_S = 1.0  # upper end of the first wait; doubles with every try
+_FIREWALL_S = 300.0  # a 403 is the web application firewall: asking again soon makes it worse
+_BAN_S = 120.0  # the shortest ban that answers 418
+_SHUT_DOWN_S = 60.0
+_MINUTE_MS = 60_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Venue:
+    """Where an exchange is.
+
+    ``name`` as the lake stores it; ``rest_url`` and ``stream_url`` without a slash at the end; ``is_loopback`` when it
+    is our own loopback exchange, which tells its clients the time.
+    """
+
+    name: str
+    rest_url: str
+    stream_url: str
+    is_loopback: bool = False
+
+
+ASTER = Venue(name="aster", rest_url="https://fapi.asterdex.com", stream_url="wss://fstream.asterdex.com")
+
+
+async def venue_of(place: str) -> Venue:
+    """The venue that a user named: ``aster``, ``loopback`` (at ``LOOPBACK_URL``) or the URL of a loopback exchange.
+
+    Raises
+    ------
+    ValueError
+        When the name is unknown, or no loopback exchange answers at the URL.
+    Unavailable
+        When nobody answers at the URL.
+    """
+    if place == ASTER.name:
+        return ASTER
+    url = LOOPBACK_URL if place == "loopback" else place.rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"venue: expected aster, loopback or a URL such as {LOOPBACK_URL}, got {place!r}")
+    loopback = Venue(name="loopback", rest_url=url, stream_url="", is_loopback=True)
+    async with AsterRest(loopback, RealClock()) as rest:
+        told = await rest.get_json("/loopback")
+    if not isinstance(told, Mapping) or not isinstance(told.get("stream_url"), str):
+        raise ValueError(f"{url}/loopback: expected the stream_url of a loopback exchange, got {str(told)[:80]}")
+    return Venue(name="loopback", rest_url=url, stream_url=told["stream_url"].rstrip("/"), is_loopback=True)
+
+
+class Unavailable(Exception):
+    """The exchange could not answer now; the request itself may be right.
+
+    ``reason`` in words; ``retry_after_s``: seconds of the clock to wait before asking anything again.
+    """
+
+    def __init__(self, reason: str, retry_after_s: float):
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+def told_wait_s(status: int, retry_after: str | None, now_ms: int) -> float | None:
+    """Seconds that an HTTP status asks to wait before trying again; None when trying again would not help.
+
+    Parameters
+    ----------
+    retry_after : the header ``Retry-After``, seconds or an HTTP date; what is neither counts as absent.
+
+    Source
+    ------
+    Aster's futures documentation, "Limits" and "HTTP Return Codes": 429 until the minute is over, 418 a ban of at least
+    two minutes, 403 the firewall; 5xx is the exchange's own trouble and asks for no wait.
+    """
+    if status not in (403, 408, 418, 425, 429) and status < 500:
+        return None
+    if retry_after is not None:
+        if retry_after.strip().isdecimal():
+            return float(retry_after)
+        with contextlib.suppress(ValueError):
+            until = email.utils.parsedate_to_datetime(retry_after)
+            until = until if until.tzinfo else until.replace(tzinfo=UTC)
+            return max(until.timestamp() - now_ms / 1_000, 0.0)
+    own = {403: _FIREWALL_S, 418: _BAN_S, 429: _until_next_minute_s(now_ms)}
+    return own.get(status, 0.0)
+
+
+class Answer(NamedTuple):
+    """What came back over HTTP."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+# ClientResponseError: what came was no HTTP
+_CONNECTION_TROUBLE = (
+    aiohttp.ClientConnectionError,
+    aiohttp.ClientPayloadError,
+    aiohttp.ClientResponseError,
+    TimeoutError,
+)
+
+
+def fate(path: str, outcome: Answer | Exception, now_ms: int) -> Exception | None:
+    """What the outcome of a GET means; the one place where it is decided what is retried and what is fatal.
+
+    Returns
+    -------
+    None for an answer that is one. ``Unavailable`` without a wait for what is tried again at once (5xx, time-outs, lost
+    or refused connections, HTML where JSON was due, codes −1000, −1001, −1006, −1007), with a wait for what must not
+    be (429, 418, 403, −1003, −1015, −1016). ``ValueError`` for a request at fault: every other status or code. An error
+    object counts as an error whatever the status.
+    """
+    if isinstance(outcome, aiohttp.ClientConnectorCertificateError):
+        return ValueError(f"{path}: expected a certificate that this machine trusts: {outcome}")
+    if isinstance(outcome, Exception):
+        words = "no answer in time" if isinstance(outcome, TimeoutError) else str(outcome) or type(outcome).__name__
+        return Unavailable(f"{path}: {words}", 0.0)
+    status, headers, body = outcome
+    code, text = _error_of(body)
+    described = f"HTTP {status}, code {code}: {text}" if code is not None else f"HTTP {status}: {_begin_of(body)}"
+    wait_s = told_wait_s(status, headers.get("Retry-After"), now_ms)
+    if code in (-1003, -1015):
+        banned_until = re.search(r"until (\d{13})\b", text)
+        if banned_until:
+            wait_s = max((int(banned_until[1]) - now_ms) / 1_000, 0.0)
+        elif wait_s is None:
+            wait_s = _until_next_minute_s(now_ms)
+    elif code == -1016:
+        wait_s = wait_s or _SHUT_DOWN_S
+    elif code in (-1000, -1001, -1006, -1007) or (status == 200 and body.lstrip()[:1] == b"<"):
+        wait_s = wait_s or 0.0
+    if wait_s is not None:
+        return Unavailable(f"{path}: {described}", wait_s)
+    if code is not None or not 200 <= status < 300:
+        return ValueError(f"{path}: the exchange refused the request: {described}")
+    return None
+
+
+class AsterRest:
+    """Public GETs of one venue: bounded in time, retried where that helps, silent for as long as the venue asks.
+
+    An async context manager. With a followed clock every request holds the time, so that its answer belongs to the
+    moment in which it was asked, and a clock that was never told anything learns the time on entering.
+
+    Parameters
+    ----------
+    seed : of the jitter between tries.
+
+    Attributes
+    ----------
+    used_weight : request weight used in the current minute by this address, as the venue last said; None before.
+    """
+
+    def __init__(self, venue: Venue, clock: Clock, *, seed: int = 0):
+        self.used_weight: int | None = None
+        self._venue = venue
+        self._clock = clock
+        self._jitter = Random(seed)
+        self._refusal: Unavailable | None = None
+        self._refused_until_ns = 0
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S))
+        if self._venue.is_loopback and isinstance(self._clock, FollowedClock) and not self._clock.is_attached:
+            try:
+                told = await self.get_json("/loopback")
+            except BaseException:
+                await self._session.close()
+                raise
+            self._clock.tell(told["now_ms"] * 1_000_000)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def get(self, path: str, **params: str | int | None) -> bytes:
+        """The body of the answer to ``GET path``, as it came; JSON by all appearance, but not checked.
+
+        Parameters
+        ----------
+        path : such as ``/fapi/v3/klines``.
+        params : in the venue's own names; those that are None are left out.
+
+        Raises
+        ------
+        Unavailable
+            After the last try, or at once when the venue said how long to wait; until then nothing is asked again and
+            every call raises this.
+        ValueError
+            When the request is at fault: path, code and message of the venue.
+        """
+        for tried in range(1, _TRIES + 1):
+            if self._clock.now_ns() < self._refused_until_ns:
+                raise Unavailable(self._refusal.reason, (self._refused_until_ns - self._clock.now_ns()) / 1e9)
+            outcome = await self._ask(path, {name: str(given) for name, given in params.items() if given is not None})
+            error = fate(path, outcome, self._clock.now_ms())
+            if error is None:
+                return outcome.body
+            cause = outcome if isinstance(outcome, Exception) else None
+            if not isinstance(error, Unavailable):
+                raise error from cause
+            if error.retry_after_s > 0:
+                self._refusal = error
+                self._refused_until_ns = self._clock.now_ns() + round(error.retry_after_s * 1e9)
+                raise error from cause
+            longest_s = _BACK_OFF_S * 2 ** (tried - 1)
+            if tried == _TRIES:
+                raise Unavailable(f"{error.reason} ({_TRIES} tries)", longest_s) from cause
+            await self._clock.sleep(self._jitter.uniform(0.0, longest_s))
+        raise AssertionError("the last try returns or raises")
+
+    async def get_json(self, path: str, **params: str | int | None) -> Any:
+        """The answer to ``GET path``, decoded. Raises like ``get``, and ``ValueError`` when it is no JSON."""
+        body = await self.get(path, **params)
+        try:
+            return json.loads(body)
+        except ValueError as error:
+            raise ValueError(f"{path}: expected JSON, got {_begin_of(body)}") from error
+
+    async def _ask(self, path: str, params: Mapping[str, str]) -> Answer | Exception:
+        held = self._clock.hold() if isinstance(self._clock, FollowedClock) else contextlib.nullcontext()
+        with held:
+            try:
+                async with self._session.get(
+                    self._venue.rest_url + path, params=params, allow_redirects=False
+                ) as response:
+                    answer = Answer(response.status, response.headers, await response.read())
+            except _CONNECTION_TROUBLE as error:
+                return error
+        weight = answer.headers.get("X-MBX-USED-WEIGHT-1M", "")
+        if weight.isdecimal():
+            self.used_weight = int(weight)
+        return answer
+
+    async def time(self) -> bytes:
+        """The exchange's time."""
+        return await self.get("/fapi/v3/time")
+
+    async def exchange_info(self) -> bytes:
+        """Every symbol with its filters. Throttled harder than its weight of 1 says: ask rarely."""
+        return await self.get("/fapi/v3/exchangeInfo")
+
+    async def funding_info(self) -> bytes:
+        """Funding interval, cap and floor of every symbol."""
+        return await self.get("/fapi/v3/fundingInfo")
+
+    async def klines(
+        self,
+        symbol: str,
+        interval: str,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        limit: int | None = None,
+    ) -> bytes:
+        """Bars of trades, oldest first, the running one included; times inclusive."""
+        return await self._bars("/fapi/v3/klines", interval, start_ms, end_ms, limit, symbol=symbol)
+
+    async def mark_price_klines(
+        self,
+        symbol: str,
+        interval: str,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        limit: int | None = None,
+    ) -> bytes:
+        """Bars of the mark price, like ``klines``."""
+        return await self._bars("/fapi/v3/markPriceKlines", interval, start_ms, end_ms, limit, symbol=symbol)
+
+    async def index_price_klines(
+        self,
+        pair: str,
+        interval: str,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        limit: int | None = None,
+    ) -> bytes:
+        """Bars of the index price, like ``klines``; asked by pair."""
+        return await self._bars("/fapi/v3/indexPriceKlines", interval, start_ms, end_ms, limit, pair=pair)
+
+    async def agg_trades(
+        self,
+        symbol: str,
+        from_id: int | None = None,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        limit: int | None = None,
+    ) -> bytes:
+        """Aggregated trades, oldest first, from ``from_id`` or in a span under an hour, else the newest."""
+        return await self.get(
+            "/fapi/v3/aggTrades", symbol=symbol, fromId=from_id, startTime=start_ms, endTime=end_ms, limit=limit
+        )
+
+    async def funding_rate(
+        self,
+        symbol: str | None = None,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        limit: int | None = None,
+    ) -> bytes:
+        """Funding settled, oldest first."""
+        return await self.get("/fapi/v3/fundingRate", symbol=symbol, startTime=start_ms, endTime=end_ms, limit=limit)
+
+    async def premium_index(self, symbol: str | None = None) -> bytes:
+        """Mark and index price and the running funding rate: an object with a symbol, an array without."""
+        return await self.get("/fapi/v3/premiumIndex", symbol=symbol)
+
+    async def depth(self, symbol: str, limit: int | None = None) -> bytes:
+        """The order book; ``limit`` levels of 5, 10, 20, 50, 100, 500 or 1000 a side."""
+        return await self.get("/fapi/v3/depth", symbol=symbol, limit=limit)
+
+    async def _bars(
+        self, path: str, interval: str, start_ms: int | None, end_ms: int | None, limit: int | None, **whose: str
+    ) -> bytes:
+        return await self.get(path, **whose, interval=interval, startTime=start_ms, endTime=end_ms, limit=limit)
+
+
+def _until_next_minute_s(now_ms: int) -> float:
+    return (_MINUTE_MS - now_ms % _MINUTE_MS) / 1_000
+
+
+def _error_of(body: bytes) -> tuple[int | None, str]:
+    """Code and message of an error object; (None, "") when the body is none."""
+    if len(body) > 4_096 or not body.lstrip().startswith(b"{") or b'"code"' not in body:
+        return None, ""
+    try:
+        told = json.loads(body)
+    except ValueError:
+        return None, ""
+    code = told.get("code")
+    if not isinstance(code, int) or code >= 0:  # {"code":200,"msg":"success"} acknowledges
+        return None, ""
+    return code, str(told.get("msg", ""))
+
+
+def _begin_of(body: bytes) -> str:
+    text = " ".join(body[:400].decode("utf-8", "replace").split())
+    return (text if len(text) <= 80 else text[:79] + "…") or "(empty)"
