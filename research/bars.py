@@ -127,23 +127,23 @@ def build_bars(
     recorded = read_recorded(lake, symbol, start, end, interval=interval, venue=venue)
     instrument = dict(lake.instrument(symbol, start, venue=venue))
     _refuse_grid_change(recorded.instruments, symbol, start, end, instrument)
-    in_effect = _with_interval(substitutions.in_effect(recorded), symbol, instrument)
+    acting = substitutions_in_effect(substitutions, recorded, symbol, instrument)
 
     n_rows = (end_ms - first_ms) // length
     # The last windows end with the times and klines of rows after the range.
     n_after = -(-(KLINE_DELAY_MS + latency_ms) // length)
     open_ms = np.arange(first_ms, end_ms + n_after * length, length)
     tick_size = float(instrument["tick_size"])
-    signal = signal_bars(recorded, open_ms, interval=interval, tick_size=tick_size, substitutions=in_effect)
+    signal = signal_bars(recorded, open_ms, interval=interval, tick_size=tick_size, substitutions=acting)
     if signal["is_gap"].head(n_rows).all():
         raise LookupError(_nothing_seen(lake, symbol, start, end, venue))
-    execution = execution_bars(signal, recorded, latency_ms=latency_ms, substitutions=in_effect)
+    execution = execution_bars(signal, recorded, latency_ms=latency_ms, substitutions=acting)
     return Bars(
         symbol=symbol,
         interval=interval,
         frame=signal.hstack(execution).head(n_rows).select(list(BARS)),
         instrument=instrument,
-        substituted=_sentences(recorded, in_effect),
+        substituted=_sentences(recorded, acting),
     )
 
 
@@ -182,7 +182,10 @@ def signal_bars(
 
 
 def _bars_on_slots(recorded: Recorded, open_ms: np.ndarray, interval: str) -> pl.DataFrame:
-    """Bar columns and ``known_ms`` per slot: the recorded kline, else the bar from trades; nulls in a gap."""
+    """Bar columns and ``known_ms`` per slot: the recorded kline, else the bar from trades; nulls in a gap.
+
+    A slot the ledger declares lost is a gap from that declaration on: who traded then did not have the bar either.
+    """
     length = interval_ms(interval)
     expected_ms = pl.col("open_ms") + length + KLINE_DELAY_MS
     # A clock that lags receives a bar before it closed.
@@ -191,9 +194,7 @@ def _bars_on_slots(recorded: Recorded, open_ms: np.ndarray, interval: str) -> pl
     klines = recorded.klines.with_columns(open_ms=open_of).select(
         "open_ms",
         *_BAR_COLUMNS,
-        known_ms=pl.when((pl.col("source") != "rest") & pl.col("recv_time").is_not_null())
-        .then(received)
-        .otherwise(expected_ms),
+        known_ms=pl.when(pl.col("recv_time").is_not_null()).then(received).otherwise(expected_ms),
     )
     traded = (
         trade_bars(recorded.trades, interval)
@@ -201,9 +202,23 @@ def _bars_on_slots(recorded: Recorded, open_ms: np.ndarray, interval: str) -> pl
         .select("open_ms", *_BAR_COLUMNS, known_ms=pl.max_horizontal(pl.col("known_time").dt.epoch("ms"), expected_ms))
         .join(klines, on="open_ms", how="anti")
     )
+    lost = _lost_slots(recorded.gaps, open_ms)
+    seen = pl.concat([klines, traded]).join(lost, on="open_ms", how="anti")
     slots = pl.DataFrame({"open_ms": open_ms})
-    bars = slots.join(pl.concat([klines, traded]), on="open_ms", how="left", maintain_order="left")
+    bars = slots.join(pl.concat([seen, lost], how="diagonal"), on="open_ms", how="left", maintain_order="left")
     return bars.select(*_BAR_COLUMNS, pl.col("known_ms").fill_null(expected_ms))
+
+
+def _lost_slots(gaps: pl.DataFrame, open_ms: np.ndarray) -> pl.DataFrame:
+    """Slots of the gaps that the ledger's newest word calls unrepairable: ``open_ms`` and ``known_ms``, when it did."""
+    newest = gaps.sort("detected_time").unique("gap_id", keep="last").filter(pl.col("state") == "unrepairable")
+    known = newest.select(
+        pl.col("from_time", "to_time", "detected_time").dt.epoch("ms").name.replace("_time$", "_ms"),
+    )
+    lost = pl.DataFrame({"open_ms": open_ms}).join_where(
+        known, pl.col("open_ms") > pl.col("from_ms"), pl.col("open_ms") < pl.col("to_ms")
+    )
+    return lost.group_by("open_ms").agg(known_ms=pl.col("detected_ms").min())
 
 
 def _quotes(
@@ -289,14 +304,17 @@ def _refuse_grid_change(
             )
 
 
-def _with_interval(substitutions: Substitutions, symbol: str, instrument: Mapping[str, Any]) -> Substitutions:
-    """The substitutions with the instrument's own funding interval, where it tells one."""
+def substitutions_in_effect(
+    substitutions: Substitutions, recorded: Recorded, symbol: str, instrument: Mapping[str, Any]
+) -> Substitutions:
+    """The substitutions that act on these rows, with the instrument's own funding interval where it tells one."""
     hours = instrument["funding_interval_hours"] or substitutions.funding_interval_hours
-    if substitutions.funding_rate_bps is not None and hours is None:
+    acting = substitutions.in_effect(recorded)
+    if acting.funding_rate_bps is not None and hours is None:
         raise ValueError(
             f"substitutions: funding_rate_bps needs funding_interval_hours, the instrument {symbol} does not tell it"
         )
-    return replace(substitutions, funding_interval_hours=hours)
+    return replace(acting, funding_interval_hours=hours)
 
 
 def _nothing_seen(lake: "Lake", symbol: str, start: datetime, end: datetime, venue: str) -> str:
@@ -310,15 +328,15 @@ def _nothing_seen(lake: "Lake", symbol: str, start: datetime, end: datetime, ven
     )
 
 
-def _sentences(recorded: Recorded, in_effect: Substitutions) -> tuple[str, ...]:
+def _sentences(recorded: Recorded, acting: Substitutions) -> tuple[str, ...]:
     sentences = []
-    if in_effect.spread_ticks is not None:
-        unit = "tick" if in_effect.spread_ticks == 1.0 else "ticks"
-        sentences.append(f"no quotes recorded: spread of {in_effect.spread_ticks:g} {unit} assumed")
-    if in_effect.mark == "last":
+    if acting.spread_ticks is not None:
+        unit = "tick" if acting.spread_ticks == 1.0 else "ticks"
+        sentences.append(f"no quotes recorded: spread of {acting.spread_ticks:g} {unit} assumed")
+    if acting.mark == "last":
         sentences.append("no mark recorded: the last price taken for mark and index")
-    if in_effect.funding_rate_bps is not None:
-        rate_bps, hours = in_effect.funding_rate_bps, in_effect.funding_interval_hours
+    if acting.funding_rate_bps is not None:
+        rate_bps, hours = acting.funding_rate_bps, acting.funding_interval_hours
         sentences.append(f"no funding recorded: {rate_bps:g} bps every {hours:g} h assumed")
     elif not recorded.has_funding:
         sentences.append("no funding recorded: none is paid")

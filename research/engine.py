@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from types import ModuleType
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -12,6 +14,7 @@ from research import features, kernel
 from research.bars import Bars, Substitutions
 from research.fills import REASONS, Costs, Market, Orders, Terms, gross_pnl_usdt
 from research.strategies.registry import strategy
+from research.ticks import Ticks, simulate_ticks
 from research.trades import TRADES, trade_id
 
 MIN_EXCHANGE_CALLBACK_BPS = 10.0  # Aster futures API, TRAILING_STOP_MARKET: callbackRate from 0.1 %
@@ -145,17 +148,10 @@ def backtest(config: TradingConfig, bars: Bars, first: int = 0, last: int | None
     ValueError
         When the bars are another symbol's, or the exchange could not execute the config.
     """
-    if bars.symbol != config.symbol or bars.interval != config.interval:
-        raise ValueError(f"config is for {config.symbol} {config.interval}, the bars are {bars.symbol} {bars.interval}")
-    if reasons := refusals(config, bars.instrument):
-        raise ValueError("not executable: " + "; ".join(reasons))
-    module, params = strategy(config.strategy), config.typed_params()
-    arrays = feature_arrays(bars, config.costs, kernel.feature_names(module, [params]))
-    terms = terms_of(config.costs, config.orders, bars.instrument)
-    market = market_of(bars, config.orders)
+    module, market, arrays, params, terms = _inputs(config, bars)
     run = kernel.simulate(module, market, arrays, params, terms, first, last)
     return Result(
-        trades=trades_frame(run.trades, bars, config),
+        trades=trades_frame(run.trades, _exit_ms(run.trades, bars), bars, config),
         equity=_equity_frame(run, bars, first),
         stats=run.stats,
         assumptions=assumptions(config, bars),
@@ -165,24 +161,61 @@ def backtest(config: TradingConfig, bars: Bars, first: int = 0, last: int | None
     )
 
 
-def assumptions(config: TradingConfig, bars: Bars) -> tuple[str, ...]:
+def backtest_ticks(config: TradingConfig, bars: Bars, ticks: Ticks, *, end_ms: int | None = None) -> pl.DataFrame:
+    """Trades of a config at tick resolution, frame of ``research.trades.TRADES``.
+
+    Parameters
+    ----------
+    bars, ticks : of the same rows of the lake.
+    end_ms : when the run ends and an open trade is valued; an interval after the last ``t_i`` where not given.
+
+    Raises
+    ------
+    ValueError
+        When the bars are another symbol's, or the exchange could not execute the config.
+    """
+    module, market, arrays, params, terms = _inputs(config, bars)
+    exec_ms = bars.frame["exec_time"].dt.epoch("ms").to_numpy(writable=True)
+    end_ms = int(_window_end_ms(bars)[-1]) if end_ms is None else end_ms
+    trades = simulate_ticks(module, market, arrays, params, terms, exec_ms, ticks, end_ms)
+    return trades_frame(trades, trades["exit_ms"], bars, config)
+
+
+def _inputs(config: TradingConfig, bars: Bars) -> tuple[ModuleType, Market, dict[str, np.ndarray], tuple, Terms]:
+    """What both resolutions run on, in the order ``simulate`` takes it."""
+    if bars.symbol != config.symbol or bars.interval != config.interval:
+        raise ValueError(f"config is for {config.symbol} {config.interval}, the bars are {bars.symbol} {bars.interval}")
+    if reasons := refusals(config, bars.instrument):
+        raise ValueError("not executable: " + "; ".join(reasons))
+    module, params = strategy(config.strategy), config.typed_params()
+    arrays = feature_arrays(bars, config.costs, kernel.feature_names(module, [params]))
+    terms = terms_of(config.costs, config.orders, bars.instrument)
+    return module, market_of(bars, config.orders), arrays, params, terms
+
+
+_FILLS = {
+    "bar": "fills at bar resolution: entry at the open of the execution bar, exits on its range",
+    "tick": "fills at tick resolution: entry at the quote the order meets, exits at the trade or mark that triggers",
+}
+
+
+def assumptions(config: TradingConfig, bars: Bars, resolution: Literal["bar", "tick"] = "bar") -> tuple[str, ...]:
     """What a reader must know before believing a number of this run."""
     costs = config.costs
     return (
         f"taker fee {costs.taker_fee_bps:g} bps, slippage {costs.slippage_bps:g} bps, latency {costs.latency_ms} ms",
-        "fills at bar resolution: entry at the open of the execution bar, exits on its range",
+        _FILLS[resolution],
         "not modelled: queue position, partial fills, depth beyond the touch, own market impact, own liquidation",
         *bars.substituted,
     )
 
 
-def trades_frame(trades: np.ndarray, bars: Bars, config: TradingConfig) -> pl.DataFrame:
-    """Kernel trades as the trade list of ``research.trades``."""
+def trades_frame(trades: np.ndarray, exit_ms: np.ndarray, bars: Bars, config: TradingConfig) -> pl.DataFrame:
+    """Trades of either resolution (``kernel.TRADE``) as the trade list of ``research.trades``."""
     open_ms = bars.frame["open_time"].dt.epoch("ms").to_numpy()
     close_ms = bars.frame["close_time"].dt.epoch("ms").to_numpy()
     exec_ms = bars.frame["exec_time"].dt.epoch("ms").to_numpy()
-    window_end_ms = _window_end_ms(bars)
-    entry, exit_ = trades["entry_row"], trades["exit_row"]
+    entry = trades["entry_row"]
     hash_ = config.config_hash
     gross = gross_pnl_usdt.py_func(*(trades[name] for name in ("side", "quantity", "entry_price", "exit_price")))
     return (
@@ -196,7 +229,7 @@ def trades_frame(trades: np.ndarray, bars: Bars, config: TradingConfig) -> pl.Da
                 "side": trades["side"],
                 "entry_row_time": open_ms[entry],
                 "entry_time": exec_ms[entry],
-                "exit_time": np.where(trades["at_open"], exec_ms[exit_], window_end_ms[exit_] - 1),
+                "exit_time": exit_ms,
                 "quantity": trades["quantity"],
                 "entry_price": trades["entry_price"],
                 "exit_price": trades["exit_price"],
@@ -215,6 +248,12 @@ def trades_frame(trades: np.ndarray, bars: Bars, config: TradingConfig) -> pl.Da
         .with_columns(pl.col("entry_row_time", "entry_time", "exit_time").cast(pl.Datetime("ms", "UTC")))
         .cast(TRADES)
     )
+
+
+def _exit_ms(trades: np.ndarray, bars: Bars) -> np.ndarray:
+    """When kernel trades ended, ms: at the open of an execution bar, or somewhere in it, which is told as its end."""
+    exec_ms, row = bars.frame["exec_time"].dt.epoch("ms").to_numpy(), trades["exit_row"]
+    return np.where(trades["at_open"], exec_ms[row], _window_end_ms(bars)[row] - 1)
 
 
 def _window_end_ms(bars: Bars) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from data import schema
+from research.fills import MARK_SILENCE_MS
 from research.jit import njit
 
 if TYPE_CHECKING:
@@ -17,15 +18,13 @@ if TYPE_CHECKING:
 REACH = timedelta(hours=1)
 # The last settled funding event; no interval is longer.
 FUNDING_REACH = timedelta(days=1)
-# The mark is published every 1 or 3 s; a longer silence means we did not listen.
-MARK_SILENCE_MS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Recorded:
     """Rows of one symbol, one frame per table of ``data.schema``, time ascending; empty where nothing was recorded.
 
-    Klines of every kind hold one interval only.
+    Klines of every kind hold one interval only, and ``gaps`` are those of the klines.
     """
 
     klines: pl.DataFrame = field(default_factory=schema.KLINES.empty)
@@ -36,6 +35,7 @@ class Recorded:
     index_klines: pl.DataFrame = field(default_factory=schema.INDEX_KLINES.empty)
     funding: pl.DataFrame = field(default_factory=schema.FUNDING.empty)
     instruments: pl.DataFrame = field(default_factory=schema.INSTRUMENTS.empty)
+    gaps: pl.DataFrame = field(default_factory=schema.GAPS.empty)
 
     @property
     def has_funding(self) -> bool:
@@ -105,6 +105,9 @@ def read_recorded(
         index_klines=read_klines("index_klines", ""),
         funding=read("funding", "event_time funding_rate interval_hours", FUNDING_REACH),
         instruments=lake.scan("instruments", symbols=[symbol], end=end, venue=venue),
+        gaps=lake.scan("gaps", symbols=[symbol], venue=venue).filter(
+            pl.col("table") == "klines", pl.col("interval") == interval
+        ),
     )
 
 
@@ -120,6 +123,11 @@ def received_ms() -> pl.Expr:
     return (pl.col("recv_time").dt.epoch("ns") + 999_999) // 1_000_000
 
 
+def known_ns() -> pl.Expr:
+    """When a row became known, in nanoseconds: its receipt, or the event's own time where none was recorded."""
+    return pl.coalesce(pl.col("recv_time").dt.epoch("ns"), event_ms() * 1_000_000)
+
+
 def known_ms() -> pl.Expr:
     """When a row became known: its receipt, or the event's own time where none was recorded."""
     return pl.coalesce(received_ms(), event_ms())
@@ -132,7 +140,7 @@ def event_ms() -> pl.Expr:
 
 def by_known_time(frame: pl.DataFrame) -> pl.DataFrame:
     """The rows in the order they became known, with that time as ``known_ms``."""
-    return frame.with_columns(known_ms=known_ms()).sort("known_ms", maintain_order=True)
+    return frame.sort(known_ns(), maintain_order=True).with_columns(known_ms=known_ms())
 
 
 def known_marks(recorded: Recorded, length_ms: int) -> pl.DataFrame:

@@ -52,12 +52,12 @@ def trades(prints: list[tuple[int, int, float]], received_ms: list[float | None]
     )
 
 
-def quotes(seen: list[tuple[int, float, float]]) -> pl.DataFrame:
+def quotes(seen: list[tuple[float, float, float]]) -> pl.DataFrame:
     """Quotes as (ms after noon at which they were received, bid, ask); the exchange sent them 100 ms before."""
     times, bids, asks = zip(*seen, strict=True)
     return rows(
         schema.BOOK_TICKER,
-        event_time=[NOON + ms - 100 for ms in times],
+        event_time=[NOON + int(ms) - 100 for ms in times],
         recv_time=[NOON + ms for ms in times],
         bid_price=bids,
         bid_quantity=[2.0] * len(seen),
@@ -82,6 +82,19 @@ def instruments(statuses: dict[int, str] | None = None, **columns) -> pl.DataFra
         event_time=[NOON + ms for ms in statuses],
         status=list(statuses.values()),
         **{name: [value] * len(statuses) for name, value in (fixed | columns).items()},
+    )
+
+
+def gaps(told: list[tuple[str, str, int, int, int]]) -> pl.DataFrame:
+    """The ledger's rows as (gap, state, last good minute before, first good one after, ms after noon it was told)."""
+    names, states, before, after, detected = zip(*told, strict=True)
+    return rows(
+        schema.GAPS,
+        gap_id=names,
+        state=states,
+        from_time=[NOON + minute * MINUTE for minute in before],
+        to_time=[NOON + minute * MINUTE for minute in after],
+        detected_time=[NOON + ms for ms in detected],
     )
 
 
@@ -128,9 +141,23 @@ def test_a_bar_without_a_receipt_is_known_three_seconds_after_its_close():
     assert after_noon_ms(signal(2, klines=klines({0: 100.0})), "avail_time") == [63_000, 123_000]
 
 
-def test_a_receipt_of_a_later_rest_request_says_nothing_about_when_the_bar_was_known():
-    frame = signal(1, klines=klines({0: 100.0}, {0: 3_600_000.0}, source="rest"))
-    assert after_noon_ms(frame, "avail_time") == [63_000]
+def test_a_bar_asked_for_by_rest_is_known_at_its_receipt_too_and_history_has_none():
+    frame = signal(2, klines=klines({0: 100.0, 1: 100.0}, {0: 66_500.0}, source="rest"))
+    assert after_noon_ms(frame, "avail_time") == [66_500, 123_000]
+
+
+def test_a_slot_declared_lost_is_a_gap_known_then_even_where_trades_could_rebuild_it():
+    prints = [(7, -1_000, 100.0), (8, 30_000, 101.0), (9, 90_000, 102.0), (10, 150_000, 103.0), (11, 181_000, 104.0)]
+    lost = gaps([("a", "unrepairable", -1, 2, 121_000)])
+    frame = signal(3, trades=trades(prints), klines=klines({1: 102.0}, {1: 150_000.0}), gaps=lost)
+    assert frame["is_gap"].to_list() == [True, True, False]
+    assert after_noon_ms(frame, "avail_time") == [121_000, 121_000, 183_000]
+
+
+@pytest.mark.parametrize("state", ["open", "repaired", "partial"])
+def test_the_newest_word_on_a_gap_counts(state):
+    told = gaps([("a", state, -1, 1, 200_000), ("a", "unrepairable", -1, 1, 121_000)])
+    assert signal(1, klines=klines({0: 100.0}), gaps=told)["is_gap"].to_list() == [False]
 
 
 def test_a_clock_that_lags_does_not_make_a_bar_known_before_its_close():
@@ -159,6 +186,11 @@ def test_a_quote_counts_from_its_receipt_on():
     frame = signal(1, klines=klines({0: 100.0}), quotes=quotes([(62_000, 99.9, 100.1), (63_001, 98.9, 99.1)]))
     assert frame.select("bid_price", "ask_price", "quote_age_ms").row(0) == (99.9, 100.1, 1_000.0)
     assert frame["half_spread_bps"][0] == pytest.approx(10.0)
+
+
+def test_of_two_quotes_within_a_millisecond_the_one_received_last_counts():
+    seen = quotes([(62_000.7, 98.0, 98.2), (62_000.3, 99.9, 100.1)])
+    assert signal(1, klines=klines({0: 100.0}), quotes=seen)["bid_price"].to_list() == [98.0]
 
 
 def test_a_stale_quote_keeps_its_age_and_one_older_than_an_hour_is_none():
@@ -268,6 +300,20 @@ def test_bars_hold_one_row_per_minute_and_the_arrays_fills_need(lake):
     market = bars.market()
     assert all(len(values) == 5 and values.flags["C_CONTIGUOUS"] for values in market)
     assert market.can_enter.dtype == bool and market.close.dtype == np.float64
+
+
+def test_only_gaps_of_this_symbols_klines_of_this_interval_count(lake):
+    told = gaps([("a", "unrepairable", 1, 3, 200_000)] * 4).with_columns(
+        gap_id=pl.Series(["a", "b", "c", "d"]),
+        venue=pl.lit("aster"),
+        symbol=pl.Series(["BNBUSDT", "BNBUSDT", "BTCUSDT", "BNBUSDT"]),
+        table=pl.Series(["trades", "klines", "klines", "klines"]),
+        interval=pl.Series([None, "5m", "1m", "1m"]),
+    )
+    lake.append("gaps", told.head(3), origin="others")
+    assert built(lake, 0, 4).frame["is_gap"].to_list() == [False] * 4
+    lake.append("gaps", told.tail(1), origin="ours")
+    assert built(lake, 0, 4).frame["is_gap"].to_list() == [False, False, True, False]
 
 
 def test_a_row_does_not_depend_on_the_range_asked_for(lake):

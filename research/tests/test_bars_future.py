@@ -67,6 +67,9 @@ def recording(seed: int) -> Recorded:
     marks = {"event_time": times, "recv_time": received(times), "mark_price": walk(len(times))}
     marks |= {"index_price": walk(len(times)), "funding_rate": rng.normal(0, 1e-4, len(times))}
     funding = {"event_time": moments(6), "funding_rate": rng.normal(0, 1e-4, 6), "interval_hours": rng.random(6)}
+    lost_ms = NOON + np.array([7, 21]) * MINUTE
+    lost = {"gap_id": ["a", "b"], "state": ["unrepairable"] * 2, "from_time": lost_ms, "to_time": lost_ms + 3 * MINUTE}
+    lost["detected_time"] = lost_ms + 3 * MINUTE + 41_000
     status = {"event_time": [NOON - 10 * MINUTE, NOON + 30 * MINUTE], "status": ["TRADING", "SETTLING"]}
     return Recorded(
         klines=klines(schema.KLINES, 0.5),
@@ -77,11 +80,14 @@ def recording(seed: int) -> Recorded:
         index_klines=klines(schema.INDEX_KLINES, 0.8),
         funding=schema.conform(pl.DataFrame(funding), schema.FUNDING),
         instruments=schema.conform(pl.DataFrame(status), schema.INSTRUMENTS),
+        gaps=schema.conform(pl.DataFrame(lost), schema.GAPS),
     )
 
 
 def known(table: str) -> pl.Expr:
     """When a row of the table was known, in ms."""
+    if table == "gaps":
+        return pl.col("detected_time").dt.epoch("ms")
     happened_ms = pl.col("open_time").dt.epoch("ms") + MINUTE if table.endswith("klines") else event_ms
     if table in ("funding", "instruments"):
         return happened_ms
@@ -98,7 +104,8 @@ def after(recorded: Recorded, is_future, change) -> Recorded:
     return Recorded(
         **{
             table: frame.sort(
-                ordered.get(table) or [name for name in ("open_time", "event_time") if name in frame.columns]
+                ordered.get(table)
+                or [name for name in ("open_time", "event_time", "detected_time") if name in frame.columns]
             )
             for table, frame in changed.items()
         }

@@ -1,0 +1,285 @@
+"""Tick resolution: trades, quotes and marks in the order they became known, and what one config does on them.
+
+Rows are decided as at bar resolution, and their orders meet the market at ``t_i``. From then on a position is checked
+on every trade and every mark by itself, so that nothing is ambiguous. Something due at a millisecond, an order that
+arrives or funding, happens after every tick known by then and before any later one.
+"""
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from data.schema import interval_ms
+from research.bars import substitutions_in_effect
+from research.execution_bars import funding_events
+from research.fills import (
+    OPEN,
+    STOP,
+    Market,
+    Terms,
+    Trailing,
+    decision_price,
+    entry_price,
+    entry_quantity,
+    exit_levels,
+    exit_on_mark,
+    exit_on_trade,
+    exit_price_at_tick,
+    fee_usdt,
+    funding_paid_usdt,
+    stop_watches_last,
+)
+from research.jit import njit
+from research.kernel import TRADE
+from research.recorded import (
+    REACH,
+    Recorded,
+    Substitutions,
+    counted_trades,
+    known_marks,
+    known_ns,
+    last_known,
+    read_recorded,
+)
+from research.strategies.compiled import decide, row_at
+from research.strategies.gates import MAX_QUOTE_AGE_MS
+
+if TYPE_CHECKING:
+    from data.lake import Lake
+
+NS_PER_MS = 1_000_000
+
+TICK_TRADE = np.dtype([*TRADE.descr, ("exit_ms", np.int64)])
+
+
+class Ticks(NamedTuple):
+    """One symbol's market, each kind ascending by the time it became known; at one time trade, quote, mark.
+
+    Known at its receipt, else at the event's own time. Times are int64 since 1970, in the unit of their name.
+    """
+
+    trade_ns: np.ndarray
+    trade_price: np.ndarray
+    quote_ns: np.ndarray
+    bid: np.ndarray
+    ask: np.ndarray
+    mark_ns: np.ndarray
+    mark_price: np.ndarray
+    funding_ms: np.ndarray
+    funding_per_unit: np.ndarray  # USDT a long of one base unit pays
+
+
+def read_ticks(
+    lake: "Lake",
+    symbol: str,
+    start: datetime,
+    end: datetime,
+    *,
+    interval: str = "1m",
+    substitutions: Substitutions,
+    venue: str = "aster",
+) -> Ticks:
+    """The ticks behind ``build_bars`` of the same arguments, with what lies up to an hour around the range."""
+    recorded = read_recorded(lake, symbol, start, end, interval=interval, venue=venue)
+    instrument = lake.instrument(symbol, start, venue=venue)
+    acting = substitutions_in_effect(substitutions, recorded, symbol, instrument)
+    return ticks_of(recorded, interval=interval, substitutions=acting)
+
+
+def ticks_of(recorded: Recorded, *, interval: str, substitutions: Substitutions) -> Ticks:
+    """The ticks among what was recorded. ``substitutions`` are those in effect; only funding has one here."""
+    trades = _by_known_ns(counted_trades(recorded.trades).drop_nulls("price"))
+    quotes = _by_known_ns(recorded.quotes)
+    marks = _by_known_ns(recorded.marks.drop_nulls("mark_price"))
+    ticks = Ticks(
+        trade_ns=_array(trades["known_ns"]),
+        trade_price=_array(trades["price"]),
+        quote_ns=_array(quotes["known_ns"]),
+        bid=_array(quotes["bid_price"]),
+        ask=_array(quotes["ask_price"]),
+        mark_ns=_array(marks["known_ns"]),
+        mark_price=_array(marks["mark_price"]),
+        funding_ms=np.empty(0, np.int64),
+        funding_per_unit=np.empty(0),
+    )
+    if trades.is_empty():
+        return ticks
+    first_ms, last_ms = (int(ticks.trade_ns[k]) // NS_PER_MS for k in (0, -1))
+    events = funding_events(recorded, substitutions, first_ms, last_ms)
+    event_ms = _array(events["event_ms"])
+    mark = last_known(known_marks(recorded, interval_ms(interval)), event_ms, REACH)["mark_price"]
+    price = mark.fill_null(pl.Series(_last_by(ticks.trade_price, ticks.trade_ns, event_ms * NS_PER_MS)))
+    per_unit = events["funding_rate"].to_numpy() * price.to_numpy()
+    return ticks._replace(funding_ms=event_ms, funding_per_unit=per_unit)
+
+
+def simulate_ticks(
+    module: ModuleType,
+    market: Market,
+    features: Mapping[str, np.ndarray],
+    params: tuple,
+    terms: Terms,
+    exec_ms: np.ndarray,
+    ticks: Ticks,
+    end_ms: int,
+) -> np.ndarray:
+    """Trades of one config at tick resolution, structured array of ``TICK_TRADE``; the last may be open.
+
+    Parameters
+    ----------
+    module, market, features, params, terms : as for ``kernel.simulate``. Of the market only what a row knows at its
+        decision is read; what its order meets comes from the ticks.
+    exec_ms : int64, ``t_i`` of every row, never decreasing.
+    end_ms : ticks known by then count, orders and funding due by then no longer happen.
+    """
+    names = module.columns(params)
+    matrix = np.ascontiguousarray(np.stack([features[name] for name in names]), dtype=np.float64)
+    columns = np.arange(len(names), dtype=np.uint64)
+    params = module.Params(*(float(value) for value in params))
+    # An exit and the next entry lie at least two rows apart.
+    trades = np.zeros(len(exec_ms) // 2 + 2, TICK_TRADE)
+    met = _market_met(market, exec_ms, ticks)
+    return trades[: _simulate(params, matrix, columns, met, terms, exec_ms, ticks, end_ms, trades)]
+
+
+def resolution_difference(bar_trades: pl.DataFrame, tick_trades: pl.DataFrame) -> dict[str, float]:
+    """What bar resolution hides, by label with unit: trades of one config at both, matched by ``trade_id``.
+
+    Differences are tick minus bar, means over the trades at both; NaN without any.
+    """
+    both = bar_trades.join(tick_trades, on="trade_id", suffix="_tick")
+    usdt = both["net_pnl_usdt_tick"] - both["net_pnl_usdt"]
+    bps = 1e4 * usdt / (both["entry_price"] * both["quantity"])
+    return {
+        "Trades at bar resolution [n]": len(bar_trades),
+        "Trades at tick resolution [n]": len(tick_trades),
+        "Trades only at bar resolution [n]": len(bar_trades) - len(both),
+        "Trades only at tick resolution [n]": len(tick_trades) - len(both),
+        "Trades that another order ended [n]": int((both["reason"] != both["reason_tick"]).sum()),
+        "Net PnL at bar resolution [USDT]": bar_trades["net_pnl_usdt"].sum(),
+        "Net PnL at tick resolution [USDT]": tick_trades["net_pnl_usdt"].sum(),
+        "Mean net difference per trade [USDT]": math.nan if both.is_empty() else usdt.mean(),
+        "Mean net difference per trade [bps]": math.nan if both.is_empty() else bps.mean(),
+    }
+
+
+def _by_known_ns(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(known_ns=known_ns()).sort("known_ns", maintain_order=True)
+
+
+def _array(column: pl.Series) -> np.ndarray:
+    """Contiguous and writable, NaN for null: compiled code is made for one type of array."""
+    filled = column.fill_null(math.nan) if column.dtype.is_float() else column
+    return np.ascontiguousarray(filled.to_numpy(writable=True))
+
+
+def _last_by(values: np.ndarray, known: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The last value known at each moment; NaN where there is none."""
+    return np.append(values, math.nan)[np.searchsorted(known, at, side="right") - 1]
+
+
+def _market_met(market: Market, exec_ms: np.ndarray, ticks: Ticks) -> Market:
+    """The market as the orders meet it at ``t_i``: the last trade, and the last quote while it is fresh."""
+    exec_ns = exec_ms * NS_PER_MS
+    quote_ms = _last_by(-(-ticks.quote_ns // NS_PER_MS), ticks.quote_ns, exec_ns)  # rounded up, as in bars
+    is_fresh = exec_ms - quote_ms <= MAX_QUOTE_AGE_MS
+    return market._replace(
+        exec_open=_last_by(ticks.trade_price, ticks.trade_ns, exec_ns),
+        exec_bid=np.where(is_fresh, _last_by(ticks.bid, ticks.quote_ns, exec_ns), math.nan),
+        exec_ask=np.where(is_fresh, _last_by(ticks.ask, ticks.quote_ns, exec_ns), math.nan),
+    )
+
+
+@njit
+def _simulate(params, features, columns, market, terms, exec_ms, ticks, end_ms, trades):
+    """Fill ``trades`` and return how many there are."""
+    n_trades = next_allowed = 0
+    n_rows = np.searchsorted(exec_ms, end_ms)
+    for i in range(n_rows):
+        if i < next_allowed or not market.can_enter[i]:
+            continue
+        decision = decide(row_at(params, features, columns, i), 0, params)
+        side = decision.side
+        if side == 0:
+            continue
+        entry = entry_price(side, i, market, terms)
+        quantity = entry_quantity(decision_price(side, i, market), terms)
+        if math.isnan(entry) or quantity <= 0.0:
+            continue
+        levels = exit_levels(side, entry, decision, terms.tick_size)
+        fees = fee_usdt(entry, quantity, terms.taker_fee_bps)
+        reason, exit_ns, trade, quote = _first_exit(side, levels, ticks, exec_ms[i] * NS_PER_MS, end_ms * NS_PER_MS)
+        exit_, exit_ms, exit_row = ticks.trade_price[trade], end_ms - 1, n_rows - 1
+        if reason != OPEN:
+            exit_ms = -(-exit_ns // NS_PER_MS)
+            exit_row = np.searchsorted(exec_ms, exit_ms) - 1
+            bid = ask = quote_age_ms = math.nan
+            if quote >= 0:
+                bid, ask, quote_age_ms = ticks.bid[quote], ticks.ask[quote], (exit_ns - ticks.quote_ns[quote]) / 1e6
+            half_spread_bps = market.half_spread_bps[exit_row]
+            exit_ = exit_price_at_tick(side, bid, ask, quote_age_ms, exit_, half_spread_bps, terms.slippage_bps)
+            fees += fee_usdt(exit_, quantity, terms.taker_fee_bps)
+        slot = trades[n_trades]
+        slot.entry_row = i
+        slot.exit_row = exit_row
+        slot.side = side
+        slot.quantity = quantity
+        slot.entry_price = entry
+        slot.exit_price = exit_
+        slot.reason = reason
+        slot.fees_usdt = fees
+        slot.funding_usdt = _funding_usdt(side, quantity, ticks, exec_ms[i], exit_ns)
+        slot.stop = levels.stop
+        slot.target = levels.target
+        slot.activation = levels.activation
+        slot.callback_bps = levels.callback_bps
+        slot.exit_ms = exit_ms
+        n_trades += 1
+        next_allowed = exit_row + 1 + max(1, terms.cooldown_bars)
+        if reason == OPEN:
+            break
+    return n_trades
+
+
+@njit
+def _first_exit(side, levels, ticks, after_ns, end_ns):
+    """The first tick of (after_ns, end_ns] that ends a position: its reason and time, the last trade and quote by then.
+
+    Reason OPEN at ``end_ns`` when there is none.
+    """
+    trade = np.searchsorted(ticks.trade_ns, after_ns, side="right")
+    mark = np.searchsorted(ticks.mark_ns, after_ns, side="right")
+    trade_end = np.searchsorted(ticks.trade_ns, end_ns, side="right")
+    mark_end = np.searchsorted(ticks.mark_ns, end_ns, side="right")
+    trailing = Trailing(math.nan, False)
+    while trade < trade_end or mark < mark_end:
+        if mark == mark_end or (trade < trade_end and ticks.trade_ns[trade] <= ticks.mark_ns[mark]):
+            ns = ticks.trade_ns[trade]
+            mark_age_ms = (ns - ticks.mark_ns[mark - 1]) / 1e6 if mark > 0 else math.nan
+            watch_stop = stop_watches_last(mark_age_ms)
+            reason, trailing = exit_on_trade(side, levels, trailing, ticks.trade_price[trade], watch_stop)
+            if reason != OPEN:
+                return reason, ns, trade, np.searchsorted(ticks.quote_ns, ns) - 1
+            trade += 1
+        else:
+            ns = ticks.mark_ns[mark]
+            if exit_on_mark(side, levels, ticks.mark_price[mark]) == STOP:
+                return STOP, ns, trade - 1, np.searchsorted(ticks.quote_ns, ns, side="right") - 1
+            mark += 1
+    return OPEN, end_ns, trade - 1, -1
+
+
+@njit
+def _funding_usdt(side, quantity, ticks, entry_ms, exit_ns):
+    """Paid at the events after the entry and before the exit, summed in their order."""
+    paid = 0.0
+    for k in range(np.searchsorted(ticks.funding_ms, entry_ms, side="right"), ticks.funding_ms.shape[0]):
+        if ticks.funding_ms[k] * NS_PER_MS >= exit_ns:
+            break
+        paid += funding_paid_usdt(side, quantity, ticks.funding_per_unit[k])
+    return paid
