@@ -1,0 +1,396 @@
+"""What a WebSocket message says: raw bytes to typed messages. No I/O, no tables.
+
+Field names are the schema's; prices and quantities stay the text they are on the wire, so nothing is rounded before it
+must be. Times are milliseconds since 1970 by the exchange's clock. Where the exchange may leave a field out, or sends
+null, it is None here.
+
+Source: Aster futures API, "Market WebSocket"; Binance futures sends the same family.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last: brackets without end
+_EARLIEST_MS = 1_262_304_000_000  # 2010-01-01
+_LATEST_MS = 4_102_444_800_000  # 2100-01-01
+_LARGEST = 2**63 - 1
+
+Symbol = Annotated[str, Meta(min_length=1)]
+Time = Annotated[int, Meta(ge=_EARLIEST_MS, le=_LATEST_MS)]  # ms since 1970
+Id = Annotated[int, Meta(ge=-1, le=_LARGEST)]  # -1 is sent for "none" in bars without trades
+Level = tuple[str, str]  # price, quantity
+
+
+class _Message(Struct, frozen=True, gc=False, tag_field="e", forbid_unknown_fields=True):
+    """A message; a field it does not know is told of as ``Drift``, see ``decode``."""
+
+
+class AggTrade(_Message, tag="aggTrade"):
+    """Fills of one taker order at one price."""
+
+    symbol: Symbol = field(name="s")
+    agg_trade_id: Id = field(name="a")
+    price: str = field(name="p")
+    quantity: str = field(name="q")
+    is_buyer_maker: bool = field(name="m")
+    event_time: Time | None = field(name="T", default=None)
+    sent_time: Time | None = field(name="E", default=None)
+    first_trade_id: Id | None = field(name="f", default=None)
+    last_trade_id: Id | None = field(name="l", default=None)
+
+
+class Trade(_Message, tag="trade"):
+    """One fill. ``market_type``: MARKET, INSURANCE_FUND, ADL or NA."""
+
+    symbol: Symbol = field(name="s")
+    trade_id: Id = field(name="t")
+    price: str = field(name="p")
+    quantity: str = field(name="q")
+    is_buyer_maker: bool = field(name="m")
+    event_time: Time | None = field(name="T", default=None)
+    sent_time: Time | None = field(name="E", default=None)
+    market_type: str | None = field(name="X", default=None)
+
+
+class BookTicker(_Message, tag="bookTicker"):
+    """Best bid and ask."""
+
+    symbol: Symbol = field(name="s")
+    bid_price: str = field(name="b")
+    ask_price: str = field(name="a")
+    bid_quantity: str | None = field(name="B", default=None)
+    ask_quantity: str | None = field(name="A", default=None)
+    update_id: Id | None = field(name="u", default=None)
+    event_time: Time | None = field(name="T", default=None)
+    sent_time: Time | None = field(name="E", default=None)
+
+
+class MarkPrice(_Message, tag="markPriceUpdate"):
+    """Mark and index price, and the funding rate as it stands."""
+
+    symbol: Symbol = field(name="s")
+    event_time: Time = field(name="E")
+    mark_price: str = field(name="p")
+    index_price: str | None = field(name="i", default=None)
+    estimated_settle_price: str | None = field(name="P", default=None)
+    funding_rate: str | None = field(name="r", default=None)
+    next_funding_time: Annotated[int, Meta(ge=0, le=_LATEST_MS)] | None = field(name="T", default=None)
+
+
+class Bar(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """The bar of a ``Kline``."""
+
+    open_time: Time = field(name="t")
+    interval: Annotated[str, Meta(min_length=1)] = field(name="i")
+    open: str = field(name="o")
+    high: str = field(name="h")
+    low: str = field(name="l")
+    close: str = field(name="c")
+    volume: str = field(name="v")
+    is_final: bool = field(name="x")
+    close_time: Time | None = field(name="T", default=None)  # last ms of the bar
+    symbol: str | None = field(name="s", default=None)
+    quote_volume: str | None = field(name="q", default=None)
+    trade_count: Id | None = field(name="n", default=None)
+    taker_buy_volume: str | None = field(name="V", default=None)
+    taker_buy_quote_volume: str | None = field(name="Q", default=None)
+    first_trade_id: Id | None = field(name="f", default=None)
+    last_trade_id: Id | None = field(name="L", default=None)
+    ignored: Any = field(name="B", default=None)
+
+
+class Kline(_Message, tag="kline"):
+    """A state of a bar; ``bar.is_final`` once, when it has closed."""
+
+    symbol: Symbol = field(name="s")
+    bar: Bar = field(name="k")
+    sent_time: Time | None = field(name="E", default=None)
+
+
+class Depth(_Message, tag="depthUpdate"):
+    """A partial book, best first, of ``levels`` 5, 10 or 20; or, where that is None, the changes of a whole book."""
+
+    symbol: Symbol = field(name="s")
+    bids: tuple[Level, ...] = field(name="b")
+    asks: tuple[Level, ...] = field(name="a")
+    first_update_id: Id | None = field(name="U", default=None)
+    update_id: Id | None = field(name="u", default=None)
+    previous_update_id: Id | None = field(name="pu", default=None)
+    event_time: Time | None = field(name="T", default=None)
+    sent_time: Time | None = field(name="E", default=None)
+    levels: int | None = field(name=":levels", default=None)  # never on the wire: the stream's name says it
+
+
+class Liquidation(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """The order of a ``ForceOrder``. ``side`` is the order's: SELL closes a long."""
+
+    symbol: Symbol = field(name="s")
+    side: Annotated[str, Meta(pattern="^(BUY|SELL)$")] = field(name="S")
+    price: str = field(name="p")
+    quantity: str = field(name="q")
+    filled_quantity: str = field(name="z")
+    average_price: str | None = field(name="ap", default=None)
+    last_filled_quantity: str | None = field(name="l", default=None)
+    status: str | None = field(name="X", default=None)
+    event_time: Time | None = field(name="T", default=None)
+    order_type: str | None = field(name="o", default=None)
+    time_in_force: str | None = field(name="f", default=None)
+
+
+class ForceOrder(_Message, tag="forceOrder"):
+    """A liquidation, at most the latest of its symbol and second."""
+
+    order: Liquidation = field(name="o")
+    sent_time: Time | None = field(name="E", default=None)
+
+    @property
+    def symbol(self) -> str:
+        return self.order.symbol
+
+
+class Other(Struct, frozen=True, gc=False):
+    """A message of a kind that is known and that the lake has no table for."""
+
+    kind: str
+
+
+class Unknown(Struct, frozen=True, gc=False):
+    """Something that could not be read, and why."""
+
+    reason: str
+
+
+class Drift(Struct, frozen=True, gc=False):
+    """Fields that the documentation does not know, beside the message that carries them."""
+
+    kind: str
+    fields: tuple[str, ...]
+
+
+class RestKline(Struct, frozen=True, gc=False, array_like=True):
+    """A row of REST klines. ``close_time`` is the last ms of the bar."""
+
+    open_time: Time
+    open: str
+    high: str
+    low: str
+    close: str
+    volume: str
+    close_time: Time
+    quote_volume: str
+    trade_count: Id
+    taker_buy_volume: str
+    taker_buy_quote_volume: str
+
+
+class RestReferenceKline(Struct, frozen=True, gc=False, array_like=True):
+    """A row of REST markPriceKlines or indexPriceKlines."""
+
+    open_time: Time
+    open: str
+    high: str
+    low: str
+    close: str
+    ignored: Any
+    close_time: Time
+
+
+class RestAggTrade(Struct, frozen=True, gc=False):
+    """A row of REST aggTrades."""
+
+    agg_trade_id: Id = field(name="a")
+    price: str = field(name="p")
+    quantity: str = field(name="q")
+    is_buyer_maker: bool = field(name="m")
+    event_time: Time = field(name="T")
+    first_trade_id: Id | None = field(name="f", default=None)
+    last_trade_id: Id | None = field(name="l", default=None)
+
+
+class RestFundingRate(Struct, frozen=True, gc=False):
+    """A settled funding event."""
+
+    symbol: Symbol
+    event_time: Time = field(name="fundingTime")
+    funding_rate: str = field(name="fundingRate")
+
+
+class RestFundingInfo(Struct, frozen=True, gc=False):
+    """How often a contract's funding settles."""
+
+    symbol: Symbol
+    interval_hours: Annotated[float, Meta(gt=0)] = field(name="fundingIntervalHours")
+
+
+class Answer(Struct, frozen=True, gc=False):
+    """A REST answer of the raw log with its question, see ``data.wal.answer``."""
+
+    path: str
+    params: dict[str, Any]
+    since_ms: int
+    body: msgspec.Raw  # bytes(body) is what the exchange sent
+    effective_ms: Time | None = None
+
+    @property
+    def name(self) -> str:
+        """The last part of the path: klines."""
+        return self.path.rsplit("/", 1)[-1]
+
+
+Row = TypeVar("Row", RestKline, RestReferenceKline, RestAggTrade, RestFundingRate, RestFundingInfo)
+Message = AggTrade | Trade | BookTicker | MarkPrice | Kline | Depth | ForceOrder
+
+KINDS = {
+    "aggTrade": AggTrade,
+    "trade": Trade,
+    "bookTicker": BookTicker,
+    "markPriceUpdate": MarkPrice,
+    "kline": Kline,
+    "depthUpdate": Depth,
+    "forceOrder": ForceOrder,
+}
+_NESTED = {"kline": ("k", Bar), "forceOrder": ("o", Liquidation)}
+_FIELDS = {
+    what: {each.encode_name for each in msgspec.structs.fields(what)} | {"e"}
+    for what in (*KINDS.values(), Bar, Liquidation)
+}
+_WITHOUT_TABLE = {"24hrTicker", "24hrMiniTicker", "tradepro"}
+_PARTIAL_BOOKS = {"5": 5, "10": 10, "20": 20}
+
+
+class _Combined(Struct, gc=False):
+    stream: str
+    data: Message | list[Message]
+
+
+_bare = msgspec.json.Decoder(Message)
+_combined = msgspec.json.Decoder(_Combined)
+_answer = msgspec.json.Decoder(Answer)
+_anything = msgspec.json.Decoder()
+
+
+def decode(payload: bytes, levels: int | None = None) -> list[Message | Other | Unknown | Drift]:
+    """The messages of one frame, in order; none for the answer to a control message.
+
+    A frame is a message, an array of them, or one of the two in the wrapper of a combined stream. A message with
+    fields nobody knows is followed by a ``Drift`` that names them.
+
+    Parameters
+    ----------
+    payload : the frame as received.
+    levels : of the partial books on a raw connection, where no stream name tells them. The same event without
+        levels is a change of a whole book.
+    """
+    try:
+        if payload.startswith(b'{"stream"'):
+            wrapped = _combined.decode(payload)
+            found = wrapped.data
+            if type(found) is Depth:
+                return [_partial(found, stream_levels(wrapped.stream))]
+            return found if type(found) is list else [found]
+        found = _bare.decode(payload)
+    except _UNREADABLE:  # rare: worth a closer look
+        return _decode_closely(payload, levels)
+    return [_partial(found, levels)] if type(found) is Depth else [found]
+
+
+def decode_answer(payload: bytes) -> Answer | Unknown:
+    """An ANSWER of the raw log."""
+    try:
+        return _answer.decode(payload)
+    except _UNREADABLE as error:
+        return Unknown(f"no answer with its question: {error}")
+
+
+def rest_rows(body: bytes, what: type[Row]) -> tuple[list[Row], list[tuple[str, Unknown]]]:
+    """(the rows of a REST answer, the text of each that could not be read and why)."""
+    try:
+        return msgspec.json.decode(body, type=list[what]), []
+    except _UNREADABLE as error:
+        try:
+            parts = msgspec.json.decode(body, type=list[msgspec.Raw])
+        except _UNREADABLE:
+            return [], [(bytes(body).decode("utf-8", "backslashreplace"), Unknown(str(error)))]
+    rows, refused = [], []
+    for part in parts:
+        try:
+            rows.append(msgspec.json.decode(part, type=what))
+        except _UNREADABLE as error:
+            refused.append((bytes(part).decode("utf-8", "backslashreplace"), Unknown(str(error))))
+    return rows, refused
+
+
+def as_json(message: Struct) -> str:
+    """A message or row as the exchange would write it."""
+    return msgspec.json.encode(message).decode()
+
+
+@lru_cache(maxsize=4_096)  # a few names, asked for with every book
+def stream_levels(stream: str) -> int | None:
+    """Levels of the partial book that a stream carries: 5 for ``btcusdt@depth5@100ms``; None for any other stream."""
+    kind = stream.split("@")[1:2]
+    return _PARTIAL_BOOKS.get(kind[0].removeprefix("depth")) if kind and kind[0].startswith("depth") else None
+
+
+def _partial(book: Depth, levels: int | None) -> Depth:
+    """The book with its levels, set in place: nobody else has seen it yet."""
+    if levels is not None:
+        msgspec.structs.force_setattr(book, "levels", levels)
+    return book
+
+
+def _decode_closely(payload: bytes, levels: int | None) -> list[Message | Other | Unknown | Drift]:
+    """As ``decode``, for what is no plain message: arrays, unknown fields, control replies, strangers, noise."""
+    try:
+        said = _anything.decode(payload)
+    except _UNREADABLE as error:
+        return [Unknown(f"not JSON: {error}")]
+    if isinstance(said, dict) and isinstance(said.get("stream"), str) and "data" in said:
+        levels = stream_levels(said["stream"])
+        said = said["data"]
+    if isinstance(said, list):
+        return [found for each in said for found in _one(each, levels)]
+    return _one(said, levels)
+
+
+def _one(said: Any, levels: int | None) -> list[Message | Other | Unknown | Drift]:
+    """One decoded object as a message."""
+    if not isinstance(said, dict):
+        return [Unknown(f"expected a message, got JSON of type {type(said).__name__}")]
+    kind = said.get("e")
+    if kind is None:
+        return [] if _is_control_reply(said) else [Unknown("no event: the field e is missing")]
+    if not isinstance(kind, str):
+        return [Unknown(f"the field e: expected the name of an event, got {kind!r}")]
+    if kind in _WITHOUT_TABLE:
+        return [Other(kind)]
+    if kind not in KINDS:
+        return [Unknown(f"unknown event {kind!r}")]
+    known, strange = _known_fields(said, KINDS[kind])
+    if kind in _NESTED:
+        name, inside = _NESTED[kind]
+        if isinstance(known.get(name), dict):
+            known[name], more = _known_fields(known[name], inside)
+            strange += [f"{name}.{each}" for each in more]
+    try:
+        found = msgspec.convert(known, KINDS[kind])
+    except msgspec.ValidationError as error:
+        return [Unknown(f"{kind}: {error}")]
+    found = _partial(found, levels) if type(found) is Depth else found
+    return [found, Drift(kind, tuple(strange))] if strange else [found]
+
+
+def _is_control_reply(said: Mapping[str, Any]) -> bool:
+    """``{"result": null, "id": 1}``, or an error that answers a control message: ``{"code": 2, "msg": ...}``."""
+    return "result" in said or {"code", "msg"} <= set(said) or "error" in said
+
+
+def _known_fields(said: Mapping[str, Any], what: type[Struct]) -> tuple[dict[str, Any], list[str]]:
+    """(the fields that a message of this type has, the names of the others)."""
+    names = _FIELDS[what]
+    known = {name: value for name, value in said.items() if name in names}
+    return known, [name for name in said if name not in names]

@@ -1,0 +1,284 @@
+"""Segments become rows once, however often and however roughly the sealing is interrupted."""
+
+import gzip
+import json
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from data import lake as lake_module
+from data import sealer, wal
+from data.lake import Lake
+from data.sealer import main, seal, seal_folder
+from data.wal import Kind, Log, segments
+
+ROOT = Path(__file__).parents[2]
+START_MS = 1_780_000_000_000
+SYMBOLS = ("BTCUSDT", "ETHUSDT")
+TOUCHES_PER_SEGMENT = 50
+
+# seals, and is killed just before it touches a file for the nth time
+KILLED = """
+import os, signal, sys
+from data.sealer import main
+
+left = int(sys.argv[1])
+
+def strike(event, _):
+    global left
+    if event in ("open", "os.rename", "os.remove", "sqlite3.connect"):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(strike)
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.fixture
+def lake(tmp_path) -> Lake:
+    return Lake(tmp_path / "lake", create=True)
+
+
+def quote(number: int, symbol: str = "BTCUSDT", bid: str = "1.5") -> bytes:
+    said = {"e": "bookTicker", "u": number, "E": START_MS, "T": START_MS + number, "s": symbol, "b": bid, "a": "1.6"}
+    return json.dumps(said).encode()
+
+
+def trade(number: int, symbol: str = "BTCUSDT") -> bytes:
+    said = {"e": "aggTrade", "a": number, "E": START_MS, "T": START_MS + number, "s": symbol, "p": "2", "q": "1"}
+    return json.dumps(said | {"m": False}).encode()
+
+
+def logged(folder: Path, *payloads: bytes) -> Path:
+    """A finished segment with these frames, a microsecond apart."""
+    with Log(folder) as log:
+        for number, payload in enumerate(payloads):
+            log.write(START_MS * 1_000_000 + number * 1_000, Kind.FRAME, 0, payload)
+    return segments(folder)[-1]
+
+
+def market(numbers: range) -> list[bytes]:
+    """Quotes and trades of two symbols, and now and then a frame that cannot be read."""
+    frames = []
+    for number in numbers:
+        for symbol in SYMBOLS:
+            frames += [quote(number, symbol), trade(number, symbol)]
+        if number % 50 == 0:
+            frames.append(b'{"e":"news","n":%d}' % number)
+    return frames
+
+
+def content(lake: Lake) -> dict[str, pl.DataFrame]:
+    return {table: lake.scan(table) for table in ("book_ticker", "trades", "quarantine", "conflicts")}
+
+
+def assert_same(lake: Lake, other: Lake) -> None:
+    others = content(other)
+    for table, rows in content(lake).items():
+        assert rows.equals(others[table]), table
+
+
+def test_a_segment_lands_once_and_a_second_time_adds_nothing(lake, tmp_path):
+    segment = logged(tmp_path / "wal", quote(1), quote(2), trade(1), b"noise", quote(1, bid="1.4"))
+    first = seal(segment, lake)
+    assert (first.records, first.landed, first.present) == (5, {"book_ticker": 2, "trades": 1}, 0)
+    assert (first.conflicts, first.quarantined, first.cut_bytes) == (1, 1, 0)
+    before = content(lake)
+    second = seal(segment, lake)
+    assert (second.landed, second.present) == ({"book_ticker": 0, "trades": 0}, 3)
+    assert all(rows.equals(before[table]) for table, rows in content(lake).items())
+    assert {file.origin for file in lake.files("trades")} == {f"wal {segment.name}"}
+
+
+def test_slices_do_not_change_what_lands(tmp_path, monkeypatch):
+    segment = logged(tmp_path / "wal", *market(range(20)), quote(1)[:-1] + b',"x":1}', quote(2)[:-1] + b',"x":1}')
+    lakes = []
+    for number, records in enumerate((200_000, 7)):
+        monkeypatch.setattr(sealer, "SLICE_RECORDS", records)
+        lakes.append(Lake(tmp_path / f"lake{number}", create=True))
+        assert seal(segment, lakes[-1]).landed == {"book_ticker": 40, "trades": 40}
+    assert_same(*lakes)
+    assert lakes[0].scan("quarantine")["line"].to_list() == [1 * 4 + 1, 82]
+
+
+def test_a_folder_is_sealed_segment_by_segment_and_emptied_except_for_the_one_that_grows(lake, tmp_path):
+    folder = tmp_path / "wal"
+    logged(folder, quote(1))
+    logged(folder, quote(2))
+    with Log(folder) as log:
+        log.write(1, Kind.FRAME, 0, quote(3))
+        log.flush()
+        growing = segments(folder)[-1]
+        with pytest.raises(ValueError, match="a process still writes to it"):
+            seal(growing, lake)
+        assert [sealed.landed for sealed in seal_folder(folder, lake)] == [{"book_ticker": 1}] * 2
+        assert segments(folder) == [growing]
+    assert [sealed.landed for sealed in seal_folder(folder, lake, keep=True)] == [{"book_ticker": 1}]
+    assert segments(folder) == [growing]
+    assert [sealed.present for sealed in seal_folder(folder, lake)] == [1]
+    assert segments(folder) == []
+    assert lake.scan("book_ticker")["update_id"].to_list() == [1, 2, 3]
+
+
+def test_a_torn_tail_is_counted_told_in_the_quarantine_and_kept_aside(lake, tmp_path):
+    segment = logged(tmp_path / "wal", quote(1), quote(2))
+    whole = segment.read_bytes()
+    segment.write_bytes(whole[:-10])
+    for keep in (True, False):
+        sealed = seal(segment, lake, keep=keep)
+        assert (sealed.records, sealed.cut_bytes, sealed.quarantined) == (1, len(whole) // 2 - 10, 1)
+    (told,) = lake.scan("quarantine").to_dicts()
+    assert (told["file"], told["line"]) == (segment.name, 2)
+    assert told["reason"] == f"cut: {sealed.cut_bytes} bytes behind record 1 cannot be read"
+    assert '"bookTicker", "u": 2' in told["raw"]
+    aside = segment.with_name(f"{segment.name}.cut")
+    assert aside.read_bytes() == whole[:-10]
+    assert seal_folder(segment.parent, lake) == []
+
+
+def test_a_flipped_bit_costs_what_lies_behind_it_and_nothing_before(lake, tmp_path):
+    segment = logged(tmp_path / "wal", *(quote(number) for number in range(10, 20)))
+    content = bytearray(segment.read_bytes())
+    size = len(content) // 10
+    content[4 * size + 30] ^= 1
+    segment.write_bytes(content)
+    sealed = seal(segment, lake)
+    assert (sealed.records, sealed.cut_bytes) == (4, 6 * size)
+    assert lake.scan("book_ticker")["update_id"].to_list() == [10, 11, 12, 13]
+
+
+def test_an_empty_segment_is_nothing(lake, tmp_path):
+    segment = logged(tmp_path / "wal", quote(1))
+    segment.write_bytes(b"")
+    assert seal(segment, lake, keep=False).landed == {}
+    assert not segment.exists()
+
+
+def test_a_full_disk_leaves_the_segment_and_the_next_sealing_finishes(lake, tmp_path, monkeypatch):
+    segment = logged(tmp_path / "wal", *market(range(3)))
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(lake_module.parquet, "write", refuse)
+        with pytest.raises(OSError, match="No space left"):
+            seal(segment, lake, keep=False)
+    assert segment.exists()
+    assert seal(segment, lake, keep=False).landed == {"book_ticker": 6, "trades": 6}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_at_random_moments_and_sealed_again_the_lake_is_the_same(tmp_path, seed):
+    chance = random.Random(seed)
+    folder, root = tmp_path / "wal", tmp_path / "lake"
+    undisturbed = Lake(tmp_path / "undisturbed", create=True)
+    for number in range(3):
+        seal(logged(folder, *market(range(100 * number, 100 * number + 150))), undisturbed)
+    for _ in range(5):
+        touches = chance.randrange(1, TOUCHES_PER_SEGMENT)
+        command = [sys.executable, "-c", KILLED, str(touches), str(folder), str(root)]
+        assert subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode == -signal.SIGKILL
+    assert main([str(folder), str(root)]) == 0
+    assert segments(folder) == []
+    assert_same(Lake(root), undisturbed)
+    assert Lake(root).verify() == []
+
+
+def test_following_seals_what_it_is_told_and_ends_with_its_input(tmp_path):
+    folder = tmp_path / "wal"
+    names = [logged(folder, quote(number)).name for number in (1, 2)]
+    logged(folder, quote(3))
+    command = [sys.executable, "-m", "data.sealer", str(folder), str(tmp_path / "lake"), "--follow"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
+        told = []
+        for name in names:
+            process.stdin.write(f"{name}\n")
+            process.stdin.flush()
+            told.append(json.loads(process.stdout.readline()))
+        process.terminate()  # meant for the recorder: the sealer goes on until its input ends
+        process.stdin.write("missing.wal\n")
+        process.stdin.close()
+        told.append(json.loads(process.stdout.readline()))
+        assert process.wait() == 0
+    assert told[0] == {
+        "segment": names[0],
+        "records": 1,
+        "landed": {"book_ticker": 1},
+        "present": 0,
+        "conflicts": 0,
+        "skipped": {},
+        "quarantined": 0,
+        "cut_bytes": 0,
+    }
+    assert told[1]["landed"] == {"book_ticker": 1}
+    assert told[2] == {
+        "segment": "missing.wal",
+        "error": "there is no such segment: it was sealed before, or never written",
+    }
+    assert len(segments(folder)) == 1
+    assert Lake(tmp_path / "lake").scan("book_ticker")["update_id"].to_list() == [1, 2]
+
+
+def test_following_goes_on_when_nobody_reads_what_it_says(tmp_path):
+    folder = tmp_path / "wal"
+    names = [logged(folder, quote(number)).name for number in (1, 2, 3)]
+    command = [sys.executable, "-m", "data.sealer", str(folder), str(tmp_path / "lake"), "--follow"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
+        process.stdout.close()
+        process.stdin.write("".join(f"{name}\n" for name in names))
+        process.stdin.close()
+        assert process.wait() == 0
+    assert segments(folder) == []
+
+
+def test_what_the_lake_refuses_is_tried_again_with_the_next_name(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "wal"
+    names = [logged(folder, quote(number)).name for number in (1, 2)]
+    tries, seal_once = [], sealer.seal
+
+    def full_at_first(path, *settings, **more):
+        tries.append(path.name)
+        if len(tries) == 1:
+            raise OSError(28, "No space left on device")
+        return seal_once(path, *settings, **more)
+
+    monkeypatch.setattr(sealer, "seal", full_at_first)
+    monkeypatch.setattr(sealer.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "stdin", iter([f"{name}\n" for name in names]))
+    assert main([str(folder), str(tmp_path / "lake"), "--follow"]) == 0
+    assert tries == [names[0], names[0], names[1]]
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert told[0] == {"segment": names[0], "error": "[Errno 28] No space left on device"}
+    assert [line["landed"] for line in told[1:]] == [{"book_ticker": 1}] * 2
+
+
+def test_what_the_lake_refuses_to_the_end_is_said_with_the_exit_code(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    logged(tmp_path / "wal", quote(1))
+    monkeypatch.setattr(sealer, "seal", refuse)
+    assert main([str(tmp_path / "wal"), str(tmp_path / "lake")]) == 1
+
+
+def test_a_real_burst_goes_through_log_and_lake_and_comes_back(lake, tmp_path, real_data):
+    folder = tmp_path / "wal"
+    with Log(folder) as log, gzip.open(real_data / "frames" / "binance_ethusdt_20240808.gz") as lines:
+        for line in lines:
+            recv_ns, payload = line.rstrip(b"\n").split(b" ", 1)
+            log.write(int(recv_ns), Kind.FRAME, 0, payload)
+    (sealed,) = seal_folder(folder, lake, venue="binance")
+    assert sealed.landed == {"book_ticker": 53_992, "raw_trades": 14_076}
+    assert (sealed.records, sealed.skipped, sealed.quarantined) == (74_655, {"depthUpdate of a whole book": 6_586}, 1)
+    assert lake.scan("book_ticker", venue="binance").height == 53_992
+    assert wal.segments(folder) == []
