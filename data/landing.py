@@ -117,12 +117,13 @@ class Lander:
 
     def take(self) -> Landing:
         """The rows of what was added since the last time."""
-        parts: dict[str, list[pl.DataFrame]] = {GAPS.name: self._gaps} if self._gaps else {}
-        for turned in (*self._turned_messages(), *self._turned_answers()):
+        parts: dict[str, list[_Part]] = {GAPS.name: [(0, rows) for rows in self._gaps]} if self._gaps else {}
+        messages = ((None, turned) for turned in self._turned_messages())
+        for logged_ns, turned in (*messages, *self._turned_answers()):
             for table, rows in turned.tables:
-                parts.setdefault(table.name, []).append(rows)
+                parts.setdefault(table.name, []).append((logged_ns, rows))
         landing = Landing(
-            tables={name: pl.concat(frames) for name, frames in parts.items()},
+            tables={name: _as_logged(found) for name, found in parts.items()},
             quarantine=self._quarantine(),
             skipped=dict(self._skipped),
         )
@@ -139,7 +140,7 @@ class Lander:
                 done.append(turned)
         return done
 
-    def _turned_answers(self) -> list[Turned]:
+    def _turned_answers(self) -> list[tuple[int, Turned]]:
         done = []
         # funding intervals first: the rows of other answers carry them
         for line, record, answer in sorted(self._answers, key=lambda each: each[2].name != "fundingInfo"):
@@ -150,7 +151,7 @@ class Lander:
                 self._refuse(line, record, f"{answer.path}: {type(error).__name__}: {error}")
                 continue
             self._account(turned, [line], [record])
-            done.append(turned)
+            done.append((record.recv_ns, turned))
         return done
 
     def _account(self, turned: Turned, lines: list[int], records: list[Record]) -> None:
@@ -242,6 +243,21 @@ class Lander:
             pl.exclude(*same, "reason").first(), pl.col("reason").unique(maintain_order=True).str.join("; ")
         )
         return conform(told, QUARANTINE).sort("line", maintain_order=True)
+
+
+_Part = tuple[int | None, pl.DataFrame]  # when its rows were logged; None: each when it was received
+
+
+def _as_logged(parts: list[_Part]) -> pl.DataFrame:
+    """The rows in the order of the log: of those with one key the lake keeps the first."""
+    if len(parts) == 1:
+        return parts[0][1]
+    received = pl.col("recv_time").dt.epoch("ns")
+    whole = pl.concat(
+        rows.with_columns(logged_ns=received if logged_ns is None else pl.lit(logged_ns, pl.Int64))
+        for logged_ns, rows in parts
+    )
+    return whole.sort("logged_ns", maintain_order=True).drop("logged_ns")
 
 
 def _moment(ms: int) -> datetime:
