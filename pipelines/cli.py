@@ -1,37 +1,22 @@
 """The command line ``aster``. Heavy modules load inside the command that needs them."""
 
 import sys
-from datetime import datetime
 from pathlib import Path
 
 import click
 
-from data.config import parse_utc
 from data.lake import Lake, default_lake
-from pipelines.terminal import ERRORS, print_frame, print_json, print_rows, progress_bars
-
-
-class Utc(click.ParamType):
-    """A UTC date or time such as 2026-01-31 or 2026-01-31T12:00."""
-
-    name = "utc"
-
-    def convert(self, value, param, ctx):
-        if isinstance(value, datetime):
-            return value
-        try:
-            return parse_utc(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-lake_option = click.option(
-    "--lake", "lake_path", type=click.Path(path_type=Path), default=None, help="Lake folder [ASTER_LAKE or data/lake]."
+from pipelines.cli_market import loopback, record
+from pipelines.options import (
+    Utc,
+    end_option,
+    json_option,
+    lake_option,
+    start_option,
+    symbol_list,
+    symbols_option,
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
-start_option = click.option("--start", type=Utc(), default=None, help="UTC, inclusive.")
-end_option = click.option("--end", type=Utc(), default=None, help="UTC, exclusive.")
-symbols_option = click.option("--symbols", default=None, help="Comma-separated, such as BTCUSDT,ETHUSDT.")
+from pipelines.terminal import ERRORS, print_frame, print_json, print_rows, progress_bars
 
 
 def open_lake(path: Path | None, *, create: bool = False) -> Lake:
@@ -39,14 +24,14 @@ def open_lake(path: Path | None, *, create: bool = False) -> Lake:
     return Lake(path or default_lake(), create=create)
 
 
-def _symbol_list(symbols: str | None) -> list[str] | None:
-    return [symbol.strip().upper() for symbol in symbols.split(",") if symbol.strip()] if symbols else None
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="aster-workbench")
 def cli() -> None:
     """Research, backtest and trade Aster perpetual futures."""
+
+
+cli.add_command(record)
+cli.add_command(loopback)
 
 
 @cli.command("import")
@@ -91,7 +76,7 @@ def export_command(folder, format_, levels, symbols, start, end, lake_path, as_j
         open_lake(lake_path),
         folder,
         format=format_,
-        symbols=_symbol_list(symbols),
+        symbols=symbol_list(symbols),
         start=start,
         end=end,
         levels=int(levels),
@@ -129,7 +114,7 @@ def coverage(symbols, tables, start, end, lake_path, as_json) -> None:
     frame = coverage_frame(
         open_lake(lake_path),
         tables=tables.split(",") if tables else None,
-        symbols=_symbol_list(symbols),
+        symbols=symbol_list(symbols),
         start=start,
         end=end,
     )
