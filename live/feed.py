@@ -7,9 +7,10 @@ together, it waits for it.
 """
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -23,10 +24,15 @@ MARKET = "market."  # prefix of a column per field of ``Market``
 INPUT = "input."  # prefix of a column per feature input
 HEADER = b"replay"  # key of the stream's description in the schema's metadata
 
-_KNOWN_AT_CLOSE = {"can_enter", "close", "bid", "ask", "half_spread_bps", "last_mark_ratio"}
-_KNOWN_AT_OPEN = _KNOWN_AT_CLOSE | {"exec_open", "mark_open", "exec_bid", "exec_ask"}
-_KNOWN_AT_END = set(Market._fields)
+KNOWN_AT_CLOSE = {"can_enter", "close", "bid", "ask", "half_spread_bps", "last_mark_ratio"}
+KNOWN_AT_OPEN = KNOWN_AT_CLOSE | {"exec_open", "mark_open", "exec_bid", "exec_ask"}
+KNOWN_AT_END = set(Market._fields)
 _UNKNOWN = np.full(1, np.nan)
+
+
+def market_known(values: Mapping[str, float], names: set[str]) -> Market:
+    """One row's market with the values of these fields; NaN in every other."""
+    return Market(*(np.array([values[name]]) if name in names else _UNKNOWN for name in Market._fields))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,12 +84,48 @@ class ExecutionBar:
 
 @dataclass(frozen=True, kw_only=True)
 class FeedEnded:
-    """Nothing comes after this."""
+    """Nothing comes after this, or nothing for a while: a runner that was stopped goes on when it is started again.
+
+    Attributes
+    ----------
+    last_price : that an open position is valued at; NaN for that of the last execution bar.
+    """
 
     time_ms: int
+    last_price: float = math.nan
 
 
-Event = BarClosed | Gap | ExecutionOpen | ExecutionBar | FeedEnded
+class Traded(NamedTuple):
+    """A trade, at tick resolution."""
+
+    recv_ns: int
+    price: float
+
+
+class Quoted(NamedTuple):
+    """A new best bid and ask, at tick resolution."""
+
+    recv_ns: int
+    bid: float
+    ask: float
+
+
+class Marked(NamedTuple):
+    """A new mark price, at tick resolution."""
+
+    recv_ns: int
+    mark: float
+
+
+class FundingDue(NamedTuple):
+    """Funding is settled, at tick resolution; ``per_unit`` is what a long of one base unit pays, USDT."""
+
+    time_ms: int
+    per_unit: float
+
+
+Tick = Traded | Quoted | Marked | FundingDue
+Event = BarClosed | Gap | ExecutionOpen | ExecutionBar | FeedEnded | Tick
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +134,7 @@ class Header:
 
     Attributes
     ----------
+    rows : how many there are; 0 when nobody knows yet, live.
     instrument : the symbol's filters of the time, by name of ``data.schema.INSTRUMENTS``.
     inputs : names of the feature inputs, in order.
     assumptions : sentences every print of a result carries.
@@ -117,6 +160,11 @@ class Header:
         fields = json.loads(metadata[HEADER])
         fields["inputs"], fields["assumptions"] = tuple(fields["inputs"]), tuple(fields["assumptions"])
         return cls(**fields)
+
+
+def plain(instrument: Mapping[str, Any]) -> dict[str, Any]:
+    """The filters for ``Header.instrument``: numbers and words, without times and brackets."""
+    return {name: value for name, value in instrument.items() if value is None or isinstance(value, (int, float, str))}
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,11 +226,11 @@ class _Rows:
         common = {"time_ms": self.avail_ms[i], "row": self.key(i), "inputs": self.inputs[i]}
         if self.is_gap[i]:
             return Gap(**common)
-        return BarClosed(**common, close_ms=self.close_ms[i], market=self.known(i, _KNOWN_AT_CLOSE))
+        return BarClosed(**common, close_ms=self.close_ms[i], market=self.known(i, KNOWN_AT_CLOSE))
 
     def execution_open(self, i: int) -> ExecutionOpen:
-        return ExecutionOpen(time_ms=self.exec_ms[i], row=self.key(i), market=self.known(i, _KNOWN_AT_OPEN))
+        return ExecutionOpen(time_ms=self.exec_ms[i], row=self.key(i), market=self.known(i, KNOWN_AT_OPEN))
 
     def window(self, i: int) -> dict[str, Any]:
         """The execution bar, still without its end."""
-        return {"row": self.key(i), "opened_ms": self.exec_ms[i], "market": self.known(i, _KNOWN_AT_END)}
+        return {"row": self.key(i), "opened_ms": self.exec_ms[i], "market": self.known(i, KNOWN_AT_END)}

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,8 @@ class Journal:
     Parameters
     ----------
     path : created with its folder where missing.
+    before_write : called before events are written: it puts on the disk what they rest on, so that no power cut leaves
+        the journal ahead of it.
 
     A journal that already holds events is walked over first: ``append`` expects the same events again and writes only
     what comes after the last one. So a replay that was cut off goes on where it stopped, a finished one proves
@@ -86,8 +88,9 @@ class Journal:
         When it cannot be opened or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, before_write: Callable[[], None] = lambda: None) -> None:
         self.path = path
+        self._before_write = before_write
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(f"{path}.lock")
         try:
@@ -117,6 +120,11 @@ class Journal:
         self._lock.release()
 
     @property
+    def last_ms(self) -> int:
+        """``ts_ms`` of the last event that the file holds; 0 of an empty one."""
+        return self._connection.execute("SELECT max(ts_ms) FROM events").fetchone()[0] or 0
+
+    @property
     def head(self) -> str:
         """Hash of the last event written or walked over."""
         return self._head
@@ -136,6 +144,7 @@ class Journal:
             is_durable |= record.kind == "intent"
         if not new:
             return
+        self._before_write()
         try:
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if is_durable else 'NORMAL'}")
             self._connection.execute("BEGIN IMMEDIATE")

@@ -6,10 +6,9 @@ lake, so DuckDB and its memory live as long as the reading does.
 
 import os
 import sys
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import click
 import numpy as np
@@ -18,11 +17,11 @@ import pyarrow as pa
 from data.config import parse_utc
 from data.lake import Lake, default_lake
 from live.config import load_chosen
-from live.feed import INPUT, MARKET, TIMES, Header
+from live.feed import INPUT, MARKET, TIMES, Header, plain
+from live.trader import input_names
 from research import features
-from research.bars import SIGNAL, Bars, build_bars
+from research.bars import Bars, build_bars
 from research.engine import TradingConfig, assumptions
-from research.strategies.registry import strategy
 
 BATCH_ROWS = 512
 
@@ -53,7 +52,7 @@ def write_recording(config: TradingConfig, bars: Bars, sink: BinaryIO) -> None:
         symbol=bars.symbol,
         interval=bars.interval,
         rows=frame.height,
-        instrument=_plain(bars.instrument),
+        instrument=plain(bars.instrument),
         inputs=tuple(inputs),
         assumptions=assumptions(config, bars),
     )
@@ -67,24 +66,9 @@ def write_recording(config: TradingConfig, bars: Bars, sink: BinaryIO) -> None:
 
 
 def feature_inputs(config: TradingConfig, bars: Bars) -> dict[str, np.ndarray]:
-    """The bar columns that the config's features are computed from, all known when the bar is.
-
-    Raises
-    ------
-    ValueError
-        When a feature looks at what the market did after the decision.
-    """
-    names = strategy(config.strategy).columns(config.typed_params())
-    needed = dict.fromkeys(column for name in names for column in features.feature_of(name)[0].inputs)
-    if ahead := sorted(set(needed) - set(SIGNAL)):
-        raise ValueError(f"strategy {config.strategy} looks ahead: {ahead} are not known at the decision")
+    """The bar columns that the config's features are computed from."""
     arrays = features.arrays_of(bars)
-    return {name: arrays[name] for name in needed}
-
-
-def _plain(instrument: Mapping[str, Any]) -> dict[str, Any]:
-    """The filters: numbers and words, without times and brackets."""
-    return {name: value for name, value in instrument.items() if value is None or isinstance(value, (int, float, str))}
+    return {name: arrays[name] for name in input_names(config)}
 
 
 @click.command()

@@ -12,7 +12,19 @@ from typing import Any
 import numpy as np
 
 from data.schema import interval_ms
-from live.feed import BarClosed, Event, ExecutionBar, ExecutionOpen, FeedEnded, Gap, Header
+from live.feed import (
+    BarClosed,
+    Event,
+    ExecutionBar,
+    ExecutionOpen,
+    FeedEnded,
+    FundingDue,
+    Gap,
+    Header,
+    Marked,
+    Quoted,
+    Traded,
+)
 from live.journal import Record
 from live.orders import (
     AmbiguousBar,
@@ -28,6 +40,7 @@ from live.orders import (
     client_order_id,
 )
 from research import features
+from research.bars import SIGNAL
 from research.engine import TradingConfig, feature_constants, refusals, terms_of
 from research.fills import Decision, Levels, Terms, decision_price, entry_quantity, exit_levels
 from research.strategies.registry import strategy
@@ -91,6 +104,26 @@ Effect = Record | EntryOrder | ExitOrders
 Outcome = tuple[State, list[Effect]]
 
 
+def input_names(config: TradingConfig) -> tuple[str, ...]:
+    """The bar columns that the config's features are computed from, all known when the bar is.
+
+    Raises
+    ------
+    ValueError
+        When a feature looks at what the market did after the decision.
+    """
+    names = strategy(config.strategy).columns(config.typed_params())
+    needed = dict.fromkeys(column for name in names for column in features.feature_of(name)[0].inputs)
+    if ahead := sorted(set(needed) - set(SIGNAL)):
+        raise ValueError(f"strategy {config.strategy} looks ahead: {ahead} are not known at the decision")
+    return tuple(needed)
+
+
+def lookback_bars(config: TradingConfig) -> int:
+    """Rows that the features of one row are computed from, the row included."""
+    return features.lookback_bars(tuple(strategy(config.strategy).columns(config.typed_params())))
+
+
 def rules_of(config: TradingConfig, header: Header, instance: str) -> Rules:
     """Settle everything that does not change during the run.
 
@@ -112,7 +145,7 @@ def rules_of(config: TradingConfig, header: Header, instance: str) -> Rules:
         terms=terms_of(config.costs, config.orders, header.instrument),
         constants=feature_constants(config.costs, header.instrument),
         inputs=header.inputs,
-        lookback_bars=features.lookback_bars(columns),
+        lookback_bars=lookback_bars(config),
         interval_ms=interval_ms(config.interval),
         instance=instance,
     )
@@ -142,7 +175,7 @@ def step(rules: Rules, state: State, event: Event | Report) -> Outcome:
             return _valued(state, event), []
         case FeedEnded():
             return state, _held_at_the_end(rules, state, event)
-        case ExecutionOpen():
+        case ExecutionOpen() | Traded() | Quoted() | Marked() | FundingDue():
             return state, []  # the broker meets it; we hear its answer
     raise TypeError(f"expected an event of live.feed or a report of live.orders; got {type(event).__name__}")
 
@@ -269,7 +302,8 @@ def _held_at_the_end(rules: Rules, state: State, event: FeedEnded) -> list[Effec
     if position is None:
         return []
     note = _Notes(rules, event.time_ms, position.exits.trade_id, position.row)
-    return [note("held", None, last_price=position.last_price, valued_ms=event.time_ms - 1)]
+    last_price = position.last_price if math.isnan(event.last_price) else event.last_price
+    return [note("held", None, last_price=last_price, valued_ms=event.time_ms - 1)]
 
 
 @dataclass(frozen=True)

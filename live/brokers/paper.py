@@ -1,7 +1,8 @@
 """A broker that fills from the market events themselves, by ``research.fills``: what the backtest gets, replay gets.
 
-One object is the exchange's side of one (config, symbol): it holds the orders sent to it and answers market events with
-reports. It keeps no position of ours; the runner does.
+At bar resolution; ``live.brokers.ticks`` is its like at tick resolution. One object is the exchange's side of one
+(config, symbol): it holds the orders sent to it and answers market events with reports. It keeps no position of ours;
+the runner does.
 """
 
 import math
@@ -30,6 +31,21 @@ from research.fills import (
     funding_paid_usdt,
     taker_price,
 )
+
+
+def entry_report(order: EntryOrder, event: ExecutionOpen, terms: Terms) -> EntryFilled | EntryMissed:
+    """What became of an entry order that met the market."""
+    assert order.row == event.row, f"the order of row {order.row} met the market of row {event.row}"
+    price = entry_price(order.side, 0, event.market, terms)
+    if math.isnan(price):
+        return EntryMissed(time_ms=event.time_ms, client_order_id=order.client_order_id)
+    return EntryFilled(
+        time_ms=event.time_ms,
+        client_order_id=order.client_order_id,
+        price=price,
+        quantity=order.quantity,
+        fee_usdt=fee_usdt(price, order.quantity, terms.taker_fee_bps),
+    )
 
 
 class PaperBroker:
@@ -64,19 +80,7 @@ class PaperBroker:
         order, self._entry = self._entry, None
         if order is None:
             return []
-        assert order.row == event.row, f"the order of row {order.row} met the market of row {event.row}"
-        price = entry_price(order.side, 0, event.market, self._terms)
-        if math.isnan(price):
-            return [EntryMissed(time_ms=event.time_ms, client_order_id=order.client_order_id)]
-        return [
-            EntryFilled(
-                time_ms=event.time_ms,
-                client_order_id=order.client_order_id,
-                price=price,
-                quantity=order.quantity,
-                fee_usdt=fee_usdt(price, order.quantity, self._terms.taker_fee_bps),
-            )
-        ]
+        return [entry_report(order, event, self._terms)]
 
     def _on_bar(self, event: ExecutionBar) -> list[Report]:
         position, market = self._exits, event.market

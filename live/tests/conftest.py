@@ -12,8 +12,9 @@ import tomli_w
 
 from live.feed import Recording, open_recording
 from live.journal import Journal
+from live.recordings import replayed as on_recording
+from live.recordings import run
 from live.replay import write_recording
-from live.runner import Desk, run
 from research.bars import BARS, Bars
 from research.engine import TradingConfig
 from research.fills import Costs, Orders
@@ -52,7 +53,7 @@ def a_config(**changes) -> TradingConfig:
     parts["params"] = {name: float(value) for name, value in params.items()}
     return TradingConfig(
         strategy="momentum",
-        symbol=SYMBOL,
+        symbol=rest.pop("symbol", SYMBOL),
         params=parts["params"],
         costs=Costs(**parts["costs"]),
         orders=Orders(**parts["orders"]),
@@ -167,9 +168,9 @@ def replayed(recorded, tmp_path) -> Callable[..., tuple[Path, str]]:
 
     def play(*cases: Case, path: Path | None = None) -> tuple[Path, str]:
         path = path or tmp_path / "replay.sqlite"
-        desks = [Desk(config, recorded(config, bars)) for config, bars in cases]
+        seats = [on_recording(config, recorded(config, bars)) for config, bars in cases]
         with Journal(path) as journal:
-            run(desks, journal)
+            run(seats, journal)
             return path, journal.head
 
     return play

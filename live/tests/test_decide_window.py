@@ -4,10 +4,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from live.desk import Desk
 from live.feed import BarClosed, Gap
 from live.journal import Record
 from live.replay import feature_inputs
-from live.runner import Desk
 from live.trader import feature_row, rules_of
 from research.bars import SIGNAL
 from research.engine import TradingConfig, feature_arrays
@@ -129,9 +129,10 @@ class Lines(list):
 
 def told(config, bars, recorded, known: int) -> list[Record]:
     """Everything a replay writes before it hears of row ``known``."""
-    lines, desk = Lines(), Desk(config, recorded(config, bars))
+    lines, recording = Lines(), recorded(config, bars)
+    desk = Desk(config, recording.header)
     first_unknown_ms = bars.frame["open_time"].dt.epoch("ms")[known]
-    for event in desk.recording.events():
+    for event in recording.events():
         if isinstance(event, (BarClosed, Gap)) and event.row.open_ms == first_unknown_ms:
             return list(lines)
         desk.handle(event, lines)

@@ -197,3 +197,17 @@ def tampered(path, statement: str) -> None:
         f"DROP TRIGGER events_are_never_changed; DROP TRIGGER events_are_never_deleted; {statement};"
     )
     connection.close()
+
+
+def test_what_events_rest_on_is_on_the_disk_before_they_are_written(path, tmp_path):
+    seen = []
+
+    def before_write() -> None:
+        seen.append(read_journal(path).height)
+
+    with Journal(path, before_write) as journal:
+        journal.append([record(), record("intent", 2_000), record("missed", 3_000)])  # walked over
+        journal.append([record("intent", 4_000), record("missed", 5_000)])
+        journal.append([record("end", 6_000)])
+        assert journal.last_ms == 6_000
+    assert seen == [3, 5]

@@ -1,6 +1,7 @@
 """What a replay trades is what the backtest trades, to the last bit; killed, repeated or interleaved, it stays so."""
 
 import json
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,13 +15,18 @@ from polars.testing import assert_frame_equal
 
 from data.convert import import_path
 from data.lake import Lake
+from data.wal import Log
 from live import runner
+from live.desk import Desk
+from live.dispatch import first_open_ms
 from live.journal import read_journal, trades
 from live.replay import bars_of, write_recording
+from live.tests.random_stream import random_log
 from research import engine
 from research.bars import Substitutions
 
 START = datetime(2025, 11, 18, tzinfo=UTC)
+LOG_MS = 1_780_000_017_345
 SUBSTITUTED = Substitutions(spread_ticks=1.0, mark="last", funding_rate_bps=1.0, funding_interval_hours=8.0)
 
 
@@ -66,7 +72,7 @@ def test_the_same_config_twice_is_refused(case, replayed):
 def test_rows_of_another_config_are_refused(case, recorded):
     config, bars = case(1)
     with pytest.raises(ValueError, match="are for another config"):
-        runner.Desk(replace(config, params={**config.params, "stop_bps": 7.0}), recorded(config, bars))
+        Desk(replace(config, params={**config.params, "stop_bps": 7.0}), recorded(config, bars).header)
 
 
 def test_every_decision_order_and_fill_can_be_traced(case, replayed):
@@ -102,7 +108,7 @@ from pathlib import Path
 from live.config import load_chosen
 from live.feed import open_recording
 from live.journal import Journal
-from live.runner import Desk, run
+from live.recordings import replayed, run
 
 chosen, stream, journal, rows = sys.argv[1:]
 seen = count(1)
@@ -110,7 +116,7 @@ def on_row():
     if next(seen) == int(rows):
         os.kill(os.getpid(), signal.SIGKILL)
 with open(stream, "rb") as source, Journal(Path(journal)) as journal:
-    run([Desk(load_chosen(Path(chosen)).config, open_recording(source))], journal, on_row)
+    run([replayed(load_chosen(Path(chosen)).config, open_recording(source))], journal, on_row)
 """
 
 
@@ -206,16 +212,42 @@ def test_the_command_replays_a_range_and_prints_for_people(config, lake, promote
     assert "120 rows" in done.output and "chain head" in done.output and "no funding recorded" in done.output
 
 
-@pytest.mark.parametrize("mode", ["paper", "real"])
-def test_modes_that_do_not_exist_yet_say_what_to_use(config, promoted, aster_live, mode):
-    done = aster_live("--config", promoted(config()), "--mode", mode)
+def test_a_mode_that_does_not_exist_yet_says_what_to_use(config, promoted, aster_live):
+    done = aster_live("--config", promoted(config()), "--mode", "real")
     assert done.exit_code == 2
-    assert f"--mode {mode} is not available yet" in done.output and "use --mode replay" in done.output
+    assert "--mode real is not available yet" in done.output and "use --mode paper" in done.output
 
 
-def test_orders_are_never_sent_from_a_replay(config, promoted, aster_live):
-    done = aster_live("--config", promoted(config()), "--send-orders", "BNBUSDT")
-    assert done.exit_code == 2 and "--send-orders has no place in --mode replay" in done.output
+@pytest.mark.parametrize("mode", ["replay", "paper"])
+def test_orders_are_never_sent_from_a_replay_or_on_paper(config, promoted, aster_live, mode):
+    done = aster_live("--config", promoted(config()), "--mode", mode, "--send-orders", "BNBUSDT")
+    assert done.exit_code == 2 and f"--send-orders has no place in --mode {mode}" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--mode", "paper", "--start", "2026-01-05"], "paper trades from now on"),
+        (["--mode", "paper", "--run-length", "soon"], "expected seconds, or a number and one of s m h d"),
+        (["--feed", "somewhere", "--end", "2026-01-05"], "--feed replays a whole input log"),
+    ],
+)
+def test_options_of_another_mode_are_refused(config, promoted, aster_live, arguments, words):
+    done = aster_live("--config", promoted(config()), *arguments)
+    assert done.exit_code == 2 and words in done.output
+
+
+def test_an_exchange_that_is_not_there_is_said_in_one_sentence(config, promoted, aster_live, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    done = aster_live("--config", promoted(config()), "--mode", "paper", "--venue", url, "--journal", tmp_path / "j")
+    assert done.exit_code == 1 and done.output.startswith("Error: /loopback: ") and "Traceback" not in done.output
+
+
+def test_a_log_that_is_not_there_is_said_in_one_sentence(config, promoted, aster_live, tmp_path):
+    done = aster_live("--config", promoted(config()), "--feed", tmp_path / "none.feed", "--journal", tmp_path / "j")
+    assert done.exit_code == 1 and "no input log in" in done.output and "none.feed" in done.output
 
 
 def test_what_the_lake_lacks_is_said_in_one_sentence(config, promoted, aster_live, tmp_path):
@@ -234,6 +266,8 @@ def test_a_time_that_is_none_is_refused(config, promoted, aster_live):
 LOADED = """
 import sys
 from live import runner
+from live.desk import Desk
+from live.dispatch import first_open_ms
 
 heavy = {"duckdb", "pandas", "plotly", "vectorbt"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
@@ -252,6 +286,19 @@ def test_the_runner_loads_no_database_and_no_plots_even_to_replay(config, lake, 
     )
     assert done.returncode == 0, done.stderr
     assert "chain head" in done.stdout
+
+
+def test_a_replay_of_an_input_log_loads_no_database_either(config, promoted, tmp_path):
+    traded = config(substitutions=Substitutions(funding_interval_hours=8.0))
+    first_ms = first_open_ms(traded, LOG_MS - 10_000)
+    records = random_log(1, traded, slots=20, start_ms=LOG_MS, first_ms=first_ms, resolution="tick")
+    with Log(tmp_path / "paper.feed") as log:
+        for record in records:
+            log.write(*record)
+    arguments = ["--config", promoted(traded), "--feed", tmp_path / "paper.feed", "--journal", tmp_path / "again"]
+    done = subprocess.run([sys.executable, "-c", LOADED, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "BNBUSDT" in done.stdout and "bars told" in done.stdout and "chain head" in done.stdout
 
 
 def test_a_replay_of_the_synthetic_market_trades_what_the_backtest_trades(config, synthetic_lake, replayed):

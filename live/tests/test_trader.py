@@ -182,6 +182,12 @@ def test_a_position_held_when_the_feed_ends_is_valued_at_the_last_price_seen(tra
     assert (held.body["last_price"], held.body["valued_ms"]) == (102.0, 4_999)
 
 
+def test_at_tick_resolution_it_is_valued_at_the_last_trade(trading):
+    state, _ = entered(*trading)
+    _, (held,) = step(trading[0], state, FeedEnded(time_ms=5_000, last_price=103.0))
+    assert (held.body["last_price"], held.body["valued_ms"]) == (103.0, 4_999)
+
+
 def test_what_the_exchange_cannot_execute_is_refused(case, recorded):
     config, bars = case(1)
     header = recorded(config, bars).header

@@ -1,0 +1,121 @@
+"""The paper broker at tick resolution: exits on the trade or mark that triggers them, as in ``research.ticks``."""
+
+import math
+
+from live.brokers.paper import entry_report
+from live.feed import Event, ExecutionOpen, FundingDue, Marked, Quoted, Traded
+from live.orders import LEG_OF_REASON, EntryOrder, ExitFilled, ExitOrders, FundingPaid, Report, RowKey
+from research.fills import (
+    OPEN,
+    REASONS,
+    STOP,
+    Terms,
+    Trailing,
+    exit_on_mark,
+    exit_on_trade,
+    exit_price_at_tick,
+    fee_usdt,
+    funding_paid_usdt,
+    stop_watches_last,
+)
+
+NS_PER_MS = 1_000_000
+
+
+class TickBroker:
+    """Orders of one symbol at tick resolution, flat and without orders at the start."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._entry: EntryOrder | None = None
+        self._exits: ExitOrders | None = None
+        self._trailing = Trailing(math.nan, False)
+        self._row: RowKey | None = None  # the last whose order met the market
+        self._half_spread_bps = math.nan
+        self._trade: Traded | None = None
+        self._quote: Quoted | None = None
+        self._mark_ns: int | None = None
+
+    def place(self, order: EntryOrder | ExitOrders) -> None:
+        """Accept an order; it meets the market with the next event."""
+        if isinstance(order, EntryOrder):
+            assert self._entry is None and self._exits is None, "one position at a time"
+            self._entry = order
+        else:
+            self._exits = order
+            self._trailing = Trailing(math.nan, False)
+
+    def on(self, event: Event) -> list[Report]:
+        """What the event did to the orders, in the order it happened."""
+        match event:
+            case Traded():
+                return self._on_trade(event)
+            case Quoted():
+                self._quote = event
+            case Marked():
+                return self._on_mark(event)
+            case FundingDue():
+                return self._on_funding(event)
+            case ExecutionOpen():
+                return self._on_open(event)
+        return []
+
+    def _on_open(self, event: ExecutionOpen) -> list[Report]:
+        self._row, self._half_spread_bps = event.row, float(event.market.half_spread_bps[0])
+        order, self._entry = self._entry, None
+        return [] if order is None else [entry_report(order, event, self._terms)]
+
+    def _on_trade(self, trade: Traded) -> list[Report]:
+        self._trade = trade
+        position = self._exits
+        if position is None:
+            return []
+        # Plain Python gives the compiled bits, and a call of it is cheaper.
+        mark_age_ms = math.nan if self._mark_ns is None else (trade.recv_ns - self._mark_ns) / 1e6
+        watch_stop = stop_watches_last.py_func(mark_age_ms)
+        reason, self._trailing = exit_on_trade.py_func(
+            position.side, position.levels, self._trailing, trade.price, watch_stop
+        )
+        return [] if reason == OPEN else [self._exit(position, reason, trade.recv_ns)]
+
+    def _on_mark(self, mark: Marked) -> list[Report]:
+        self._mark_ns = mark.recv_ns
+        position = self._exits
+        if position is None or exit_on_mark.py_func(position.side, position.levels, mark.mark) != STOP:
+            return []
+        return [self._exit(position, STOP, mark.recv_ns)]
+
+    def _on_funding(self, funding: FundingDue) -> list[Report]:
+        position = self._exits
+        if position is None:
+            return []
+        paid = funding_paid_usdt.py_func(position.side, position.quantity, funding.per_unit)
+        return [] if paid == 0.0 else [FundingPaid(time_ms=funding.time_ms, row=self._row, paid_usdt=paid)]
+
+    def _exit(self, position: ExitOrders, reason: int, recv_ns: int) -> ExitFilled:
+        """The market order that an exit order becomes."""
+        bid = ask = quote_age_ms = math.nan
+        if self._quote is not None:
+            bid, ask, quote_age_ms = self._quote.bid, self._quote.ask, (recv_ns - self._quote.recv_ns) / 1e6
+        price = exit_price_at_tick(
+            position.side,
+            bid,
+            ask,
+            quote_age_ms,
+            self._trade.price,
+            self._half_spread_bps,
+            self._terms.slippage_bps,
+        )
+        self._exits = None
+        leg, time_ms = LEG_OF_REASON[reason], -(-recv_ns // NS_PER_MS)
+        return ExitFilled(
+            time_ms=time_ms,
+            filled_ms=time_ms,
+            row=self._row,
+            client_order_id=position.client_order_ids[leg],
+            leg=leg,
+            reason=REASONS[reason],
+            price=price,
+            quantity=position.quantity,
+            fee_usdt=fee_usdt(price, position.quantity, self._terms.taker_fee_bps),
+        )

@@ -1,0 +1,120 @@
+"""One config on one symbol: its state, its broker, its lines in the journal."""
+
+from typing import Any, Protocol
+
+from live.brokers.paper import PaperBroker
+from live.feed import Event, FeedEnded, Header, Tick
+from live.journal import Journal, Record
+from live.orders import EntryFilled, EntryOrder, ExitFilled, ExitOrders, FundingPaid, Report
+from live.trader import flat, rules_of, step
+from research.engine import TradingConfig
+from research.fills import Terms
+
+REPLAY_INSTANCE = "rpl"  # a replayed order id can never be taken for a real one
+PAPER_INSTANCE = "ppr"
+
+
+class Broker(Protocol):
+    """Takes orders and answers market events with what became of them."""
+
+    def __init__(self, terms: Terms) -> None: ...
+
+    def place(self, order: EntryOrder | ExitOrders) -> None: ...
+
+    def on(self, event: Event) -> list[Report]: ...
+
+
+class Desk:
+    """Hands events to the broker and the trader, and what they say to the journal.
+
+    Parameters
+    ----------
+    header : of the symbol's events.
+    mode, instance : of the run, as they stand in the journal and in order ids.
+
+    Attributes
+    ----------
+    closed_trades, net_pnl_usdt : so far, for people who watch; the journal has the exact account.
+
+    Raises
+    ------
+    ValueError
+        When the header is of another config, or the exchange could not execute the config.
+    """
+
+    def __init__(
+        self,
+        config: TradingConfig,
+        header: Header,
+        *,
+        mode: str = "replay",
+        instance: str = REPLAY_INSTANCE,
+        broker: type[Broker] = PaperBroker,
+    ) -> None:
+        if header.config_hash != config.config_hash or header.symbol != config.symbol:
+            raise ValueError(f"the rows of {header.symbol} are for another config; start the replay again")
+        self.header = header
+        self.rules = rules_of(config, header, instance)
+        self.key = (self.rules.config_hash, config.symbol)
+        self._mode = mode
+        self._state = flat(self.rules)
+        self._broker = broker(self.rules.terms)
+        self._cash_usdt = 0.0  # of everything since flat
+        self.closed_trades = 0
+        self.net_pnl_usdt = 0.0
+
+    @property
+    def side(self) -> int:
+        """Of the open position; 0 when flat."""
+        return 0 if self._state.position is None else self._state.position.exits.side
+
+    @property
+    def next_entry_ms(self) -> int:
+        """Open_time of the first row that may enter again."""
+        return self._state.next_entry_ms
+
+    def start(self, time_ms: int, journal: Journal, **told: Any) -> None:
+        """Write down what runs, before the first event."""
+        told |= {"config": self.rules.config, "instrument": self.header.instrument}
+        journal.append([self._note("start", time_ms, **told, assumptions=self.header.assumptions)])
+
+    def handle(self, event: Event, journal: Journal) -> None:
+        """The market acts on the orders first, then we hear of it."""
+        for report in self._broker.on(event):
+            self._account(report)
+            self._apply(report, journal)
+        if isinstance(event, Tick):
+            return
+        self._apply(event, journal)
+        if isinstance(event, FeedEnded):
+            journal.append([self._note("end", event.time_ms)])
+
+    def _apply(self, event: Event | Report, journal: Journal) -> None:
+        self._state, effects = step(self.rules, self._state, event)
+        journal.append(effect for effect in effects if isinstance(effect, Record))
+        for effect in effects:
+            if not isinstance(effect, Record):
+                self._broker.place(effect)
+
+    def _account(self, report: Report) -> None:
+        match report:
+            case EntryFilled():
+                self._cash_usdt = -self._state.order.side * report.quantity * report.price - report.fee_usdt
+            case FundingPaid():
+                self._cash_usdt -= report.paid_usdt
+            case ExitFilled():
+                self._cash_usdt += self.side * report.quantity * report.price - report.fee_usdt
+                self.net_pnl_usdt += self._cash_usdt
+                self.closed_trades += 1
+
+    def _note(self, kind: str, ts_ms: int, **body: Any) -> Record:
+        config_hash, symbol = self.key
+        return Record(
+            ts_ms=ts_ms,
+            kind=kind,
+            config_hash=config_hash,
+            symbol=symbol,
+            trade_id=None,
+            client_order_id=None,
+            body={"mode": self._mode, **body},
+        )

@@ -1,0 +1,214 @@
+"""The input log, record by record, through the desks: the same records write the same journal.
+
+What is due between two records happens in the order of its milliseconds, and at one millisecond in the order the
+configs were given in, however often a runner looks: so a walk over the log does what was done live.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from data.landing_rows import turn_answer
+from data.messages import Answer, decode, decode_answer
+from data.schema import INSTRUMENTS, interval_ms
+from data.wal import Kind, Record
+from live.brokers.paper import PaperBroker
+from live.brokers.ticks import TickBroker
+from live.desk import PAPER_INSTANCE, Desk
+from live.feed import Event, Header, plain
+from live.journal import Journal
+from live.readings import NS_PER_MS, known_ms
+from live.stream_feed import StreamFeed
+from live.trader import input_names, lookback_bars
+from research.bars import BARS, Bars
+from research.engine import TradingConfig, assumptions
+
+SINCE_MS = 10_000  # a bar that closed so shortly before we came is waited for like those to come
+_FRAME = Kind.FRAME
+_BROKERS = {"tick": TickBroker, "bar": PaperBroker}
+
+
+class Seat(NamedTuple):
+    """A desk and the feed it listens to."""
+
+    feed: StreamFeed
+    desk: Desk
+
+
+def first_open_ms(config: TradingConfig, since_ms: int) -> int:
+    """Open_time of the first row: so far before the first bar we listen for that its features are complete."""
+    length_ms = interval_ms(config.interval)
+    first_live_ms = -(-(since_ms - length_ms) // length_ms) * length_ms
+    return first_live_ms - (lookback_bars(config) - 1) * length_ms
+
+
+class Dispatcher:
+    """Everything that follows from the log so far.
+
+    Attributes
+    ----------
+    seats : one per config, in their order; empty until the log holds all that trading needs to begin.
+    resolution, since_ms : as the log says.
+    last_ns : when the last record arrived.
+    opened : how often a connection was opened, by number.
+    """
+
+    def __init__(self, configs: Sequence[TradingConfig], journal: Journal) -> None:
+        keys = [(config.config_hash, config.symbol) for config in configs]
+        if len(set(keys)) < len(keys):
+            raise ValueError("the same config was given twice: every config runs once per symbol")
+        self.seats: tuple[Seat, ...] = ()
+        self.resolution: str | None = None
+        self.since_ms = 0
+        self.last_ns = 0
+        self.opened: dict[int, int] = {}
+        self._configs, self._journal = tuple(configs), journal
+        self._by_symbol: dict[str, list[Seat]] = {}
+        self._instruments: dict[str, dict[str, Any]] = {}
+        self._funding_hours: dict[str, float] = {}
+        self._history: list[tuple[int, Answer]] = []
+
+    @property
+    def reconnects(self) -> int:
+        """How often a connection had to be opened again, a new session's first time included."""
+        return sum(count - 1 for count in self.opened.values())
+
+    def take(self, record: Record) -> None:
+        """Act on one record, which is on the disk."""
+        self.advance(record.recv_ns)
+        self.last_ns = record.recv_ns
+        if record.kind is _FRAME:
+            for message in decode(record.payload):
+                for seat in self._by_symbol.get(getattr(message, "symbol", ""), ()):
+                    self._tell(seat, seat.feed.hear(record.recv_ns, message))
+        elif record.kind is Kind.ANSWER:
+            self._answered(record.recv_ns, decode_answer(record.payload))
+        else:
+            self._noted(record)
+
+    def advance(self, now_ns: int) -> None:
+        """Do what was due before ``now_ns``: no record can come any more that belongs before it."""
+        while (due_ms := self.due_ms) is not None and due_ms * NS_PER_MS < now_ns:
+            seat = next(seat for seat in self.seats if seat.feed.due_ms == due_ms)
+            self._tell(seat, seat.feed.due(due_ms))
+
+    @property
+    def due_ms(self) -> int | None:
+        """When the next thing is due; None when nothing is."""
+        dues = [due_ms for seat in self.seats if (due_ms := seat.feed.due_ms) is not None]
+        return min(dues, default=None)
+
+    def _tell(self, seat: Seat, events: Sequence[Event]) -> None:
+        for event in events:
+            seat.desk.handle(event, self._journal)
+
+    def _answered(self, recv_ns: int, answer: Answer) -> None:
+        if answer.name in ("fundingInfo", "exchangeInfo"):
+            turned = turn_answer(answer, recv_ns, venue="aster", funding_hours=self._funding_hours)
+            for table, rows in turned.tables:
+                if table is INSTRUMENTS:
+                    mine = rows.filter(pl.col("symbol").is_in([config.symbol for config in self._configs]))
+                    self._instruments = {row["symbol"]: plain(row) for row in mine.iter_rows(named=True)}
+        elif not self.seats:
+            self._history.append((recv_ns, answer))
+        else:
+            self._bars_answered(recv_ns, answer)
+
+    def _bars_answered(self, recv_ns: int, answer: Answer) -> None:
+        for seat in self._by_symbol.get(answer.params["symbol"], ()):
+            if seat.feed.interval == answer.params["interval"]:
+                seat.feed.answered(recv_ns, answer)
+
+    def _noted(self, record: Record) -> None:
+        told = json.loads(record.payload)
+        match told["note"]:
+            case "started":
+                self._started(told)
+            case "ready":
+                self._ready(record.recv_ns)
+            case "resumed":
+                for seat in self.seats:
+                    seat.feed.ended_ms = None
+            case "opened":
+                self.opened[record.connection] = self.opened.get(record.connection, 0) + 1
+            case "gave_up":
+                for seat in self._by_symbol.get(told["symbol"], ()):
+                    if seat.feed.interval == told["interval"]:
+                        seat.feed.given_up(record.recv_ns, told["open_ms"])
+            case "stopped":
+                for seat in self.seats:
+                    seat.desk.handle(seat.feed.stopped(record.recv_ns), self._journal)
+
+    def _started(self, told: dict[str, Any]) -> None:
+        hashes = [config.config_hash for config in self._configs]
+        if told["configs"] != hashes:
+            raise ValueError(
+                f"the input log is of configs {_short(told['configs'])}, given were {_short(hashes)}; give those, or "
+                "another journal"
+            )
+        self.resolution, self.since_ms = told["resolution"], told["since_ms"]
+
+    def _ready(self, recv_ns: int) -> None:
+        """All that must be known before trading begins is known."""
+        self.seats = tuple(self._seat(config) for config in self._configs)
+        for seat in self.seats:
+            self._by_symbol.setdefault(seat.feed.symbol, []).append(seat)
+        for answered_ns, answer in self._history:
+            self._bars_answered(answered_ns, answer)
+        self._history.clear()
+        for seat in self.seats:
+            seat.feed.history_ended()
+            told = {"resolution": self.resolution, "first_open_ms": seat.feed.next_ms, "since_ms": self.since_ms}
+            seat.desk.start(known_ms(recv_ns), self._journal, **told)
+
+    def _seat(self, config: TradingConfig) -> Seat:
+        instrument = self._instruments.get(config.symbol)
+        if instrument is None:
+            raise ValueError(f"{config.symbol}: the exchange's exchangeInfo has no such contract; check the symbol")
+        inputs = input_names(config)
+        feed = StreamFeed(
+            symbol=config.symbol,
+            interval=config.interval,
+            resolution=self.resolution,
+            inputs=inputs,
+            first_ms=first_open_ms(config, self.since_ms),
+            since_ms=self.since_ms,
+            instrument=instrument,
+            funding_interval_hours=config.substitutions.funding_interval_hours,
+            latency_ms=config.costs.latency_ms,
+        )
+        header = Header(
+            config_hash=config.config_hash,
+            symbol=config.symbol,
+            interval=config.interval,
+            rows=0,
+            instrument=instrument,
+            inputs=inputs,
+            assumptions=_assumptions(config, instrument, self.resolution),
+        )
+        broker = _BROKERS[self.resolution]
+        return Seat(feed, Desk(config, header, mode="paper", instance=PAPER_INSTANCE, broker=broker))
+
+
+def _assumptions(config: TradingConfig, instrument: dict[str, Any], resolution: str) -> tuple[str, ...]:
+    """What a reader must know of paper trades."""
+    told = []
+    given = config.substitutions
+    if (given.spread_ticks, given.mark, given.funding_rate_bps) != (None, None, None):
+        told.append("nothing is substituted: quotes, marks and funding are those of the streams")
+    if instrument["funding_interval_hours"] is None and given.funding_interval_hours is not None:
+        told.append(f"funding every {given.funding_interval_hours:g} h: the exchange does not tell")
+    bars = Bars(
+        symbol=config.symbol,
+        interval=config.interval,
+        frame=BARS.to_frame(),
+        instrument=instrument,
+        substituted=tuple(told),
+    )
+    return assumptions(config, bars, resolution)
+
+
+def _short(hashes: Sequence[str]) -> str:
+    return ", ".join(each[:10] for each in hashes)

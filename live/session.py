@@ -1,0 +1,291 @@
+"""Paper mode: listens to an exchange's streams, writes what arrives to the input log, and acts on it.
+
+The log comes first: what is acted on is in it, and what is written to the journal rests on a log that is on the disk. A
+session that was killed is walked again from its log, through the same code, and goes on.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from data import wal
+from data.clock import Clock
+from data.stream import Stream, streams_of
+from data.venues.aster import AsterRest, Unavailable, Venue
+from data.wal import Kind, Log, Record
+from live.dispatch import SINCE_MS, Dispatcher
+from live.journal import Journal
+from live.readings import NS_PER_MS
+from live.stream_feed import ASKED_BARS, OVERDUE_MS, StreamFeed
+from live.warm_start import warm_start
+from research.engine import TradingConfig
+
+GIVEN_UP_MS = 60_000  # after its end a bar that REST does not give either is a gap
+_STREAMS = ("bookTicker", "markPrice", "aggTrade")
+_TELL_S, _SYNC_S = 0.5, 1.0  # of the machine's time
+_TOLERATED_MS = 60_000  # the clock may be so far behind the log
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a session stands."""
+
+    now: datetime
+    connection: str  # starting, connected, reconnecting
+    side: int  # of the open positions, added up
+    trades: int  # that were closed
+    net_pnl_usdt: float  # of those
+    bars: int
+    gaps: int
+    reconnects: int
+
+
+class Session:
+    """One run of paper mode on an open log and journal. The ``Sink`` of ``data.stream``.
+
+    Parameters
+    ----------
+    configs : what to trade.
+    resolution : tick or bar.
+    lake : for the warm start; None for REST alone.
+    run_length_s : stop by itself so long after the first connection, by the clock; None to go on.
+
+    Raises
+    ------
+    ValueError
+        When the log is of other configs, of another resolution, or of the future.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[TradingConfig],
+        venue: Venue,
+        clock: Clock,
+        log: Log,
+        journal: Journal,
+        *,
+        resolution: str,
+        lake: Path | None = None,
+        run_length_s: float | None = None,
+    ) -> None:
+        self.dispatcher = walk(configs, log.folder, journal)
+        if not self.dispatcher.seats:  # cut off before trading began: nothing was acted on
+            for segment in wal.segments(log.folder):
+                segment.unlink()
+            self.dispatcher = Dispatcher(configs, journal)
+        self._configs, self._venue, self._clock = configs, venue, clock
+        self._log, self._journal, self._resolution = log, journal, resolution
+        self._lake, self._run_length_s = lake, run_length_s
+        self._last_ns = max(self.dispatcher.last_ns, journal.last_ms * NS_PER_MS)
+        self._pending: list[Record] = []
+        self._open: set[int] = set()
+        self._is_listening = asyncio.Event()
+        self._is_new_due = asyncio.Event()
+        self._armed_ms: int | None = None
+        self._began_ms = 0
+        if self.dispatcher.seats and self.dispatcher.resolution != resolution:
+            raise ValueError(
+                f"{log.folder} is a log of resolution {self.dispatcher.resolution}: go on with that, or give another "
+                "journal"
+            )
+
+    async def run(self, stop: asyncio.Event, tell: Callable[[Progress], None] = lambda progress: None) -> None:
+        """Trade until ``stop`` is set or the run length is over.
+
+        Raises
+        ------
+        Unavailable
+            When the exchange does not answer at the start.
+        ValueError
+            When it refuses a question for good, or does not know a symbol.
+        OSError
+            When log or journal cannot be written: nothing is done that they do not hold.
+        """
+        async with AsterRest(self._venue, self._clock) as rest:
+            await self._begin(rest)
+            stream = Stream(self._venue, self._stream_names(), clock=self._clock, sink=self, seed=os.getpid())
+            jobs = (stop.wait(), self._run_length(), stream.run(), self._keep_time(), self._recover(rest),
+                    self._sync_forever(), self._tell(tell))  # fmt: skip
+            tasks = [asyncio.create_task(job) for job in jobs]
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                with getattr(self._clock, "hold", nullcontext)():
+                    for task in tasks:
+                        task.cancel()
+                    await asyncio.wait(tasks)
+            for task in tasks:
+                if not task.cancelled():
+                    task.result()
+            self._note("stopped")
+            self._log.sync()
+
+    def opened(self, recv_ns: int, connection: int, streams: Sequence[str]) -> None:
+        self._open.add(connection)
+        self._write(recv_ns, Kind.NOTE, connection, wal.note("opened", streams=list(streams)))
+        self.burst()
+        self._is_listening.set()
+
+    def frame(self, recv_ns: int, connection: int, payload: bytes) -> None:
+        self._write(recv_ns, Kind.FRAME, connection, payload)
+
+    def burst(self) -> None:
+        """Act on what arrived, once the kernel has it."""
+        self._log.flush()
+        pending, self._pending = self._pending, []
+        for record in pending:
+            self.dispatcher.take(record)
+        due_ms = self.dispatcher.due_ms
+        if due_ms is not None and (self._armed_ms is None or due_ms < self._armed_ms):
+            self._is_new_due.set()
+
+    def closed(self, recv_ns: int, connection: int, reason: str) -> None:
+        self._open.discard(connection)
+        self._write(recv_ns, Kind.NOTE, connection, wal.note("closed", reason=reason))
+        self.burst()
+
+    def progress(self) -> Progress:
+        """Where it stands now."""
+        seats = self.dispatcher.seats
+        was_open = bool(self.dispatcher.opened)
+        return Progress(
+            now=datetime.fromtimestamp(self._clock.now_ms() / 1_000, UTC),
+            connection="connected" if self._open else "reconnecting" if was_open else "starting",
+            side=sum(seat.desk.side for seat in seats),
+            trades=sum(seat.desk.closed_trades for seat in seats),
+            net_pnl_usdt=sum(seat.desk.net_pnl_usdt for seat in seats),
+            bars=sum(seat.feed.bars for seat in seats),
+            gaps=sum(seat.feed.gaps for seat in seats),
+            reconnects=self.dispatcher.reconnects,
+        )
+
+    async def _begin(self, rest: AsterRest) -> None:
+        """Write down all that must be known first, or that an earlier session goes on."""
+        now_ms = self._began_ms = self._clock.now_ms()
+        behind_ms = self._last_ns // NS_PER_MS - now_ms
+        if behind_ms > _TOLERATED_MS:
+            raise ValueError(
+                f"{self._log.folder} ends {behind_ms / 1_000:.0f} s after the time it is now by the exchange's clock; "
+                "give another journal"
+            )
+        if self.dispatcher.seats:
+            self._note("resumed", pid=os.getpid())
+            return
+        since_ms = now_ms - SINCE_MS
+        answers = await warm_start(rest, self._configs, since_ms, self._lake)
+        told = {"resolution": self._resolution, "since_ms": since_ms, "venue": self._venue.name, "pid": os.getpid()}
+        self._keep(Kind.NOTE, wal.note("started", configs=[config.config_hash for config in self._configs], **told))
+        for payload in answers:
+            self._keep(Kind.ANSWER, payload)
+        self._note("ready")
+
+    def _stream_names(self) -> tuple[str, ...]:
+        names = [
+            name for config in self._configs
+            for name in streams_of([config.symbol], [f"kline_{config.interval}", *_STREAMS])
+        ]  # fmt: skip
+        return tuple(dict.fromkeys(names))
+
+    def _write(self, recv_ns: int, kind: Kind, connection: int, payload: bytes) -> None:
+        """Log a record; later than every one before it, whatever the machine's clock says after a restart."""
+        self._last_ns = max(recv_ns, self._last_ns + 1)
+        self._log.write(self._last_ns, kind, connection, payload)
+        self._pending.append(Record(self._last_ns, kind, connection, payload))
+
+    def _keep(self, kind: Kind, payload: bytes) -> None:
+        self._write(self._clock.stamp_ns(), kind, 0, payload)
+
+    def _note(self, what: str, **told: object) -> None:
+        self._keep(Kind.NOTE, wal.note(what, **told))
+        self.burst()
+
+    async def _run_length(self) -> None:
+        await self._is_listening.wait()
+        if self._run_length_s is None:
+            await asyncio.Event().wait()
+        await self._sleep_until(self._clock.now_ms() + round(self._run_length_s * 1_000))
+
+    async def _keep_time(self) -> None:
+        """Do what is due when its time has come, also while nothing arrives."""
+        while True:
+            self._is_new_due.clear()
+            self._armed_ms = self.dispatcher.due_ms
+            waits = [asyncio.create_task(self._is_new_due.wait())]
+            if self._armed_ms is not None:
+                waits.append(asyncio.create_task(self._sleep_until(self._armed_ms + 1)))
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+            self.burst()
+            now_ns = max(self._clock.stamp_ns(), self._last_ns)
+            self.dispatcher.advance(now_ns)
+            self._last_ns = max(self._last_ns, now_ns - 1)
+
+    async def _recover(self, rest: AsterRest) -> None:
+        """Ask by REST for bars that did not come, and give up those that it does not have either."""
+        while True:
+            wants = False
+            for seat in self.dispatcher.seats:
+                wants |= await self._recover_bars(rest, seat.feed)
+            now_ms = self._clock.now_ms()
+            overdue_ms = min(seat.feed.next_overdue_ms() for seat in self.dispatcher.seats)
+            await self._sleep_until(now_ms + OVERDUE_MS if wants else max(overdue_ms, now_ms + 1))
+
+    async def _recover_bars(self, rest: AsterRest, feed: StreamFeed) -> bool:
+        """Whether bars are still wanted after asking."""
+        slots = feed.wanted(self._clock.now_ms())
+        if not slots:
+            return False
+        question = {"symbol": feed.symbol, "interval": feed.interval}
+        span = {"startTime": slots[0], "endTime": slots[-1], "limit": ASKED_BARS}
+        try:
+            body = await rest.get("/fapi/v3/klines", **question, **span)
+        except Unavailable:
+            pass  # asked again, until they are given up
+        else:
+            since_ms = self.dispatcher.since_ms
+            self._keep(Kind.ANSWER, wal.answer("/fapi/v3/klines", question | span, since_ms, body))
+            self.burst()
+        now_ms = self._clock.now_ms()
+        for open_ms in feed.wanted(now_ms):
+            if now_ms >= max(open_ms + feed.length_ms, self._began_ms) + GIVEN_UP_MS:
+                self._note("gave_up", open_ms=open_ms, **question)
+        return bool(feed.wanted(self._clock.now_ms()))
+
+    async def _sync_forever(self) -> None:
+        """Bound what a power cut costs."""
+        while True:
+            await asyncio.to_thread(self._log.sync)
+            await asyncio.sleep(_SYNC_S)
+
+    async def _tell(self, tell: Callable[[Progress], None]) -> None:
+        while True:
+            tell(self.progress())
+            await asyncio.sleep(_TELL_S)
+
+    async def _sleep_until(self, moment_ms: int) -> None:
+        """Return at that moment of the clock, however often a clock that stands still lets a sleep end early."""
+        while (left_ns := moment_ms * NS_PER_MS - self._clock.now_ns()) > 0:
+            await self._clock.sleep(left_ns / 1e9)
+
+
+def walk(configs: Sequence[TradingConfig], folder: Path, journal: Journal) -> Dispatcher:
+    """Act again on everything that a log holds."""
+    dispatcher = Dispatcher(configs, journal)
+    for segment in wal.segments(folder):
+        _force_to_disk(segment)
+        for record in wal.read(segment):
+            dispatcher.take(record)
+    return dispatcher
+
+
+def _force_to_disk(segment: Path) -> None:
+    """Whoever wrote it may have been killed before it could."""
+    with segment.open("rb") as written:
+        os.fsync(written.fileno())

@@ -1,0 +1,89 @@
+"""What a run did, from the journal: the object that ``--json`` prints, and the same for people."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from live import journal as journals
+from live.desk import Desk
+from live.dispatch import Dispatcher
+
+
+def summary(mode: str, desks: Sequence[Desk], path: Path, head: str) -> dict[str, Any]:
+    """The run's totals and those of every config."""
+    listed = [journals.trades(path, *desk.key) for desk in desks]
+    configs = [
+        {
+            "config_hash": desk.key[0],
+            "symbol": desk.key[1],
+            "strategy": desk.rules.config.strategy,
+            "rows": desk.header.rows,
+            **_totals(trades),
+            "assumptions": list(desk.header.assumptions),
+        }
+        for desk, trades in zip(desks, listed, strict=True)
+    ]
+    return {
+        "mode": mode,
+        **_totals(pl.concat(listed)),
+        "journal": str(path),
+        "chain_head": head,
+        "configs": configs,
+    }
+
+
+def feed_summary(mode: str, dispatcher: Dispatcher, folder: Path, path: Path, head: str) -> dict[str, Any]:
+    """The same for a run on an input log, with what its feed told.
+
+    A backtest of the rows that open in [rows_start_ms, rows_end_ms) of the sealed log gives the journal's trades. At
+    tick resolution it ends at ``ended_ms``, null where the log goes on; at bar resolution it leaves out the last row,
+    whose window was not over.
+    """
+    seats = dispatcher.seats
+    result = summary(mode, [seat.desk for seat in seats], path, head)
+    feeds = [
+        {
+            "rows": seat.feed.bars + seat.feed.gaps,
+            "bars": seat.feed.bars,
+            "gaps": seat.feed.gaps,
+            "rows_start_ms": seat.feed.first_ms,
+            "rows_end_ms": seat.feed.told_until_ms,
+            "ended_ms": seat.feed.ended_ms,
+        }
+        for seat in seats
+    ]
+    return result | {
+        "resolution": dispatcher.resolution,
+        "feed": str(folder),
+        "bars": sum(feed["bars"] for feed in feeds),
+        "gaps": sum(feed["gaps"] for feed in feeds),
+        "reconnects": dispatcher.reconnects,
+        "configs": [config | feed for config, feed in zip(result["configs"], feeds, strict=True)],
+    }
+
+
+def for_people(result: dict[str, Any]) -> list[str]:
+    """The lines to print."""
+    lines = []
+    for config in result["configs"]:
+        lines.append(
+            f"{config['symbol']} {config['strategy']} {config['config_hash'][:10]}: {config['rows']} rows, "
+            f"{config['trades']} trades, {config['open_trades']} open, net {config['net_pnl_usdt']:.4f} USDT "
+            f"(fees {config['fees_usdt']:.4f}, funding {config['funding_usdt']:.4f})"
+        )
+        lines += [f"  {sentence}" for sentence in config["assumptions"]]
+    if "feed" in result:
+        lines.append(
+            f"{result['bars']} bars told, {result['gaps']} gaps, {result['reconnects']} reconnects; input log "
+            f"{result['feed']}"
+        )
+    return [*lines, f"journal {result['journal']}", f"chain head {result['chain_head']}"]
+
+
+def _totals(trades: pl.DataFrame) -> dict[str, Any]:
+    """Counts and sums of a trade list; an open position counts with its value at the end."""
+    closed = trades.filter(pl.col("reason") != "open").height
+    money = ("gross_pnl_usdt", "fees_usdt", "funding_usdt", "net_pnl_usdt")
+    return {"trades": closed, "open_trades": trades.height - closed, **{name: trades[name].sum() for name in money}}

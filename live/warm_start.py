@@ -1,0 +1,80 @@
+"""What a runner must know before it listens: the contracts' rules, and the bars that its first decision looks back on.
+
+Bars come from the lake as far as it has them and by REST from there on. Everything is logged as answers of REST.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.schema import interval_ms
+from data.venues.aster import AsterRest
+from data.wal import answer
+from live.dispatch import first_open_ms
+from live.recordings import CHECKOUT
+from research.engine import TradingConfig
+
+_KLINES = "/fapi/v3/klines"
+_MOST_BARS = 1_000  # per request
+
+
+async def warm_start(
+    rest: AsterRest, configs: Sequence[TradingConfig], since_ms: int, lake: Path | None
+) -> list[bytes]:
+    """Payloads of ANSWER records.
+
+    Parameters
+    ----------
+    since_ms : when listening begins; bars that closed before are history.
+    lake : to read bars from; None for REST alone.
+
+    Raises
+    ------
+    Unavailable
+        When the exchange does not answer.
+    ValueError
+        When it refuses a question, or the lake cannot be read.
+    """
+    firsts_ms = [first_open_ms(config, since_ms) for config in configs]
+    funding = answer("/fapi/v3/fundingInfo", {}, since_ms, await rest.funding_info())
+    rules = await rest.exchange_info()
+    answers = [funding, answer("/fapi/v3/exchangeInfo", {}, since_ms, rules, effective_ms=min(firsts_ms))]
+    for config, first_ms in zip(configs, firsts_ms, strict=True):
+        question = {"symbol": config.symbol, "interval": config.interval}
+        length_ms = interval_ms(config.interval)
+        if lake is not None:
+            body = await _from_lake(lake, config, first_ms, since_ms - length_ms)
+            answers.append(answer(_KLINES, question, since_ms, body))
+            first_ms = _first_missing(body, first_ms, length_ms)
+        while first_ms + length_ms < since_ms:
+            body = await rest.klines(config.symbol, config.interval, start_ms=first_ms, limit=_MOST_BARS)
+            answers.append(answer(_KLINES, question, since_ms, body))
+            opened = [row[0] for row in json.loads(body)]
+            if len(opened) < _MOST_BARS:
+                break
+            first_ms = opened[-1] + length_ms
+    return answers
+
+
+async def _from_lake(lake: Path, config: TradingConfig, start_ms: int, end_ms: int) -> bytes:
+    """The bars that the lake holds, read by a child process."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "live.history", "--lake", str(lake.resolve()), "--symbol", config.symbol,
+        "--interval", config.interval, "--start-ms", str(start_ms), "--end-ms", str(end_ms),
+        cwd=CHECKOUT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    printed, complained = await child.communicate()
+    if child.returncode:
+        words = complained.decode(errors="replace").strip().removeprefix("Error: ")
+        raise ValueError(f"warm start from the lake: {words}")
+    return printed
+
+
+def _first_missing(body: bytes, first_ms: int, length_ms: int) -> int:
+    """Open_time of the first bar that is not there."""
+    there = {row[0] for row in json.loads(body)}
+    while first_ms in there:
+        first_ms += length_ms
+    return first_ms
