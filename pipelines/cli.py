@@ -303,7 +303,7 @@ def bench(name, as_json) -> None:
 )
 @json_option
 def demo(folder, as_json) -> None:
-    """Synthetic market, lake, features, sweep, promotion, replay and report; safe to interrupt and repeat."""
+    """Loopback exchange, recorder, lake, sweep, promotion, paper trading and report; safe to interrupt and repeat."""
     from pipelines.demo import run_demo
 
     with progress_bars() as tell:

@@ -1,32 +1,44 @@
-"""``aster demo``: the main job end to end on a synthetic market, in its own folder; safe to interrupt and repeat."""
+"""``aster demo``: the main job end to end over sockets, on an exchange of our own, in its own folder.
+
+Loopback exchange, recorder and paper runner are processes of their own, as they would be on real markets; time is told
+by the exchange, so that days pass in seconds and every run records the same. Safe to interrupt and repeat: what was
+recorded is kept, and what was not finished goes on.
+"""
 
 import json
 import shutil
-import subprocess
-import sys
-from datetime import UTC, datetime
+from contextlib import ExitStack
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from data import synthetic
+from data.config import load
 from data.lake import Lake
-from live.config import load_chosen
-from live.journal import trades as journal_trades
-from pipelines.identity import CHECKOUT
+from data.sealer import seal_folder
+from pipelines.children import alone_in
+from pipelines.demo_exchange import Exchange
+from pipelines.demo_paper import trade_on_paper
+from pipelines.paper_report import paper_sentence, resolution_sentence
 from pipelines.promote import promote
-from pipelines.runs import FINISHED, default_runs, runs
+from pipelines.runs import FINISHED, default_runs, runs, write_whole
 from pipelines.sweep_job import Progress, run_sweep
-from pipelines.sweep_report import Replay, write_sweep_report
+from pipelines.sweep_report import SYNTHETIC, write_sweep_report
+from research.sweep import SweepConfig
 
 MARKET = synthetic.MarketSpec(
     symbols=(synthetic.BTC_LIKE, synthetic.ALT_LIKE),
     start=datetime(2026, 1, 5, tzinfo=UTC),
-    days=14,
-    seed=7,
-    trades_per_second=0.4,
+    days=9,
+    seed=3,
+    trades_per_second=0.3,
     quote_interval_s=2,
-    depth_interval_s=10,
-    momentum_edge=0.6,
+    depth_interval_s=20,
+    mark_interval_s=3,
+    momentum_edge=0.8,
 )
 
 SWEEP = """\
@@ -35,7 +47,7 @@ name = "demo"
 strategy = "momentum"
 symbols = ["BTCUSDT"]
 start = 2026-01-05
-end = 2026-01-19
+end = 2026-01-13           # from here on the winner trades on paper
 capital_usdt = 1000.0      # returns and drawdowns are fractions of this
 min_trades = 10            # fewer on a train fold and a config cannot be picked
 
@@ -49,11 +61,11 @@ latency_ms = 150
 notional_usdt = 500.0
 max_notional_usdt = 600.0
 entry_limit_ticks = 2
-cooldown_bars = 10
+cooldown_bars = 5
 
 [folds]
-train_days = 5.0
-test_days = 2.0
+train_days = 3.0
+test_days = 1.0
 embargo_bars = 240
 
 [grid]
@@ -62,14 +74,18 @@ volatility_window_bars = [10, 15, 20, 30, 45, 60, 90, 120]
 volume_multiple = [1.0, 1.3, 1.6]
 volume_window_bars = [30]
 target_bps = [60, 100, 150]
-stop_bps = [30, 50]
+stop_bps = [30, 40, 50]
 activation_bps = [25, 50]
 activation_buffer_bps = [0.5]
-callback_bps = [10, 15]
+callback_bps = [12]
 target_gap_bps = [4]
 max_spread_ticks = [10]
 max_funding_bps = [5]
 """
+
+_MARGIN = timedelta(minutes=1)  # the last bar's orders meet the market in the minute after it
+_FLUSH_INTERVAL = "6h"  # of market time, which passes in seconds
+_RECORDING = "record, market hours"
 
 
 def run_demo(
@@ -77,52 +93,95 @@ def run_demo(
 ) -> dict[str, Any]:
     """Run every step and return the report's path and what happened, a sentence per step.
 
-    What an interrupted demo finished is kept: days of the market, blocks of the sweep, events of the replay.
+    The sweep's range is recorded; what the market goes on with is traded on paper.
+
+    Raises
+    ------
+    ValueError
+        When a process of the demo fails, with its last words; when the folder holds something else.
     """
     folder = (folder or default_runs() / "demo").resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    lake = Lake(folder / "lake", create=True)
-    landed = synthetic.fill_lake(lake, market, lambda done, total: progress("market, symbol-days", done, total))
+    with alone_in(folder) as lock, ExitStack() as running:
+        _make_room(folder, market)
+        config_path = folder / "sweep.toml"
+        write_whole(config_path, sweep.encode())
+        until = load(SweepConfig, config_path, "the demo's sweep").end + _MARGIN
+        exchange = Exchange(folder, running, lock)
 
-    config_path = folder / "sweep.toml"
-    config_path.write_text(sweep)
-    run = run_sweep(config_path, lake, folder / "sweeps", progress)
-    for older in runs(folder / "sweeps"):
-        if older.path != run.path and older.manifest["state"] == FINISHED:
-            shutil.rmtree(older.path)
-
-    chosen_path = promote(run, lake, rank=1, destination=folder / "chosen.toml")
-    chosen = load_chosen(chosen_path).config
-
-    journal = run.path / "replay.sqlite"
-    progress("replay", 0, 1)
-    done = subprocess.run(
-        [sys.executable, "-m", "live.runner", "--config", str(chosen_path), "--mode", "replay", "--lake",
-         str(lake.root), "--start", run.config.start.isoformat(), "--end", run.config.end.isoformat(),
-         "--journal", str(journal), "--json"],
-        capture_output=True, text=True, cwd=CHECKOUT,
-    )  # fmt: skip
-    if done.returncode:
-        raise ValueError(f"the replay failed: {done.stderr.strip()}")
-    progress("replay", 1, 1)
-    replayed = json.loads(done.stdout)
-    trades = journal_trades(journal, chosen.config_hash, chosen.symbol)
+        lake, recorded = _recorded(folder, market, until, exchange, progress)
+        run = run_sweep(config_path, lake, folder / "sweeps", progress)
+        for older in runs(folder / "sweeps"):
+            if older.path != run.path and older.manifest["state"] == FINISHED:
+                shutil.rmtree(older.path)
+        chosen = promote(run, lake, rank=1, destination=folder / "chosen.toml")
+        paper = trade_on_paper(chosen, lake, folder / "paper", exchange, until, market.end, progress)
 
     progress("report", 0, 1)
-    report = write_sweep_report(
-        run, lake, Replay(config=chosen, trades=trades, journal=journal.name), folder / "report.html"
-    )
+    report = write_sweep_report(run, lake, paper, folder / "report.html", market=SYNTHETIC)
     progress("report", 1, 1)
     rows = sum(entry.rows for entry in lake.files())
     return {
         "report": str(report),
         "run": str(run.path),
-        "chosen": str(chosen_path),
-        "replay": replayed,
+        "chosen": str(chosen),
+        "paper": {"trades": paper.trades.height, "agrees": paper.agrees, "chain_head": paper.chain_head},
         "summary": [
-            f"market: {rows:,} rows in the lake, {sum(landed.values()):,} of them new",
+            f"market: {rows:,} rows in the lake, {recorded:,} of them new",
             f"sweep: {run.manifest['configs']:,} configs on {len(run.frame('walk_forward_folds'))} folds",
-            f"promoted: rank 1, config {chosen.config_hash[:12]}",
-            f"replay: {trades.height} trades, net {trades['net_pnl_usdt'].sum():+.2f} USDT after fees and funding",
+            f"promoted: rank 1, config {paper.config.config_hash[:12]}",
+            f"paper: {paper_sentence(paper)}",
+            f"resolution: {resolution_sentence(paper)}",
         ],
     }
+
+
+def _make_room(folder: Path, market: synthetic.MarketSpec) -> None:
+    """Write down which market this folder is about; what was made of another one goes."""
+    spec = folder / "market.toml"
+    text = tomli_w.dumps(asdict(market))
+    if spec.exists() and spec.read_text() == text:
+        return
+    there = [path for name in ("lake", "paper", "sweeps", "recorded.json") if (path := folder / name).exists()]
+    if there and not spec.exists():
+        names = ", ".join(path.name for path in there)
+        raise ValueError(f"{folder} holds {names} that no demo put there: remove it, or give another --folder")
+    for path in there:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    write_whole(spec, text.encode())
+
+
+def _recorded(
+    folder: Path, market: synthetic.MarketSpec, until: datetime, exchange: Exchange, progress: Progress
+) -> tuple[Lake, int]:
+    """The market up to ``until`` in a lake, and how many of its rows were recorded just now."""
+    root, done = folder / "lake", folder / "recorded.json"
+    hours = (until - market.start) // timedelta(hours=1)
+    if done.exists() and json.loads(done.read_text())["until"] == until.isoformat():
+        progress(_RECORDING, hours, hours)
+        return Lake(root), 0
+    reached = _reached(root, market)
+    symbols = ",".join(symbol.symbol for symbol in market.symbols)
+    length_s = (until - reached).total_seconds()
+    with exchange.client(
+        "recorder", "pipelines.cli", "record", "--venue", exchange.at(reached), "--symbols", symbols, "--lake",
+        str(root), "--run-length", f"{length_s}s", "--flush-interval", _FLUSH_INTERVAL, "--json",
+    ) as recorder:  # fmt: skip
+        exchange.follow(recorder, lambda now: progress(_RECORDING, (now - market.start) // timedelta(hours=1), hours))
+    status = json.loads(recorder.printed)
+    if status["trouble"]:
+        raise ValueError(f"the recorder had trouble: {'; '.join(status['trouble'])}")
+    progress(_RECORDING, hours, hours)
+    write_whole(done, json.dumps({"until": until.isoformat(), "messages": status["messages"]}).encode())
+    return Lake(root), sum(status["landed"].values())
+
+
+def _reached(root: Path, market: synthetic.MarketSpec) -> datetime:
+    """From when on a killed recording goes on: the whole minute up to which everything is in the lake."""
+    if not (root / "wal").is_dir():
+        return market.start
+    lake = Lake(root, create=True)
+    seal_folder(root / "wal", lake)
+    spans = [lake.span("book_ticker", symbol.symbol) for symbol in market.symbols]
+    if None in spans:
+        return market.start
+    return max(min(last for _, last in spans).replace(second=0, microsecond=0), market.start)

@@ -2,22 +2,20 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from data.gaps import coverage
 from data.lake import Lake
-from data.schema import interval_ms
+from pipelines.market_report import covered_days, gaps_section, liquidations_section, market_section
+from pipelines.paper_report import PaperRun, paper_gate, paper_section
 from pipelines.report import Gate, Section, Table, Verdict, gate_headline, write_report
 from pipelines.runs import RunFolder
 from pipelines.sweep_job import bars_for
-from pipelines.trade_table import largest_trades
 from research import formats, metrics, plots
 from research.bars import Bars
-from research.engine import TradingConfig, assumptions, backtest
+from research.engine import TradingConfig, assumptions
 from research.sweep import SweepConfig, bars_per_year
 
 SYNTHETIC = "synthetic, with a planted edge: what it earns says nothing about Aster"
@@ -34,27 +32,21 @@ NOT_MODELLED = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Replay:
-    """What the runner traded when it replayed the promoted config, beside the backtest of the same config."""
-
-    config: TradingConfig
-    trades: pl.DataFrame
-    journal: str
-
-
-def write_sweep_report(run: RunFolder, lake: Lake, replay: Replay | None = None, path: Path | None = None) -> Path:
+def write_sweep_report(
+    run: RunFolder, lake: Lake, paper: PaperRun | None = None, path: Path | None = None, *, market: str | None = None
+) -> Path:
     """Write ``report.html`` of a run and return its path.
 
     Parameters
     ----------
-    replay : the promoted config's replay, where there was one.
+    paper : the promoted config's paper run, where there was one.
+    market : what a reader must know of the market, such as ``SYNTHETIC``; found out when rows say so themselves.
     """
     config, symbol = run.config, run.config.symbols[0]
     bars = bars_for(config, lake, symbol)
     folds = run.frame("walk_forward_folds").filter(pl.col("symbol") == symbol).drop("symbol")
-    covered = coverage(lake, symbols=list(config.symbols), start=config.start, end=config.end)
-    covered = covered.filter(pl.col("rows").sum().over("table", "symbol") > 0)  # what was never recorded is not a gap
+    covered = covered_days(lake, config.symbols, config.start, config.end)
+    forced = lake.scan("force_orders", symbols=list(config.symbols), start=config.start, end=config.end)
     record = metrics.summary(
         run.frame("walk_forward_trades").filter(pl.col("symbol") == symbol),
         run.frame("walk_forward_equity").filter(pl.col("symbol") == symbol),
@@ -62,13 +54,15 @@ def write_sweep_report(run: RunFolder, lake: Lake, replay: Replay | None = None,
         bars_per_year=bars_per_year(config.interval),
     )
     sections = [
-        _market(bars, lake, config, symbol, covered),
+        market_section(bars, covered),
+        liquidations_section(bars, forced),
+        gaps_section(lake, covered, config.symbols, config.start, config.end),
         _parameters(run, config, symbol),
         _walk_forward(run, bars, config, symbol, folds),
     ]
-    if replay is not None:
-        sections.append(_promoted(replay, bars, config))
-    gates = _gates(run, folds, record, covered, replay, bars)
+    if paper is not None:
+        sections.append(paper_section(paper))
+    gates = _gates(run, folds, record, paper, bars)
     verdict = Verdict(
         headline=gate_headline(gates),
         sentence=(
@@ -87,10 +81,11 @@ def write_sweep_report(run: RunFolder, lake: Lake, replay: Replay | None = None,
     )
     manifest = run.manifest
     klines = lake.scan("klines", symbols=[symbol], start=config.start, end=config.end, columns=["source"])
-    is_synthetic = (klines["source"] == "synthetic").any()
+    if (klines["source"] == "synthetic").any():
+        market = SYNTHETIC
     commit = manifest["code"]["commit"]
     facts = [
-        *(("market", sentence) for sentence in [SYNTHETIC] if is_synthetic),
+        *([("market", market)] if market else []),
         ("range", f"{formats.moment(config.start)} to {formats.moment(config.end)}"),
         ("configs tried", formats.count(manifest["configs"])),
         ("commit", f"{commit[:12]}{' with uncommitted changes' if manifest['code']['is_dirty'] else ' clean'}"
@@ -113,7 +108,9 @@ def _any_config(run: RunFolder, symbol: str) -> TradingConfig:
     return run.config.trading_config(symbol, run.config.configs()[0])
 
 
-def _gates(run, folds, record: Mapping[str, float], covered: pl.DataFrame, replay, bars: Bars) -> tuple[Gate, ...]:
+def _gates(
+    run: RunFolder, folds: pl.DataFrame, record: Mapping[str, float], paper: PaperRun | None, bars: Bars
+) -> tuple[Gate, ...]:
     confirmed = json.loads((run.path / "confirmation.json").read_text())
     positive = int((folds["net_pnl_usdt"] > 0).sum())
     complete = 1.0 - float(bars.frame["is_gap"].mean())
@@ -149,55 +146,13 @@ def _gates(run, folds, record: Mapping[str, float], covered: pl.DataFrame, repla
             passes=True,  # a disagreement stops the sweep before there is a report
         ),
     ]
-    if replay is not None:
-        expected = backtest(replay.config, bars).trades
-        gates.append(
-            Gate(
-                name="replay = backtest",
-                value=f"{replay.trades.height} of {expected.height} trades",
-                limit="equal",
-                passes=replay.trades.equals(expected),
-            )
-        )
+    if paper is not None:
+        gates.append(paper_gate(paper))
     gates += [
         Gate(name=name, value=formats.UNKNOWN, limit=limit, passes=None)
         for name, limit in (("deflated Sharpe", "> 0.95"), ("probability of overfitting", "< 0.20"))
     ]
     return tuple(gates)
-
-
-def _market(bars: Bars, lake: Lake, config: SweepConfig, symbol: str, covered: pl.DataFrame) -> Section:
-    tick = float(bars.instrument["tick_size"])
-    forced = lake.scan("force_orders", symbols=[symbol], start=config.start, end=config.end)
-    market = (
-        plots.plot_candles(bars.frame, symbol=symbol, tick_size=tick)
-        if forced.is_empty()
-        else plots.plot_liquidations(bars.frame, forced, symbol=symbol, tick_size=tick)
-    )
-    rows = tuple(
-        (row["table"], row["symbol"], formats.count(row["rows"]), formats.count(row["missing"]),
-         formats.percent(row["covered"], decimals=2))
-        for row in covered.group_by("table", "symbol", maintain_order=True)
-        .agg(
-            pl.col("rows").sum(),
-            # The sum of nothing known is not zero.
-            pl.when(pl.col("missing").is_not_null().any()).then(pl.col("missing").sum()).alias("missing"),
-            pl.col("covered").mean(),
-        ).iter_rows(named=True)
-    )  # fmt: skip
-    return Section(
-        title="The market, and what was recorded of it",
-        figures=(market, plots.plot_gap_calendar(covered)),
-        tables=(
-            Table(
-                title="Recorded rows",
-                columns=("table", "symbol", "rows", "missing", "complete"),
-                align="llrrr",
-                rows=rows,
-                note="– where the exchange gives no way to know what is missing.",
-            ),
-        ),
-    )
 
 
 LABELS = {
@@ -343,39 +298,4 @@ def _busiest_day(bars: Bars, trades: pl.DataFrame, symbol: str):
         trades.drop("symbol").with_columns(pl.lit(symbol).alias("symbol")),
         symbol=symbol,
         tick_size=float(bars.instrument["tick_size"]),
-    )
-
-
-def _promoted(replay: Replay, bars: Bars, config: SweepConfig) -> Section:
-    result = backtest(replay.config, bars)
-    figures = [
-        plots.plot_equity(
-            equity_for_plot(result.equity, config.orders.notional_usdt, is_oos=False),
-            title=f"Promoted config {replay.config.config_hash[:12]}: equity over the whole range, in sample included",
-        )
-    ]
-    if not replay.trades.is_empty():
-        figures.append(_busiest_day(bars, replay.trades, bars.symbol))
-    figures_of = metrics.summary(
-        result.trades,
-        result.equity,
-        capital_usdt=config.capital_usdt,
-        bars_per_year=86_400_000 * 365 / interval_ms(config.interval),
-    )
-    percents = {"return", "max_drawdown", "win_rate", "exposure"}
-    summary = tuple(
-        (metrics.LABELS[name], formats.number(figures_of[name] * (100.0 if name in percents else 1.0), 2))
-        for name in metrics.LABELS
-    )
-    return Section(
-        title="The promoted config, replayed by the live runner",
-        intro=(
-            f"The runner read the recording bar by bar and traded through the paper broker; its {replay.trades.height} "
-            f"trades stand in {replay.journal}. The backtest of the same config has {result.trades.height}."
-        ),
-        figures=tuple(figures),
-        tables=(
-            Table(title="Whole range", columns=("figure", "value"), align="lr", rows=summary),
-            largest_trades(replay.trades, bars.instrument, "replay"),
-        ),
     )

@@ -1,4 +1,4 @@
-"""A browser for the tests that look at pages."""
+"""A browser for the tests that look at pages, and a demo small enough to be run and killed."""
 
 import itertools
 import json
@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from pipelines.identity import CHECKOUT
 
 PATIENCE_S = 60
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -123,3 +125,40 @@ def browser(tmp_path_factory) -> Iterator[Browser]:
     opened = Browser(tmp_path_factory.mktemp("profile"))
     yield opened
     opened.close()
+
+
+TINY_DEMO = """
+import json, sys
+from dataclasses import replace
+from pathlib import Path
+from conftest import SMALL_SWEEP
+from pipelines.demo import MARKET, run_demo
+
+market = replace(MARKET, symbols=MARKET.symbols[:1], days=0.6, trades_per_second=0.2, depth_interval_s=60)
+sweep = SMALL_SWEEP
+for old, new in (
+    ("end = 2026-01-08", "end = 2026-01-05T12:00:00Z"),
+    ("train_days = 1.0", "train_days = 0.2"),
+    ("test_days = 0.5", "test_days = 0.1"),
+    ("embargo_bars = 60", "embargo_bars = 30"),
+    ("min_trades = 3", "min_trades = 1"),
+):
+    assert old in sweep
+    sweep = sweep.replace(old, new)
+print(json.dumps(run_demo(Path(sys.argv[1]), lambda *told: None, market=market, sweep=sweep)))
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_demo() -> str:
+    """A program that runs the demo on half a day, trades two hours of it on paper, and prints the result as JSON."""
+    return TINY_DEMO
+
+
+@pytest.fixture(scope="session")
+def demo_done(tiny_demo, tmp_path_factory) -> tuple[Path, dict]:
+    """Folder of a demo that nobody interrupted, and its result."""
+    folder = tmp_path_factory.mktemp("demo") / "demo"
+    done = subprocess.run([sys.executable, "-c", tiny_demo, str(folder)], cwd=CHECKOUT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)

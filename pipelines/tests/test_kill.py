@@ -5,25 +5,14 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
-
-import pytest
 
 from conftest import SMALL_SWEEP
 from data.lake import Lake
 from pipelines.identity import CHECKOUT
 
 PATIENCE_S = 120
-
-DEMO = """
-import sys
-from dataclasses import replace
-from pathlib import Path
-from conftest import SMALL_SWEEP
-from pipelines.demo import MARKET, run_demo
-market = replace(MARKET, symbols=MARKET.symbols[:1], days=3.0, trades_per_second=0.1, depth_interval_s=60)
-print(run_demo(Path(sys.argv[1]), lambda *told: None, market=market, sweep=SMALL_SWEEP)["replay"]["chain_head"])
-"""
 
 
 def start(*arguments: str, lake: Path | None = None) -> subprocess.Popen:
@@ -90,16 +79,33 @@ def test_a_sweep_killed_half_way_and_repeated_gives_the_same_table(synthetic_lak
     assert (killed / "results.parquet").read_bytes() == (Path(whole["run"]) / "results.parquet").read_bytes()
 
 
-@pytest.mark.parametrize(
-    "half_done",
-    ["lake/trades/*/*.parquet", "sweeps/*/blocks/*.parquet", "sweeps/*/replay.sqlite"],
-    ids=["market", "sweep", "replay"],
-)
-def test_a_demo_killed_half_way_and_repeated_ends_with_its_report(half_done, tmp_path):
+def some(folder: Path, pattern: str, at_least_bytes: int) -> bool:
+    """Whether a file of that name has grown that far."""
+    return any(path.stat().st_size >= at_least_bytes for path in folder.glob(pattern))
+
+
+def test_a_demo_killed_in_every_step_and_repeated_ends_as_if_nothing_had_happened(demo_done, tiny_demo, tmp_path):
     folder = tmp_path / "demo"
-    kill_when(start("-c", DEMO, str(folder)), lambda: any(folder.glob(half_done)))
-    assert not (folder / "report.html").exists()
-    head = finish(start("-c", DEMO, str(folder))).strip()
-    assert len(head) == 64
+    for half_done, at_least_bytes in (
+        ("lake/trades/*/*.parquet", 1),
+        ("sweeps/*/blocks/*.parquet", 1),
+        ("paper/*.feed/*.wal", 1_000_000),
+    ):
+        kill_when(start("-c", tiny_demo, str(folder)), partial(some, folder, half_done, at_least_bytes))
+        assert not (folder / "report.html").exists()
+    result = json.loads(finish(start("-c", tiny_demo, str(folder))))
     assert (folder / "report.html").exists()
+    assert result["summary"][0].endswith(" 0 of them new")
+    undisturbed, expected = demo_done
+    assert result["paper"]["agrees"]
+    assert result["paper"]["trades"] == expected["paper"]["trades"]
+    assert stored(folder / "lake") == stored(undisturbed / "lake")
     assert Lake(folder / "lake").verify() == []
+
+
+def stored(lake: Path) -> dict[str, list]:
+    """Every row of the streams in a lake, less where it came from."""
+    return {
+        table: Lake(lake).scan(table).drop("source").rows()
+        for table in ("klines", "kline_updates", "trades", "book_ticker", "depth", "mark_price", "force_orders")
+    }

@@ -1,9 +1,11 @@
 """The README is run: every ``aster`` command it shows works, in its order, and prints what it shows."""
 
+import json
 import re
 import shlex
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -45,25 +47,47 @@ def test_every_path_it_names_exists():
     assert [name for name in named if not (ROOT / name).exists() and name not in MADE_LATER] == []
 
 
-def test_its_session_with_real_recordings_runs_as_shown(real_data, tmp_path, monkeypatch):
+def test_its_sessions_run_as_shown(real_data, tmp_path, monkeypatch):
     monkeypatch.setenv("ASTER_LAKE", str(tmp_path / "lake"))
     monkeypatch.setenv("ASTER_RUNS", str(tmp_path / "runs"))
-    session = next(block for block in BLOCKS if "aster import" in block)
-    for command, shown in steps(session):
-        program, *arguments = shlex.split(command.replace("../shared/real", str(real_data)))
-        arguments = [str(tmp_path / "chosen.toml") if a == "live/configs/chosen.toml" else a for a in arguments]
-        if "promote" in arguments:  # the checkout's own promoted config is not touched
-            arguments += ["--out", str(tmp_path / "chosen.toml")]
-        if program == "aster-live":
-            arguments += ["--journal", str(tmp_path / "journal.sqlite")]
-        done = subprocess.run(
-            [sys.executable, "-m", MODULES[program], *arguments], capture_output=True, text=True, cwd=ROOT
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        printed = squeezed(done.stdout)
-        for line in shown:
-            if line and line != "...":
-                assert squeezed(line) in printed, f"{command} prints\n{done.stdout}"
+    places = {
+        "../shared/real": str(real_data),
+        "live/configs/chosen.toml": str(tmp_path / "chosen.toml"),  # the checkout's own promoted config is not touched
+        "data/lake-loopback": str(tmp_path / "lake-loopback"),
+    }
+    with ExitStack() as running:
+        for command, shown in (
+            step for block in BLOCKS if "aster import" in block or "aster record" in block for step in steps(block)
+        ):
+            for place, ours in places.items():
+                command = command.replace(place, ours)
+            program, *arguments = shlex.split(command)
+            if arguments[-1] == "&":
+                places["--venue loopback"] = f"--venue {loopback(running, arguments[:-1])}"
+                continue
+            if "promote" in arguments:
+                arguments += ["--out", places["live/configs/chosen.toml"]]
+            if program == "aster-live":
+                arguments += ["--journal", str(tmp_path / f"{arguments[3]}.sqlite")]
+            done = subprocess.run(
+                [sys.executable, "-m", MODULES[program], *arguments], capture_output=True, text=True, cwd=ROOT
+            )
+            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+            printed = squeezed(done.stdout)
+            for line in shown:
+                if line and line != "...":
+                    assert squeezed(line) in printed, f"{command} prints\n{done.stdout}"
+
+
+def loopback(running: ExitStack, arguments: list[str]) -> str:
+    """Start a loopback exchange on a free port; its URL."""
+    command = [sys.executable, "-m", "pipelines.cli", *arguments, "--port", "0", "--json"]
+    exchange = running.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT))
+    running.callback(exchange.terminate)
+    told = ""
+    while not told.rstrip().endswith("}"):
+        told += exchange.stdout.readline()
+    return json.loads(told)["rest_url"]
 
 
 @pytest.mark.parametrize("sentence", ["queue position", "partial fills", "NOT PROMOTABLE"])

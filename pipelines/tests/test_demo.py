@@ -1,0 +1,76 @@
+import re
+from dataclasses import replace
+
+import pytest
+
+from data.lake import Lake
+from pipelines.demo import MARKET, SWEEP, run_demo
+from pipelines.report import MAX_BYTES
+
+
+def silent(*told) -> None:
+    """Progress that nobody looks at."""
+
+
+def test_paper_over_sockets_trades_what_its_replay_and_its_backtest_trade(demo_done):
+    _, result = demo_done
+    assert result["paper"]["trades"] > 0
+    assert result["paper"]["agrees"]
+    told = dict(line.split(": ", 1) for line in result["summary"])
+    assert list(told) == ["market", "sweep", "promoted", "paper", "resolution"]
+    assert told["paper"].endswith("the same trades, to the last digit.")
+    assert re.match(r"At bar resolution \d+ trades, net .* USDT; ticks differ by .* bps", told["resolution"])
+
+
+def test_the_recording_has_every_trade_and_bar_and_no_gap(demo_done):
+    folder, _ = demo_done
+    counted = Lake(folder / "lake").sql(
+        "select max(agg_trade_id) - min(agg_trade_id) + 1 = count(*) as is_whole from trades union all "
+        "select count(*) = 12 * 60 from klines union all select count(*) = 0 from gaps union all "
+        "select count(*) = 0 from quarantine"
+    )
+    assert counted["is_whole"].to_list() == [True] * 4
+
+
+def test_its_report_has_every_section(demo_done):
+    folder, _ = demo_done
+    page = (folder / "report.html").read_text()
+    assert re.findall(r"<h2>(.*?)</h2>", page) == [
+        "The market",
+        "Liquidations",
+        "Gaps",
+        "Do neighbouring parameters agree?",
+        "What following the procedure would have traded",
+        "Paper trading, against its replay and the backtest",
+    ]
+    assert "None: no row that can be counted is missing, and the ledger of gaps is empty." in page
+    assert "synthetic, with a planted edge" in page
+    assert len(page.encode()) < MAX_BYTES
+
+
+@pytest.mark.parametrize("width", [375, 1440])
+def test_its_report_is_drawn_without_a_complaint_or_a_request(browser, demo_done, width):
+    folder, _ = demo_done
+    browser.complaints.clear()
+    browser.requests.clear()
+    browser.open(folder / "report.html", width, 16_000)
+    browser.wait_for(browser.ALL_DRAWN.format("light"))
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    assert browser.complaints == []
+    assert [url for url in browser.requests if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path):
+    (tmp_path / "lake").mkdir()
+    with pytest.raises(ValueError, match="holds lake that no demo put there: remove it, or give another --folder"):
+        run_demo(tmp_path, silent)
+    assert (tmp_path / "lake").exists()
+
+
+def test_what_was_made_of_another_market_goes(tmp_path):
+    with pytest.raises(ValueError, match="unknown key 'nonsense'"):
+        run_demo(tmp_path, silent, sweep=f"nonsense = 1\n{SWEEP}")
+    (tmp_path / "lake").mkdir()
+    with pytest.raises(ValueError, match="unknown key 'nonsense'"):
+        run_demo(tmp_path, silent, market=replace(MARKET, seed=1), sweep=f"nonsense = 1\n{SWEEP}")
+    assert not (tmp_path / "lake").exists()
