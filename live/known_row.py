@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from live.readings import KLINE_COLUMNS, ClosedBar, Mark, Quote, known_ms
+from research.bars import half_spread_bps
 from research.recorded import REACH
 from research.strategies.gates import MAX_MARK_AGE_MS, MAX_QUOTE_AGE_MS
 
@@ -53,7 +54,7 @@ class KnownRows:
         mark, mark_age_ms = _fresh(mark, avail_ms)
         rate, _ = _fresh(rate, avail_ms)
         if quote is not None and quote_age_ms <= MAX_QUOTE_AGE_MS and 0.0 < quote.bid <= quote.ask:
-            self._half_spread_bps = 1e4 * (quote.ask - quote.bid) / (quote.ask + quote.bid)
+            self._half_spread_bps = half_spread_bps(quote.bid, quote.ask)
         bars = dict(zip(KLINE_COLUMNS, _NO_BAR if bar is None else bar.values, strict=True))
         if bar is not None and mark is not None and mark_age_ms <= MAX_MARK_AGE_MS:
             self._last_mark_ratio = bars["close"] / mark.price

@@ -7,7 +7,7 @@ the window that begins when an order decided on the row reaches the market (``re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -32,6 +32,8 @@ from research.trade_bars import trade_bars
 
 if TYPE_CHECKING:
     from data.lake import Lake
+
+Number = TypeVar("Number", float, pl.Expr)
 
 # When nobody recorded the receipt of a final kline: 99 % of them came within 2.7 s of the close.
 KLINE_DELAY_MS = 3_000
@@ -221,6 +223,11 @@ def _lost_slots(gaps: pl.DataFrame, open_ms: np.ndarray) -> pl.DataFrame:
     return lost.group_by("open_ms").agg(known_ms=pl.col("detected_ms").min())
 
 
+def half_spread_bps(bid: Number, ask: Number) -> Number:
+    """Half the spread as bps of the mid, of numbers or of columns."""
+    return 1e4 * (ask - bid) / (ask + bid)
+
+
 def _quotes(
     recorded: Recorded, avail_ms: np.ndarray, close: pl.Series, tick_size: float, substitutions: Substitutions
 ) -> pl.DataFrame:
@@ -245,7 +252,7 @@ def _quotes(
             "ask_price",
             "ask_quantity",
             "quote_age_ms",
-            half_spread_bps=pl.when(is_sound).then(1e4 * (ask - bid) / (ask + bid)).forward_fill(),
+            half_spread_bps=pl.when(is_sound).then(half_spread_bps(bid, ask)).forward_fill(),
         )
     )
 

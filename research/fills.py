@@ -3,7 +3,7 @@
 Bar resolution. Row *i* is decided at ``avail_time``; the order reaches the market at ``t_i`` and the execution bar is
 the window [t_i, t_{i+1}), so a position's first bar is checked in full and nothing from before the entry is used.
 
-Tick resolution (``research.ticks``). The same entries; exits are checked on every trade and mark after ``t_i``.
+Tick resolution (``research.tick_fills``). The same entries; exits are checked on every trade and mark after ``t_i``.
 
 Entries are taker orders. Exits stand side by side from the entry on, as on the exchange: a stop triggered by the mark,
 a target and a trailing order triggered by the last price; the first to trigger closes the position with a market order.
@@ -16,15 +16,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from research.jit import njit
-from research.strategies.gates import MAX_QUOTE_AGE_MS
 
 FILL_MODEL_VERSION = 1
 
 OPEN, STOP, TARGET, TRAILING = 0, 1, 2, 3
 REASONS = ("open", "stop", "target", "trailing")
-
-# The mark is published every 1 or 3 s; a longer silence means we did not listen.
-MARK_SILENCE_MS = 10_000
 
 # A price within this many ticks of a grid line lies on it: binary noise, not a price.
 _ON_GRID_TICKS = 1e-6
@@ -347,58 +343,6 @@ def quiet_band(side: int, levels: Levels, trailing: Trailing) -> tuple[float, fl
     if side > 0:
         return against, toward
     return toward, against
-
-
-@njit
-def stop_watches_last(mark_age_ms: float) -> bool:
-    """True when a stop is watched on the last price: no mark for ``MARK_SILENCE_MS``, or never one (NaN)."""
-    return not mark_age_ms <= MARK_SILENCE_MS
-
-
-@njit
-def exit_on_trade(
-    side: int, levels: Levels, trailing: Trailing, price: float, watch_stop: bool
-) -> tuple[int, Trailing]:
-    """What one trade does to a position: the reason it ends, OPEN when it goes on, and the trailing order afterwards.
-
-    The trailing order is met as the trades before left it. Before the first one its extreme is NaN.
-    """
-    if watch_stop and side * (price - levels.stop) <= 0.0:
-        return STOP, trailing
-    if trailing.armed and side * (price - trailing.extreme * (1.0 - side * levels.callback_bps / 1e4)) <= 0.0:
-        return TRAILING, trailing
-    if side * (price - levels.target) >= 0.0:
-        return TARGET, trailing
-    extreme = trailing.extreme
-    if math.isnan(extreme) or side * (price - extreme) > 0.0:
-        extreme = price
-    return OPEN, Trailing(extreme, trailing.armed or side * (price - levels.activation) >= 0.0)
-
-
-@njit
-def exit_on_mark(side: int, levels: Levels, mark: float) -> int:
-    """What one mark does to a position: STOP or OPEN."""
-    return STOP if side * (mark - levels.stop) <= 0.0 else OPEN
-
-
-@njit
-def exit_price_at_tick(
-    side: int,
-    bid: float,
-    ask: float,
-    quote_age_ms: float,
-    last_price: float,
-    half_spread_bps: float,
-    slippage_bps: float,
-) -> float:
-    """Fill of the market order that closes a position of ``side``: the touch it meets and slippage.
-
-    Without a fresh quote (NaN, or older than ``MAX_QUOTE_AGE_MS``): the last price, worse by half the modelled spread.
-    """
-    touch = bid if side > 0 else ask
-    if quote_age_ms <= MAX_QUOTE_AGE_MS and not math.isnan(touch):
-        return touch * (1.0 - side * (slippage_bps / 1e4))
-    return taker_price(-side, last_price, half_spread_bps, slippage_bps)
 
 
 @njit

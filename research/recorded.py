@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 
 from data import schema
-from research.fills import MARK_SILENCE_MS
 from research.jit import njit
+from research.tick_fills import MARK_SILENCE_MS
 
 if TYPE_CHECKING:
     from data.lake import Lake

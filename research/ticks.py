@@ -27,12 +27,8 @@ from research.fills import (
     entry_price,
     entry_quantity,
     exit_levels,
-    exit_on_mark,
-    exit_on_trade,
-    exit_price_at_tick,
     fee_usdt,
     funding_paid_usdt,
-    stop_watches_last,
 )
 from research.jit import njit
 from research.kernel import TRADE
@@ -48,6 +44,7 @@ from research.recorded import (
 )
 from research.strategies.compiled import decide, row_at
 from research.strategies.gates import MAX_QUOTE_AGE_MS
+from research.tick_fills import exit_on_mark, exit_on_trade, exit_price_at_tick, stop_watches_last
 
 if TYPE_CHECKING:
     from data.lake import Lake

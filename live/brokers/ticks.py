@@ -11,13 +11,10 @@ from research.fills import (
     STOP,
     Terms,
     Trailing,
-    exit_on_mark,
-    exit_on_trade,
-    exit_price_at_tick,
     fee_usdt,
     funding_paid_usdt,
-    stop_watches_last,
 )
+from research.tick_fills import exit_on_mark, exit_on_trade, exit_price_at_tick, stop_watches_last
 
 NS_PER_MS = 1_000_000
 

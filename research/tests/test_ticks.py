@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from research import fills
+from research import tick_fills
 from research.fills import OPEN, STOP, TARGET, TRAILING, Levels, Market, Terms, Trailing
 from research.strategies import compiled
 from research.ticks import TICK_TRADE, Ticks, simulate_ticks
@@ -209,8 +209,8 @@ def test_compiled_and_plain_exits_give_the_same_bits():
         levels = Levels(*np.where(random.random(4) < 0.1, math.nan, 100.0 + random.normal(0.0, 1.0, 4)).tolist())
         trailing = Trailing(float(random.choice([math.nan, 100.0 + random.normal()])), bool(random.random() < 0.5))
         price, watch = 100.0 + random.normal(), bool(random.random() < 0.5)
-        found = fills.exit_on_trade(side, levels, trailing, price, watch)
-        expected = fills.exit_on_trade.py_func(side, levels, trailing, price, watch)
+        found = tick_fills.exit_on_trade(side, levels, trailing, price, watch)
+        expected = tick_fills.exit_on_trade.py_func(side, levels, trailing, price, watch)
         assert repr(tuple(found)) == repr(tuple(expected))
         told = (side, *random.choice([math.nan, 99.9, 100.1], 2).tolist(), 1_999.0, price, 0.7, 0.3)
-        assert repr(fills.exit_price_at_tick(*told)) == repr(fills.exit_price_at_tick.py_func(*told))
+        assert repr(tick_fills.exit_price_at_tick(*told)) == repr(tick_fills.exit_price_at_tick.py_func(*told))
