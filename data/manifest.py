@@ -128,7 +128,7 @@ class Manifest:
                 self._create()
         if not self.path.exists():
             raise LookupError(
-                f"no lake at {root}: expected {self.path.name} there; run `aster import` to "
+                f"no lake at {root}: expected {self.path.name} there; run `aster record` or `aster import` to "
                 "make one, or name another with --lake or ASTER_LAKE"
             )
         with self._open() as database:

@@ -31,7 +31,7 @@ def bars_of(config: TradingConfig, lake: Lake, start: datetime | None, end: date
     if start is None or end is None:
         span = lake.span("klines", config.symbol)
         if span is None:
-            raise LookupError(f"no klines for {config.symbol} in {lake.root}; run `aster import`")
+            raise LookupError(f"no klines for {config.symbol} in {lake.root}; run `aster record` or `aster import`")
         start, end = start or span[0], end or span[1] + timedelta(milliseconds=1)
     return build_bars(
         lake,

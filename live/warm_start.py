@@ -16,7 +16,7 @@ from live.dispatch import first_open_ms
 from live.recordings import CHECKOUT
 from research.engine import TradingConfig
 
-_KLINES = "/fapi/v3/klines"
+_CONTRACTS, _INTERVALS, _KLINES = "/fapi/v3/exchangeInfo", "/fapi/v3/fundingInfo", "/fapi/v3/klines"
 _MOST_BARS = 1_000  # per request
 
 
@@ -38,9 +38,9 @@ async def warm_start(
         When it refuses a question, or the lake cannot be read.
     """
     firsts_ms = [first_open_ms(config, since_ms) for config in configs]
-    funding = answer("/fapi/v3/fundingInfo", {}, since_ms, await rest.funding_info())
-    rules = await rest.exchange_info()
-    answers = [funding, answer("/fapi/v3/exchangeInfo", {}, since_ms, rules, effective_ms=min(firsts_ms))]
+    funding = answer(_INTERVALS, {}, since_ms, await rest.get(_INTERVALS))
+    rules = await rest.get(_CONTRACTS)
+    answers = [funding, answer(_CONTRACTS, {}, since_ms, rules, effective_ms=min(firsts_ms))]
     for config, first_ms in zip(configs, firsts_ms, strict=True):
         question = {"symbol": config.symbol, "interval": config.interval}
         length_ms = interval_ms(config.interval)
@@ -49,7 +49,7 @@ async def warm_start(
             answers.append(answer(_KLINES, question, since_ms, body))
             first_ms = _first_missing(body, first_ms, length_ms)
         while first_ms + length_ms < since_ms:
-            body = await rest.klines(config.symbol, config.interval, start_ms=first_ms, limit=_MOST_BARS)
+            body = await rest.get(_KLINES, **question, startTime=first_ms, limit=_MOST_BARS)
             answers.append(answer(_KLINES, question, since_ms, body))
             opened = [row[0] for row in json.loads(body)]
             if len(opened) < _MOST_BARS:

@@ -93,7 +93,7 @@ def whereabouts(contents: Contents) -> Markdown:
     if not contents.symbols:
         state = "There is no lake" if contents.lake is None else "The lake holds no market data"
         return Markdown(
-            f"{state} at `{contents.folder}`. Bring files in with `aster import`, or look "
+            f"{state} at `{contents.folder}`. Fill it with `aster record` or `aster import`, or look "
             "around in a seeded synthetic market: run `lake = views.synthetic_lake()` in a cell of its own, then the "
             "cells from here on again."
         )

@@ -331,7 +331,7 @@ def _nothing_seen(lake: "Lake", symbol: str, start: datetime, end: datetime, ven
         held = f"{min(first for first, _ in spans):%Y-%m-%d %H:%M} to {max(last for _, last in spans):%Y-%m-%d %H:%M}"
     return (
         f"no klines or trades for {symbol} from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}: the lake has {held}; "
-        "import recordings of that range with `aster import`, or change start and end"
+        "record with `aster record` or bring in that range with `aster import`, or change start and end"
     )
 
 

@@ -59,6 +59,9 @@ class Exchange:
         await self.runner.cleanup()
 
 
+KLINES = "/fapi/v3/klines"
+
+
 @contextlib.asynccontextmanager
 async def asking(*replies: Reply, clock: Clock | None = None) -> AsyncIterator[tuple[AsterRest, Exchange]]:
     async with Exchange(*replies) as exchange:
@@ -71,37 +74,10 @@ def test_the_body_comes_as_it_was_sent_and_the_used_weight_is_remembered():
     async def scene():
         async with asking(Reply(KLINE, X_MBX_USED_WEIGHT_1M="42")) as (rest, exchange):
             assert rest.used_weight is None
-            body = await rest.klines("BTCUSDT", "1m", start_ms=1, limit=99)
+            body = await rest.get(KLINES, symbol="BTCUSDT", interval="1m", startTime=1, endTime=None, limit=99)
             return body, rest.used_weight, exchange.asked
 
     assert asyncio.run(scene()) == (KLINE, 42, ["/fapi/v3/klines?symbol=BTCUSDT&interval=1m&startTime=1&limit=99"])
-
-
-def test_every_method_asks_its_path():
-    async def scene():
-        async with asking(Reply(b"[]")) as (rest, exchange):
-            await rest.time()
-            await rest.exchange_info()
-            await rest.funding_info()
-            await rest.mark_price_klines("BTCUSDT", "1m")
-            await rest.index_price_klines("BTCUSDT", "1m", 1, 2, 3)
-            await rest.agg_trades("BTCUSDT", from_id=7)
-            await rest.funding_rate("BTCUSDT", limit=1_000)
-            await rest.premium_index()
-            await rest.depth("BTCUSDT", 5)
-            return exchange.asked
-
-    assert asyncio.run(scene()) == [
-        "/fapi/v3/time",
-        "/fapi/v3/exchangeInfo",
-        "/fapi/v3/fundingInfo",
-        "/fapi/v3/markPriceKlines?symbol=BTCUSDT&interval=1m",
-        "/fapi/v3/indexPriceKlines?pair=BTCUSDT&interval=1m&startTime=1&endTime=2&limit=3",
-        "/fapi/v3/aggTrades?symbol=BTCUSDT&fromId=7",
-        "/fapi/v3/fundingRate?symbol=BTCUSDT&limit=1000",
-        "/fapi/v3/premiumIndex",
-        "/fapi/v3/depth?symbol=BTCUSDT&limit=5",
-    ]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +103,7 @@ def test_trouble_that_lasts_is_unavailable_after_three_tries():
     async def scene():
         async with asking(Reply(b"gateway", 504)) as (rest, exchange):
             with pytest.raises(Unavailable, match=r"/fapi/v3/time: HTTP 504: gateway \(3 tries\)") as raised:
-                await rest.time()
+                await rest.get("/fapi/v3/time")
             return raised.value.retry_after_s, len(exchange.asked)
 
     assert asyncio.run(scene()) == (4.0, 3)
@@ -140,7 +116,7 @@ def test_an_exchange_that_does_not_listen_is_unavailable():
         venue = Venue(name="test", rest_url=exchange.url, stream_url="")
         async with AsterRest(venue, ScaledClock(START, 1_000)) as rest:
             with pytest.raises(Unavailable, match=r"/fapi/v3/time: Cannot connect"):
-                await rest.time()
+                await rest.get("/fapi/v3/time")
 
     asyncio.run(scene())
 
@@ -151,12 +127,16 @@ def test_a_429_is_waited_out_as_told_and_nothing_is_asked_before():
         limited = Reply(b'{"code":-1003,"msg":"Too many requests."}', 429, Retry_After="30")
         async with asking(limited, Reply(KLINE), clock=clock) as (rest, exchange):
             with pytest.raises(Unavailable, match=r"HTTP 429, code -1003: Too many requests\.") as first:
-                await rest.time()
+                await rest.get("/fapi/v3/time")
             with pytest.raises(Unavailable, match="HTTP 429") as second:
-                await rest.klines("BTCUSDT", "1m")
+                await rest.get(KLINES, symbol="BTCUSDT", interval="1m")
             assert len(exchange.asked) == 1
             await clock.sleep(second.value.retry_after_s + 1.0)
-            return first.value.retry_after_s, second.value.retry_after_s, await rest.klines("BTCUSDT", "1m")
+            return (
+                first.value.retry_after_s,
+                second.value.retry_after_s,
+                await rest.get(KLINES, symbol="BTCUSDT", interval="1m"),
+            )
 
     first_s, second_s, body = asyncio.run(scene())
     assert first_s == 30.0
@@ -168,7 +148,7 @@ def test_the_firewall_s_page_means_minutes_of_silence():
     async def scene():
         async with asking(Reply(FIREWALL, 403)) as (rest, exchange):
             with pytest.raises(Unavailable, match="HTTP 403: <html><head><title>403 Forbidden") as raised:
-                await rest.time()
+                await rest.get("/fapi/v3/time")
             return raised.value.retry_after_s, len(exchange.asked)
 
     assert asyncio.run(scene()) == (300.0, 1)
@@ -179,7 +159,7 @@ def test_an_error_object_is_an_error_whatever_its_status(status):
     async def scene():
         async with asking(Reply(BAD_SYMBOL, status)) as (rest, exchange):
             with pytest.raises(ValueError, match=rf"/fapi/v3/klines: .* HTTP {status}, code -1121: Invalid symbol\."):
-                await rest.klines("NOSUCH", "1m")
+                await rest.get(KLINES, symbol="NOSUCH", interval="1m")
             return len(exchange.asked)
 
     assert asyncio.run(scene()) == 1
@@ -189,7 +169,7 @@ def test_an_answer_that_is_cut_short_is_the_caller_s_matter():
     async def scene():
         async with asking(Reply(KLINE[:50])) as (rest, _):
             with pytest.raises(ValueError, match=r"/fapi/v3/klines: expected JSON, got \[\[1780000000000"):
-                await rest.get_json("/fapi/v3/klines")
+                await rest.get_json(KLINES)
             return await rest.get("/fapi/v3/klines")
 
     assert asyncio.run(scene()) == KLINE[:50]
@@ -202,7 +182,7 @@ def test_a_request_holds_the_followed_clock_and_a_wait_between_tries_does_not():
         async with asking(Reply(told), Reply(b"", 500), Reply(KLINE), clock=clock) as (rest, exchange):
             assert clock.now_ms() == START_MS
             clock.attach()
-            waiting = asyncio.create_task(rest.klines("BTCUSDT", "1m"))
+            waiting = asyncio.create_task(rest.get(KLINES, symbol="BTCUSDT", interval="1m"))
             await asyncio.sleep(0)
             await asyncio.wait_for(clock.quiet(), 20)
             assert len(exchange.asked) == 2  # the first try has its answer
@@ -287,6 +267,6 @@ def test_the_real_clock_needs_no_telling():
         async with Exchange(Reply(KLINE)) as exchange:
             venue = Venue(name="loopback", rest_url=exchange.url, stream_url="", is_loopback=True)
             async with AsterRest(venue, RealClock()) as rest:
-                return await rest.klines("BTCUSDT", "1m"), len(exchange.asked)
+                return await rest.get(KLINES, symbol="BTCUSDT", interval="1m"), len(exchange.asked)
 
     assert asyncio.run(scene()) == (KLINE, 1)
