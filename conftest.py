@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,25 @@ def only_loopback():
     socket.socket.connect = guarded
     yield
     socket.socket.connect = connect
+
+
+@pytest.fixture
+def mounted_disk(tmp_path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a disk of its own in memory: ``mounted_disk("size=400k")``; skips where that is not allowed."""
+    disks = []
+
+    def mount(options: str) -> Path:
+        disk = tmp_path / f"disk{len(disks)}"
+        disk.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)]
+        if os.geteuid() != 0 or subprocess.run(command, check=False).returncode:
+            pytest.skip("needs the right to mount a tmpfs")
+        disks.append(disk)
+        return disk
+
+    yield mount
+    for disk in disks:
+        subprocess.run(["umount", disk], check=True)
 
 
 def pytest_sessionfinish(session, exitstatus):

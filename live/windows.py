@@ -5,12 +5,14 @@ the same. A window needs a trade and a mark after its end to be whole, so this r
 """
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
 from data.schema import BOOK_TICKER, MARK_PRICE, TRADES, conform
+from data.table import Table
 from live.feed import KNOWN_AT_END, KNOWN_AT_OPEN, BarClosed, Event, ExecutionBar, ExecutionOpen, Gap, market_known
 from live.readings import Mark, Quote, Trade, known_ms
 from research.bars import SIGNAL
@@ -118,42 +120,16 @@ class Windows:
         signal = pl.DataFrame([row.values for row in rows]).select(list(SIGNAL)).cast(SIGNAL)
         trades = sorted(self._trades, key=lambda trade: (trade.event_ms, trade.trade_id))
         quotes = [row.quote for row in rows if row.quote is not None]
-        marks = self._marks
         recorded = Recorded(
-            trades=conform(
-                pl.DataFrame(
-                    {
-                        "agg_trade_id": [trade.trade_id for trade in trades],
-                        "event_time": [trade.event_ms for trade in trades],
-                        "price": [trade.price for trade in trades],
-                    }
-                ),
-                TRADES,
+            trades=_rows(trades, TRADES, agg_trade_id="trade_id", event_time="event_ms", price="price"),
+            quotes=_rows(
+                quotes, BOOK_TICKER, event_time="event_ms", recv_time="recv_ns", bid_price="bid", ask_price="ask"
             ),
-            quotes=conform(
-                pl.DataFrame(
-                    {
-                        "event_time": [quote.event_ms for quote in quotes],
-                        "recv_time": [quote.recv_ns for quote in quotes],
-                        "bid_price": [quote.bid for quote in quotes],
-                        "ask_price": [quote.ask for quote in quotes],
-                    }
-                ),
-                BOOK_TICKER,
-            ),
-            marks=conform(
-                pl.DataFrame(
-                    {
-                        "event_time": [mark.event_ms for mark in marks],
-                        "recv_time": [mark.recv_ns for mark in marks],
-                        "mark_price": [mark.price for mark in marks],
-                        "funding_rate": [mark.funding_rate for mark in marks],
-                        "next_funding_time": [mark.next_funding_ms for mark in marks],
-                    }
-                ),
-                MARK_PRICE,
+            marks=_rows(
+                self._marks, MARK_PRICE, event_time="event_ms", recv_time="recv_ns", mark_price="price",
+                funding_rate="funding_rate", next_funding_time="next_funding_ms",
             ).with_columns(pl.col("funding_rate").fill_nan(None)),
-        )
+        )  # fmt: skip
         execution = execution_bars(signal, recorded, latency_ms=self._latency_ms, substitutions=Substitutions())
         return execution.row(len(self._before), named=True)
 
@@ -164,3 +140,10 @@ class Windows:
             trades.popleft()
         while len(marks) > 1 and known_ms(marks[1].recv_ns) < before_ms:
             marks.popleft()
+
+
+def _rows(readings: Iterable[Trade | Quote | Mark], table: Table, **attributes: str) -> pl.DataFrame:
+    """Readings as rows of a table: each column with the attribute it comes from."""
+    readings = list(readings)
+    columns = {name: [getattr(each, attribute) for each in readings] for name, attribute in attributes.items()}
+    return conform(pl.DataFrame(columns), table)

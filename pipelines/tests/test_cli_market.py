@@ -146,14 +146,8 @@ def test_a_lake_on_a_disk_that_is_not_there_is_refused_with_its_folder(url, tmp_
 
 
 @pytest.fixture
-def read_only(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k,ro", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
-        pytest.skip("needs the right to mount a tmpfs")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
+def read_only(mounted_disk) -> Path:
+    return mounted_disk("size=400k,ro")
 
 
 def test_a_read_only_lake_is_refused_with_its_path_and_what_it_needs(url, read_only):
