@@ -68,7 +68,7 @@ def test_each_heavy_library_has_one_home(library):
 
 def test_the_runner_starts_without_the_heavy_libraries():
     code = (
-        "import live.runner, sys; "
+        "import live.runner, live.session, sys; "
         "print([name for name in ('vectorbt', 'plotly', 'pandas', 'duckdb') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
