@@ -1,4 +1,5 @@
-"""Every table of the lake: column, dtype, unit, where the value comes from. This file answers every unit question.
+"""Every table of the lake: column, dtype, unit, where the value comes from. This file answers every unit question; the
+tables about the recording itself are in schema_ledgers.py.
 
 Times are UTC. Three clocks, never mixed:
 
@@ -13,11 +14,12 @@ Prices are quote currency (USDT) per base unit, quantities are base units, rates
 
 import polars as pl
 
+from data.schema_ledgers import CLOCK_OFFSETS, CONFLICTS, GAPS, QUARANTINE, RAW
 from data.table import TIME_MS, TIME_NS, Table
 from data.table import conform as conform  # the schema's door: importers need one module only
 from data.table import interval_ms as interval_ms
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_DEPTH_LEVELS = 20
 
 SIDE = pl.Enum(["BUY", "SELL"])
@@ -27,6 +29,10 @@ CLOCK = pl.Enum(["exchange", "receive"])
 _CONTRACT = {"venue": pl.String, "symbol": pl.String}
 _OHLC = {"open": pl.Float64, "high": pl.Float64, "low": pl.Float64, "close": pl.Float64}
 _ARRIVAL = {"sent_time": TIME_MS, "recv_time": TIME_NS, "source": SOURCE}  # sent_time is wire field E
+_PAIR = {
+    "recv2_time": TIME_NS,  # when the other socket of the pair brought it; null where it did not, or there was one
+    "socket": pl.Int64,  # which socket of the pair was first: 0 or 1
+}
 
 
 def _reference_kline(name: str) -> Table:
@@ -81,7 +87,7 @@ KLINE_UPDATES = Table(
     time="open_time",
     key=("venue", "symbol", "interval", "open_time", "sent_time"),
     fallback_key=("venue", "symbol", "interval", "open_time", "recv_time"),
-    columns=pl.Schema({**_KLINE_COLUMNS, "is_final": pl.Boolean}),  # k.x
+    columns=pl.Schema({**_KLINE_COLUMNS, "is_final": pl.Boolean, **_PAIR}),  # is_final is k.x
 )
 MARK_KLINES = _reference_kline("mark_klines")
 INDEX_KLINES = _reference_kline("index_klines")
@@ -104,6 +110,7 @@ TRADES = Table(
             "last_trade_id": pl.Int64,  # l; f and l are not dense, never use them for gaps
             "is_ambiguous": pl.Boolean,  # the id may belong to raw trades; left out of gap detection
             **_ARRIVAL,
+            **_PAIR,
         }
     ),
 )
@@ -124,6 +131,7 @@ RAW_TRADES = Table(
             "repeats_agg_trade_id": pl.Int64,  # the recorded aggregate this fill belongs to; null when none is recorded
             "is_ambiguous": pl.Boolean,
             **_ARRIVAL,
+            **_PAIR,
         }
     ),
 )
@@ -164,6 +172,7 @@ BOOK_TICKER = Table(
             "ask_quantity": pl.Float64,  # A
             "clock": CLOCK,
             **_ARRIVAL,
+            **_PAIR,
         }
     ),
 )
@@ -183,6 +192,7 @@ DEPTH = Table(
             **_DEPTH_LEVELS,  # bid_price_0 ... ask_quantity_19; null beyond what the book held
             "clock": CLOCK,
             **_ARRIVAL,
+            **_PAIR,
         }
     ),
 )
@@ -202,6 +212,7 @@ MARK_PRICE = Table(
             "clock": CLOCK,
             "recv_time": TIME_NS,
             "source": SOURCE,
+            **_PAIR,
         }
     ),
 )
@@ -235,6 +246,7 @@ FORCE_ORDERS = Table(
             "filled_quantity": pl.Float64,  # o.z
             "status": pl.String,  # o.X
             **_ARRIVAL,
+            **_PAIR,
         }
     ),
 )
@@ -250,6 +262,7 @@ OPEN_INTEREST = Table(
             "open_interest_usdt": pl.Float64,  # notional; null where the venue gives none
             "recv_time": TIME_NS,
             "source": SOURCE,
+            "is_documented": pl.Boolean,  # false: the venue does not promise this endpoint
         }
     ),
 )
@@ -308,87 +321,45 @@ INSTRUMENTS = Table(
         }
     ),
 )
-GAPS = Table(
-    name="gaps",  # append-only ledger: the row with the newest detected_time speaks for its gap
-    time="detected_time",
-    key=("venue", "gap_id", "state", "cause", "rows_recovered"),  # finding a gap again in the same state adds no row
-    fallback_key=("venue", "gap_id", "state"),
-    arrival=("detected_time",),
-    columns=pl.Schema(
-        {
-            "gap_id": pl.String,  # table|symbol|from|to, for klines table|symbol|interval|from|to
-            **_CONTRACT,
-            "table": pl.String,
-            "interval": pl.String,  # klines only
-            "from_id": pl.Int64,  # first missing id
-            "to_id": pl.Int64,  # last missing id
-            "from_time": TIME_MS,  # last good event before
-            "to_time": TIME_MS,  # first good event after
-            "missing": pl.Int64,
-            "is_estimate": pl.Boolean,  # missing is exact for ids and klines, estimated elsewhere
-            "cause": pl.String,  # reconnect, sequence, silence, crash, disk, exchange, corrupt, import
-            "state": pl.String,  # open, repaired, partial, unrepairable
-            "repair_source": pl.String,
-            "rows_recovered": pl.Int64,
-            "detected_time": TIME_MS,
-        }
-    ),
-)
-QUARANTINE = Table(
-    name="quarantine",  # what could not be read, verbatim
-    time="quarantined_time",
-    key=("file", "line", "raw"),
-    arrival=("quarantined_time",),
-    columns=pl.Schema(
-        {
-            "file": pl.String,
-            "line": pl.Int64,  # 1 is the header
-            "symbol": pl.String,
-            "table": pl.String,  # where it would have gone
-            "reason": pl.String,
-            "raw": pl.String,
-            "quarantined_time": TIME_MS,
-        }
-    ),
-)
-CONFLICTS = Table(
-    name="conflicts",  # same key, other content: the stored row stays, the newcomer is kept here
-    time="conflict_time",
-    key=("table", "key", "arrived"),
-    arrival=("conflict_time", "source_file", "stored"),
-    columns=pl.Schema(
-        {
-            "table": pl.String,
-            "symbol": pl.String,
-            "key": pl.String,  # JSON
-            "stored": pl.String,  # JSON of the row that stays
-            "arrived": pl.String,  # JSON of the newcomer
-            "source_file": pl.String,
-            "conflict_time": TIME_MS,
-        }
-    ),
-)
-CLOCK_OFFSETS = Table(
-    name="clock",
+INDEX_REFERENCES = Table(
+    name="index_references",  # which markets an index price is made of; dated rows like instruments
     time="event_time",
-    key=("venue", "event_time"),
+    key=("venue", "symbol", "event_time", "exchange", "reference_symbol"),
+    columns=pl.Schema(
+        {
+            **_CONTRACT,
+            "event_time": TIME_MS,  # in force from: when it was asked
+            "exchange": pl.String,
+            "reference_symbol": pl.String,  # the exchange's name of the market
+            "weight": pl.Float64,  # fraction
+            "recv_time": TIME_NS,
+            "source": SOURCE,
+        }
+    ),
+)
+ANNOUNCEMENTS = Table(
+    name="announcements",
+    time="event_time",
+    key=("venue", "announcement_id"),
     columns=pl.Schema(
         {
             "venue": pl.String,
-            "event_time": TIME_MS,  # our clock at the midpoint of the request
-            "offset_ms": pl.Float64,  # exchange minus ours
-            "round_trip_ms": pl.Float64,
-            "step_ms": pl.Float64,  # realtime minus monotonic since the last row; a step beyond 500 ms is an event
+            "announcement_id": pl.String,
+            "event_time": TIME_MS,  # when it was published
+            "category": pl.String,
+            "title": pl.String,
+            "link": pl.String,
+            "recv_time": TIME_NS,
+            "source": SOURCE,
         }
     ),
 )
-
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         KLINES, KLINE_UPDATES, MARK_KLINES, INDEX_KLINES, TRADES, RAW_TRADES, TRADE_SAMPLES, BOOK_TICKER, DEPTH,
-        MARK_PRICE, FUNDING, FORCE_ORDERS, OPEN_INTEREST, RATIOS, INSTRUMENTS, GAPS, QUARANTINE, CONFLICTS,
-        CLOCK_OFFSETS,
+        MARK_PRICE, FUNDING, FORCE_ORDERS, OPEN_INTEREST, RATIOS, INSTRUMENTS, INDEX_REFERENCES, ANNOUNCEMENTS, GAPS,
+        QUARANTINE, CONFLICTS, RAW, CLOCK_OFFSETS,
     )
 }  # fmt: skip
 

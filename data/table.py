@@ -31,7 +31,7 @@ class Table:
     key: tuple[str, ...]
     fallback_key: tuple[str, ...] = ()
     ids: str | None = None
-    arrival: tuple[str, ...] = ("sent_time", "recv_time", "source")
+    arrival: tuple[str, ...] = ("sent_time", "recv_time", "recv2_time", "socket", "source")
 
     @property
     def sort(self) -> tuple[str, ...]:

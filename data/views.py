@@ -59,4 +59,6 @@ def _type(dtype: pl.DataType) -> str:
         return {"ms": "TIMESTAMPTZ", "ns": "TIMESTAMPTZ_NS"}[dtype.time_unit]
     if isinstance(dtype, pl.Enum):
         return "VARCHAR"
-    return {pl.String: "VARCHAR", pl.Int64: "BIGINT", pl.Float64: "DOUBLE", pl.Boolean: "BOOLEAN"}[dtype]
+    return {pl.String: "VARCHAR", pl.Int64: "BIGINT", pl.Float64: "DOUBLE", pl.Boolean: "BOOLEAN", pl.Binary: "BLOB"}[
+        dtype
+    ]

@@ -7,7 +7,7 @@ header of 20 bytes, little endian, and its payload:
 crc32       u32    of everything after it, the payload included
 recv_ns     u64    when it arrived, nanoseconds since 1970
 length      u32    bytes of payload
-connection  u16    which connection it came on; 0 where it came on none
+connection  u16    where it came from, see ``connection_of``
 kind        u16    see ``Kind``
 =========== ====== ===========================================================
 
@@ -43,6 +43,28 @@ class Kind(IntEnum):
     FRAME = 0  # a WebSocket message as received
     ANSWER = 1  # a REST answer with its question, see ``answer``
     NOTE = 2  # what happened to the connection or the process, see ``note``
+
+
+VENUES = ("aster", "binance", "hyperliquid")  # their places are stored in every record: only ever add at the end
+
+
+class Origin(NamedTuple):
+    """Where a record came from, packed into its ``connection``: venue, shard of its streams, socket of the pair."""
+
+    venue: str
+    shard: int
+    socket: int
+
+
+def connection_of(venue: str, shard: int = 0, socket: int = 0) -> int:
+    """The number of a connection; that of REST answers and notes of a venue is its first."""
+    assert shard < 2_048 and socket < 2
+    return VENUES.index(venue) << 12 | shard << 1 | socket
+
+
+def origin_of(connection: int) -> Origin:
+    """Venue, shard and socket of a connection's number."""
+    return Origin(VENUES[connection >> 12], (connection >> 1) & 0x7FF, connection & 1)
 
 
 _KINDS = tuple(Kind)  # looking one up is much faster than calling Kind
