@@ -11,12 +11,14 @@ connection  u16    where it came from, see ``connection_of``
 kind        u16    see ``Kind``
 =========== ====== ===========================================================
 
-What ``flush`` returned for is with the kernel and survives the death of this process; what ``sync`` returned for
-survives a power cut. A record that a crash cut off ends its segment and costs nothing but itself.
+Segments are written through shared memory: what ``write`` returned for is with the kernel and survives the death of
+this process, what ``sync`` returned for survives a power cut. A header is written after its payload, so a record that a
+kill cut off is not there at all. A segment that still grows, or whose writer was killed, ends in zeros.
 """
 
 import fcntl
 import json
+import mmap
 import os
 import struct
 import threading
@@ -35,6 +37,7 @@ _CRC = struct.Struct("<I")
 _REST = struct.Struct("<QIHH")  # recv_ns, length, connection, kind
 HEADER_BYTES = _CRC.size + _REST.size
 _READ_BYTES = 1 << 20
+_GROWTH_BYTES = 1 << 20  # how much longer a segment gets when it is full
 
 
 class Kind(IntEnum):
@@ -109,6 +112,10 @@ class Log:
     It begins a segment of its own and never touches those of earlier processes. A segment appears with its first
     record. ``sync`` may run in another thread; everything else belongs to one.
 
+    Attributes
+    ----------
+    buffered_bytes : bytes that wait in memory because the disk refuses them.
+
     Raises
     ------
     ValueError
@@ -128,12 +135,17 @@ class Log:
             pid = holder.read_text(encoding="ascii").strip() if holder.exists() else "unknown"
             message = f"{self.folder}: process {pid} writes this log; wait for it, end it, or give another folder"
             raise ValueError(message) from None
-        self._buffer = bytearray()
+        self._memory: mmap.mmap | None = None  # of the current segment
+        self._room = self._used = 0  # its bytes: there are, written
+        self._limit = 0  # what may be written up to; 0 while earlier records wait
+        self._synced = 0  # of those written: on the disk for certain
+        self._waiting: list[tuple[int, int, int, bytes]] = []  # what the disk did not take yet
         self._descriptor: int | None = None
         self._path: Path | None = None
         self._to_sync: list[int] = []  # descriptors to sync once and close
         self._guard = threading.Lock()  # over the descriptors, for ``sync``
         self._segments_begun = 0
+        self.buffered_bytes = 0
         try:
             holder.write_text(f"{os.getpid()}\n", encoding="ascii")
             for leftover in self.folder.glob(f"*{SUFFIX}.new"):
@@ -150,38 +162,51 @@ class Log:
         self.close()
 
     @property
-    def buffered_bytes(self) -> int:
-        """Bytes that were written but not yet flushed; grows while the disk is full."""
-        return len(self._buffer)
+    def segment_bytes(self) -> int:
+        """Bytes written to the current segment; its file is longer."""
+        return self._used
 
-    def write(self, recv_ns: int, kind: Kind, connection: int, payload: bytes) -> None:
-        """Add one record to the buffer."""
+    @property
+    def unsynced_bytes(self) -> int:
+        """Bytes of the current segment that a power cut could still cost."""
+        return self._used - self._synced
+
+    def write(self, recv_ns: int, kind: int, connection: int, payload: bytes) -> None:
+        """Add one record. While the disk refuses it waits in memory, see ``flush``."""
+        begin = self._used + HEADER_BYTES
+        end = begin + len(payload)
+        if end > self._limit and not self._has_room(end):
+            self._limit = 0
+            self._waiting.append((recv_ns, kind, connection, payload))
+            self.buffered_bytes += HEADER_BYTES + len(payload)
+            return
         rest = _REST.pack(recv_ns, len(payload), connection, kind)
-        buffer = self._buffer
-        buffer += _CRC.pack(crc32(payload, crc32(rest)))
-        buffer += rest
-        buffer += payload
+        memory = self._memory
+        memory[begin:end] = payload
+        memory[self._used : begin] = _CRC.pack(crc32(payload, crc32(rest))) + rest
+        self._used = end
 
     def flush(self) -> None:
-        """Hand the buffer to the kernel.
+        """Write what is waiting.
 
         Raises
         ------
         OSError
-            When the disk refuses. What it did not take stays buffered, so the next flush goes on there.
+            When the disk still refuses. What it did not take goes on waiting.
         """
-        while self._buffer:
-            if self._descriptor is None:
-                self._begin()
-            taken = os.write(self._descriptor, self._buffer)
-            del self._buffer[:taken]
+        while self._waiting:
+            waiting, self._waiting, self.buffered_bytes = self._waiting, [], 0
+            self._make_room(waiting)
+            for record in waiting:
+                self.write(*record)
 
     def sync(self) -> None:
-        """Force onto the disk what was flushed before; takes milliseconds and may run in a thread."""
+        """Force onto the disk what was written before; takes milliseconds and may run in a thread."""
         with self._guard, ExitStack() as undo:
             descriptors, self._to_sync = self._to_sync, []
             for descriptor in descriptors:
                 undo.callback(os.close, descriptor)
+            path, used = self._path, self._used
             if self._descriptor is not None:
                 descriptors.append(os.dup(self._descriptor))
                 undo.callback(os.close, descriptors[-1])
@@ -189,21 +214,27 @@ class Log:
         with closing:
             for descriptor in descriptors:
                 os.fdatasync(descriptor)
+        with self._guard:
+            if self._path == path:
+                self._synced = used
 
     def rotate(self) -> Path | None:
-        """Flush and close the current segment; the next record begins another. None when nothing was written."""
+        """Close the current segment; the next record begins another. None when nothing was written."""
         self.flush()
         if self._descriptor is None:
             return None
         finished = self._path
+        self._memory.close()
+        os.ftruncate(self._descriptor, self._used)
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         with self._guard:
             self._to_sync.append(self._descriptor)
-            self._descriptor = self._path = None
+            self._descriptor = self._path = self._memory = None
+            self._room = self._used = self._limit = self._synced = 0
         return finished
 
     def close(self) -> None:
-        """Flush, sync and let go of the folder; does nothing when closed before."""
+        """Close the segment, sync and let go of the folder; does nothing when closed before."""
         if not self._lock.is_locked:
             return
         try:
@@ -211,16 +242,56 @@ class Log:
             self.sync()
         finally:
             if self._descriptor is not None:  # the disk refused to take the rest
-                os.close(self._descriptor)
+                if self._memory is not None:
+                    self._memory.close()
+                self._to_sync.append(self._descriptor)
                 self._descriptor = None
+            for descriptor in self._to_sync:
+                os.close(descriptor)
             self._lock.release()
+
+    def _make_room(self, waiting: list[tuple[int, int, int, bytes]]) -> None:
+        """Room for the first of them at least; raises what the disk says, with all of them waiting again."""
+        try:
+            if self._descriptor is None:
+                self._begin()
+            self._grow(self._used + HEADER_BYTES + len(waiting[0][-1]))
+        except OSError:
+            self._waiting = waiting
+            self.buffered_bytes = sum(HEADER_BYTES + len(record[-1]) for record in waiting)
+            raise
+
+    def _has_room(self, end: int) -> bool:
+        """Whether a record may be written up to ``end``: none of those before it is waiting, and the disk has room."""
+        if self._waiting:
+            return False
+        try:
+            if self._descriptor is None:
+                self._begin()
+            self._grow(end)
+        except OSError:  # told by ``flush``
+            return False
+        return True
+
+    def _grow(self, end: int) -> None:
+        """Reserve the room on the disk before it is mapped: writing to memory must never meet a full disk."""
+        if end <= self._room:
+            self._limit = self._room
+            return
+        room = -(-end // _GROWTH_BYTES) * _GROWTH_BYTES
+        os.posix_fallocate(self._descriptor, self._room, room - self._room)
+        if self._memory is None:
+            self._memory = mmap.mmap(self._descriptor, room)
+        else:
+            self._memory.resize(room)
+        self._room = self._limit = room
 
     def _begin(self) -> None:
         """Make the next segment; it has its name only once it is locked, so nobody takes it for a finished one."""
         name = f"{self._start_ns:020d}-{os.getpid()}-{self._segments_begun:06d}{SUFFIX}"
         path = self.folder / name
         unnamed = path.with_name(f"{name}.new")
-        descriptor = os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+        descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             unnamed.rename(path)
@@ -239,6 +310,11 @@ def segments(folder: Path) -> list[Path]:
     return sorted(Path(folder).glob(f"*{SUFFIX}"))
 
 
+def all_segments(logs: Path) -> list[Path]:
+    """The segments of every log in a lake's folder ``wal``, oldest first: of its own, and of each folder in it."""
+    return sorted([*Path(logs).glob(f"*{SUFFIX}"), *Path(logs).glob(f"*/*{SUFFIX}")], key=lambda path: path.name)
+
+
 def is_growing(path: Path) -> bool:
     """Whether a living process still writes to this segment; one that is gone does not grow."""
     try:
@@ -251,10 +327,11 @@ def is_growing(path: Path) -> bool:
     return False
 
 
-def read(path: Path) -> Iterator[Record]:
-    """The records of a segment, up to the first that is cut off or fails its checksum."""
+def read(path: Path, offset: int = 0) -> Iterator[Record]:
+    """The records of a segment from that byte on, up to the first that is cut off or fails its checksum."""
     with path.open("rb", buffering=_READ_BYTES) as segment:
-        left = os.fstat(segment.fileno()).st_size
+        left = os.fstat(segment.fileno()).st_size - offset
+        segment.seek(offset)
         while left >= HEADER_BYTES:
             header = segment.read(HEADER_BYTES)
             (crc,) = _CRC.unpack_from(header)
@@ -274,9 +351,24 @@ def size(record: Record) -> int:
     return HEADER_BYTES + len(record.payload)
 
 
-def cut_bytes(path: Path) -> int:
-    """Bytes behind the last readable record: 0 for a whole segment."""
-    return path.stat().st_size - sum(map(size, read(path)))
+def cut_bytes(path: Path, read_bytes: int | None = None) -> int:
+    """Bytes behind the last readable record, zeros at the end aside: 0 for a whole segment.
+
+    Parameters
+    ----------
+    read_bytes : how far the records reach, where that is known already.
+    """
+    end = sum(map(size, read(path))) if read_bytes is None else read_bytes
+    with path.open("rb") as segment:
+        position = os.fstat(segment.fileno()).st_size
+        while position > end:
+            begin = max(position - _READ_BYTES, end)
+            segment.seek(begin)
+            told = segment.read(position - begin).rstrip(b"\0")
+            if told:
+                return begin + len(told) - end
+            position = begin
+    return 0
 
 
 def _start_ns(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""The raw log: what was flushed is read back, whatever happened to the process."""
+"""The raw log: what was written is read back, whatever happened to the process."""
 
 import os
 import random
@@ -29,8 +29,7 @@ while True:
         payload = b"%d " % number + chance.randbytes(chance.randrange(300))
         log.write(number, Kind.FRAME, number % 7, payload)
         number += 1
-    log.flush()
-    print(number, flush=True)
+        print(number, flush=True)
     if chance.random() < 0.02:
         log.rotate()
 """
@@ -56,14 +55,32 @@ def test_what_is_written_is_read_back_byte_for_byte(folder):
     assert path.stat().st_size == sum(wal.size(record) for record in read(path))
 
 
-def test_nothing_is_in_the_file_before_a_flush_and_everything_after(folder):
+def test_what_is_written_is_in_the_file_at_once(folder):
     with Log(folder) as log:
-        log.write(1, Kind.NOTE, 0, b"{}")
         assert segments(folder) == []
-        assert log.buffered_bytes == 22
-        log.flush()
-        assert log.buffered_bytes == 0
+        log.write(1, Kind.NOTE, 0, b"{}")
         assert [record.payload for record in read(segments(folder)[0])] == [b"{}"]
+        assert (log.buffered_bytes, log.segment_bytes, log.unsynced_bytes) == (0, 22, 22)
+        log.sync()
+        assert log.unsynced_bytes == 0
+
+
+def test_a_growing_segment_is_longer_than_what_was_written_and_a_finished_one_is_not(folder):
+    with Log(folder) as log:
+        for number in range(30):
+            log.write(number, Kind.FRAME, 0, b"x" * 100_000)
+        (path,) = segments(folder)
+        assert path.stat().st_size == 3 * 2**20
+        assert (len(list(read(path))), wal.cut_bytes(path)) == (30, 0)
+        log.rotate()
+        assert path.stat().st_size == 30 * 100_020
+
+
+def test_reading_can_go_on_where_it_stopped(folder):
+    path = written(folder)
+    first, *rest = read(path)
+    assert list(read(path, offset=wal.size(first))) == rest
+    assert list(read(path, offset=path.stat().st_size)) == []
 
 
 def test_rotate_closes_a_segment_and_the_next_record_begins_another(folder):
@@ -109,30 +126,34 @@ def test_closing_twice_does_nothing_the_second_time(folder):
     assert len(segments(folder)) == 1
 
 
-def test_a_full_disk_loses_nothing_that_is_buffered(folder, monkeypatch):
-    write, room = os.write, [30]
-
-    def cramped(descriptor, data):
-        if not room[0]:
-            raise OSError(28, "No space left on device")
-        taken = write(descriptor, bytes(data[: room[0]]))
-        room[0] -= taken
-        return taken
-
-    with Log(folder) as log:
-        log.write(1, Kind.FRAME, 0, b"first")  # 25 bytes
-        log.write(2, Kind.FRAME, 0, b"second")
-        monkeypatch.setattr(os, "write", cramped)
-        with pytest.raises(OSError, match="No space left"):
-            log.flush()
-        with pytest.raises(OSError, match="No space left"):
-            log.rotate()
-        path = segments(folder)[0]
-        assert ([record.payload for record in read(path)], wal.cut_bytes(path)) == ([b"first"], 5)
+def test_a_full_disk_loses_nothing_and_keeps_the_order(folder, mounted_disk):
+    disk = mounted_disk("size=3m")
+    filling = disk / "filling"
+    filling.write_bytes(bytes(1_900_000))
+    with Log(disk / "wal") as log:
+        log.write(0, Kind.FRAME, 0, b"first" * 200_000)
+        (path,) = segments(disk / "wal")
+        log.write(1, Kind.FRAME, 0, b"second" * 20_000)  # needs a second mebibyte
+        log.write(2, Kind.FRAME, 0, b"small")  # would fit, but must not overtake
+        assert [record.recv_ns for record in read(path)] == [0]
+        assert log.buffered_bytes == 2 * wal.HEADER_BYTES + 120_000 + 5
+        for refused in (log.flush, log.rotate):
+            with pytest.raises(OSError, match="No space left"):
+                refused()
+        filling.unlink()
         log.write(3, Kind.FRAME, 0, b"third")
-        room[0] = 1_000
         log.flush()
-    assert [record.payload for record in read(path)] == [b"first", b"second", b"third"]
+        assert log.buffered_bytes == 0
+    assert [record.recv_ns for record in read(path)] == [0, 1, 2, 3]
+
+
+def test_what_still_waits_for_the_disk_is_lost_when_the_log_closes_and_says_so(folder, mounted_disk):
+    disk = mounted_disk("size=64k")
+    log = Log(disk / "wal")
+    log.write(0, Kind.FRAME, 0, b"no room for a first mebibyte")
+    with pytest.raises(OSError, match="No space left"):
+        log.close()
+    Log(disk / "wal").close()
 
 
 def test_every_cut_of_a_segment_gives_the_records_before_it(folder):
@@ -144,7 +165,7 @@ def test_every_cut_of_a_segment_gives_the_records_before_it(folder):
         path.write_bytes(whole[:length])
         complete = sum(end <= length for end in ends) - 1
         assert [record.payload for record in read(path)] == payloads[:complete]
-        assert wal.cut_bytes(path) == length - ends[complete]
+        assert wal.cut_bytes(path) == len(whole[ends[complete] : length].rstrip(b"\0"))
 
 
 def test_every_single_flipped_bit_ends_the_reading_before_it(folder):
@@ -161,26 +182,32 @@ def test_every_single_flipped_bit_ends_the_reading_before_it(folder):
         assert wal.cut_bytes(path) == len(whole) - starts[before]
 
 
-def test_a_tail_of_zeros_as_a_power_cut_leaves_it_is_no_record(folder):
+def test_zeros_behind_the_last_record_are_nothing_that_was_cut(folder):
     path = written(folder, [b"one"])
-    path.write_bytes(path.read_bytes() + bytes(100))
+    path.write_bytes(path.read_bytes() + bytes(3_000_000))
+    assert ([record.payload for record in read(path)], wal.cut_bytes(path)) == ([b"one"], 0)
+
+
+def test_a_record_whose_header_was_not_written_any_more_is_none(folder):
+    path = written(folder, [b"one"])
+    path.write_bytes(path.read_bytes() + bytes(wal.HEADER_BYTES) + b"torn" + bytes(100))
     assert [record.payload for record in read(path)] == [b"one"]
-    assert wal.cut_bytes(path) == 100
+    assert wal.cut_bytes(path) == wal.HEADER_BYTES + len(b"torn")
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_killed_at_any_moment_nothing_flushed_is_lost_and_the_next_log_begins_a_segment_of_its_own(folder, seed):
+def test_killed_at_any_moment_nothing_written_is_lost_and_the_next_log_begins_a_segment_of_its_own(folder, seed):
     command = [sys.executable, "-c", WRITER, str(folder), str(seed)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as writer:
         told = [writer.stdout.readline()]  # it runs
         time.sleep(random.Random(seed).uniform(0.0, 0.15))
         writer.send_signal(signal.SIGKILL)
         told += writer.stdout.read().splitlines()
-    flushed = int(told[-1])
+    claimed = int(told[-1])
     before = {path: path.read_bytes() for path in segments(folder)}
     records = [record for path in segments(folder) for record in read(path)]
     assert [record.recv_ns for record in records] == list(range(len(records)))
-    assert len(records) >= flushed
+    assert len(records) >= claimed
     assert all(record.payload.startswith(b"%d " % record.recv_ns) for record in records)
     assert [wal.is_growing(path) for path in before] == [False] * len(before)
     with Log(folder) as log:
@@ -196,9 +223,11 @@ def test_a_tail_torn_off_after_a_kill_is_counted_and_costs_only_the_last_record(
     payloads = [chance.randbytes(chance.randrange(1, 300)) for _ in range(chance.randrange(1, 50))]
     path = written(folder, payloads)
     kept = chance.randrange(1, wal.HEADER_BYTES + len(payloads[-1]))
-    os.truncate(path, path.stat().st_size - wal.HEADER_BYTES - len(payloads[-1]) + kept)
+    whole = path.read_bytes()
+    begin = len(whole) - wal.HEADER_BYTES - len(payloads[-1])
+    path.write_bytes(whole[: begin + kept])
     assert [record.payload for record in read(path)] == payloads[:-1]
-    assert wal.cut_bytes(path) == kept
+    assert wal.cut_bytes(path) == len(whole[begin : begin + kept].rstrip(b"\0"))
 
 
 def test_an_answer_holds_its_body_untouched():
