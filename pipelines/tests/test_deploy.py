@@ -1,0 +1,70 @@
+"""The container file, the compose file and the systemd units say nothing that is not there."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from pipelines.cli import cli
+
+CHECKOUT = Path(__file__).parents[2]
+DEPLOY = CHECKOUT / "pipelines" / "deploy"
+UNITS = sorted(path.name for path in DEPLOY.glob("aster-*.*"))
+
+
+def assert_is_a_command(words: list[str]) -> None:
+    """The command line takes these words; what would be read from files and environment is not looked at."""
+    command: click.Command = cli
+    context = click.Context(cli)
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        found = command.get_command(context, words[0])
+        if found is None:
+            break
+        command, words = found, words[1:]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= known, f"{command.name}: {words}"
+
+
+def test_every_command_of_the_units_exists():
+    for unit in UNITS:
+        for line in re.findall(r"^ExecStart=(.*)$", (DEPLOY / unit).read_text(), flags=re.MULTILINE):
+            program, *words = shlex.split(line)
+            assert program == "/opt/aster/.venv/bin/aster"
+            assert words
+            assert_is_a_command(words)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_systemd_finds_no_fault_with_the_unit(unit, tmp_path):
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed (Debian package systemd)")
+    for name in UNITS:
+        text = (DEPLOY / name).read_text()
+        (tmp_path / name).write_text(text.replace("/opt/aster/.venv/bin/aster", "/bin/true"))
+    found = subprocess.run(
+        ["systemd-analyze", "verify", f"./{unit}"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+
+
+def test_compose_mounts_and_builds_what_is_there():
+    service = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["recorder"]
+    context = (DEPLOY / service["build"]["context"]).resolve()
+    assert context == CHECKOUT
+    assert (context / service["build"]["dockerfile"]).is_file()
+    assert (DEPLOY / service["volumes"][1].split(":")[0]).resolve() == CHECKOUT / "pipelines" / "recorder.toml"
+    assert_is_a_command(service["command"])
+    assert_is_a_command(service["healthcheck"]["test"][2:])
+
+
+def test_the_image_copies_what_is_there_and_what_the_installation_needs():
+    text = (DEPLOY / "Containerfile").read_text()
+    copied = [word for line in re.findall(r"^COPY (.*) \S+$", text, flags=re.MULTILINE) for word in line.split()]
+    assert all((CHECKOUT / name).exists() for name in copied)
+    packages = {path.parent.name for path in CHECKOUT.glob("*/__init__.py")}
+    assert packages | {"requirements.lock", "pyproject.toml", "README.md", "Makefile"} <= set(copied)
