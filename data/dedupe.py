@@ -1,6 +1,6 @@
 """Which arriving rows are new, which are known already, which contradict what is stored. Frames in, frames out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -8,6 +8,7 @@ import polars as pl
 from data.table import Table
 
 _STORED = ":stored"
+_DISPUTED = pl.Schema(dict.fromkeys(("symbol", "key", "stored", "arrived"), pl.String))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,25 @@ def sift(table: Table, arrived: pl.DataFrame, stored: pl.DataFrame) -> Sifted:
     )
 
 
+def near(table: Table, frame: pl.DataFrame) -> tuple[dict[str, list[str]], dict[str, tuple[int, int]]]:
+    """Where rows with the keys of ``frame`` are: symbols, and first and last value of ids and times they all have."""
+    within = {}
+    for name in table.ranged:
+        if name in table.key and name in (table.fallback_key or table.key):
+            values = frame[name].to_physical()
+            within[name] = (values.min(), values.max())
+    return {"symbol": frame["symbol"].unique().to_list()} if "symbol" in table.key else {}, within
+
+
+def only(rows: pl.DataFrame, among: Mapping[str, Sequence[str]], within: Mapping[str, tuple[int, int]]) -> pl.DataFrame:
+    """The rows with these texts, and with ids and times (in the column's own unit) from first to last."""
+    for name, values in among.items():
+        rows = rows.filter(pl.col(name).cast(pl.String).is_in(list(values)))
+    for name, (first, last) in within.items():
+        rows = rows.filter(pl.col(name).to_physical().is_between(first, last))
+    return rows
+
+
 def has_identity(table: Table) -> pl.Expr:
     """True for rows with a time and a whole key or fallback key."""
     whole = _is_whole(table.key)
@@ -86,6 +106,8 @@ def _against(
         known = stored.join(fresh, on=key, how="semi")
         fresh = fresh.join(stored, on=key, how="anti")
     rest = arrived.join(fresh, on="row", how="anti")
+    if rest.is_empty():
+        return fresh, _DISPUTED.to_frame()
     pairs = rest.join(pl.concat([known, fresh.drop("row")]), on=key, how="inner", suffix=_STORED)
     agreed = pairs.with_columns(_agrees(table, key).alias(":agrees"))
     contradictions = agreed.filter(~pl.col(":agrees").any().over("row")).unique("row", maintain_order=True)
@@ -110,9 +132,15 @@ def _as_text(table: Table, key: Sequence[str]) -> list[pl.Expr]:
     """The columns of ``disputed``."""
     held = [name if name in key else name + _STORED for name in table.columns]
     symbol = pl.col("symbol") if "symbol" in table.columns else pl.lit(None, pl.String)
+
+    def told(name: str) -> pl.Expr:
+        plain = name.removesuffix(_STORED)
+        value = pl.col(name).bin.encode("hex") if table.columns[plain] == pl.Binary else pl.col(name)
+        return value.alias(plain)  # JSON has no bytes
+
     return [
         symbol.alias("symbol"),
         pl.struct(key).struct.json_encode().alias("key"),
-        pl.struct(pl.col(name).alias(name.removesuffix(_STORED)) for name in held).struct.json_encode().alias("stored"),
-        pl.struct(table.columns.names()).struct.json_encode().alias("arrived"),
+        pl.struct(told(name) for name in held).struct.json_encode().alias("stored"),
+        pl.struct(told(name) for name in table.columns).struct.json_encode().alias("arrived"),
     ]

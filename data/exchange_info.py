@@ -9,7 +9,6 @@ import polars as pl
 
 from data.schema import INSTRUMENTS, conform, is_test_symbol
 
-VENUE = "aster"
 _REQUIRED = {"PRICE_FILTER": ("tickSize",), "LOT_SIZE": ("stepSize", "minQty", "maxQty")}
 
 
@@ -30,7 +29,9 @@ def read_exchange_info(path: Path) -> dict:
     return answer
 
 
-def instruments(answer: Mapping, *, source: str, effective: datetime | None = None) -> tuple[pl.DataFrame, list[dict]]:
+def instruments(
+    answer: Mapping, *, source: str, effective: datetime | None = None, venue: str = "aster"
+) -> tuple[pl.DataFrame, list[dict]]:
     """One row per contract, in force from ``effective`` on, and the entries that lack a price or lot filter.
 
     Brackets and the funding interval are null: exchangeInfo names neither. ``TEST*`` contracts are left out.
@@ -40,6 +41,7 @@ def instruments(answer: Mapping, *, source: str, effective: datetime | None = No
     answer : exchangeInfo, decoded.
     source : how the answer came here: rest or import.
     effective : aware; without it the answer's own ``serverTime``.
+    venue : whose contracts they are.
 
     Returns
     -------
@@ -54,7 +56,7 @@ def instruments(answer: Mapping, *, source: str, effective: datetime | None = No
         raise ValueError(f"expected an effective time with a time zone, got {since.isoformat()}; add +00:00 for UTC")
     rows, unreadable = [], []
     for entry in answer["symbols"]:
-        row = _row(entry, since, source)
+        row = _row(entry, venue, since, source)
         if row is None:
             unreadable.append(entry)
         elif not is_test_symbol(row["symbol"]):
@@ -62,7 +64,7 @@ def instruments(answer: Mapping, *, source: str, effective: datetime | None = No
     return conform(pl.DataFrame(rows), INSTRUMENTS), unreadable
 
 
-def _row(entry: Mapping, since: datetime, source: str) -> dict | None:
+def _row(entry: Mapping, venue: str, since: datetime, source: str) -> dict | None:
     """A contract's row; None without what every order needs: name, status, tick and step."""
     filters = {each.get("filterType"): each for each in entry.get("filters", [])}
     has_filters = all(key in filters.get(name, {}) for name, keys in _REQUIRED.items() for key in keys)
@@ -71,7 +73,7 @@ def _row(entry: Mapping, since: datetime, source: str) -> dict | None:
     lot, percent_price = filters["LOT_SIZE"], filters.get("PERCENT_PRICE", {})
     onboard_ms = entry.get("onboardDate")
     return {
-        "venue": VENUE,
+        "venue": venue,
         "symbol": entry["symbol"],
         "event_time": since,
         "status": entry["status"],

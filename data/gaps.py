@@ -1,33 +1,32 @@
-"""What is missing: holes in the stored rows, how complete each day is, and the rows of the gap ledger.
+"""What is missing: holes in the stored rows, and the rows of the gap ledger.
 
 A hole lies between two stored rows: ``from_time`` is the last good one before it, ``to_time`` the first good one after.
 Trades carry consecutive ids and klines a fixed step: their holes are exact. Mark prices come once a second: their holes
 are estimates. Quotes, books and liquidations come when they come: how many are missing cannot be known.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 import polars as pl
 
-from data.lake import Lake
 from data.schema import (
     GAPS,
     INDEX_KLINES,
     KLINES,
     MARK_KLINES,
     MARK_PRICE,
-    TABLES,
     TRADES,
     conform,
     interval_ms,
 )
 from data.table import TIME_MS, Table
 
-DAY_MS = 86_400_000
 MARK_STEP_MS = 1_000
 MARK_SILENCE_MS = 5_000
+
+BARS = (KLINES.name, MARK_KLINES.name, INDEX_KLINES.name)
 
 HOLES = pl.Schema(
     {
@@ -43,25 +42,6 @@ HOLES = pl.Schema(
         "is_estimate": pl.Boolean,
     }
 )
-COVERAGE = pl.Schema(
-    {
-        "table": pl.String,
-        "symbol": pl.String,
-        "interval": pl.String,  # klines only: one row per interval and date
-        "date": pl.Date,  # UTC
-        "rows": pl.Int64,
-        "first_time": TIME_MS,
-        "last_time": TIME_MS,
-        "expected": pl.Int64,  # null where it cannot be known
-        "missing": pl.Int64,  # null where it cannot be known
-        "is_estimate": pl.Boolean,
-        "covered": pl.Float64,  # fraction of expected rows; null where it cannot be known
-        "longest_gap_ms": pl.Int64,  # longest hole, of this day's share; where holes cannot be known, longest silence
-        "state": pl.String,  # complete, open, unrepairable, missing (no row that day), unknown
-    }
-)
-_COUNTED = (KLINES.name, MARK_KLINES.name, INDEX_KLINES.name, TRADES.name, MARK_PRICE.name)
-LEDGERS = ("gaps", "quarantine", "conflicts", "instruments", "clock")
 
 
 def trade_gaps(frame: pl.DataFrame) -> pl.DataFrame:
@@ -75,7 +55,7 @@ def trade_gaps(frame: pl.DataFrame) -> pl.DataFrame:
     """
     sure = frame.filter(~pl.col("is_ambiguous").fill_null(False), pl.col("agg_trade_id").is_not_null())
     before = pl.col("agg_trade_id").shift().over("venue", "symbol")
-    return _holes(
+    return holes_between(
         TRADES,
         sure.sort("agg_trade_id"),
         missing=pl.col("agg_trade_id") - before - 1,
@@ -92,12 +72,12 @@ def kline_gaps(frame: pl.DataFrame, interval: str, table: Table = KLINES) -> pl.
     frame : rows of ``klines``, ``mark_klines`` or ``index_klines`` in any order; other intervals are left out.
     """
     bars = frame.filter(pl.col("interval") == interval).sort("open_time")
-    return _holes(table, bars, missing=_step(table) // interval_ms(interval) - 1).filter(pl.col("missing") > 0)
+    return holes_between(table, bars, missing=_step(table) // interval_ms(interval) - 1).filter(pl.col("missing") > 0)
 
 
 def mark_gaps(frame: pl.DataFrame) -> pl.DataFrame:
     """Silence of more than 5 s in mark prices per venue and symbol; ``missing`` is estimated at one a second."""
-    holes = _holes(
+    holes = holes_between(
         MARK_PRICE,
         frame.sort("event_time"),
         missing=(_step(MARK_PRICE) + MARK_STEP_MS // 2) // MARK_STEP_MS - 1,
@@ -120,13 +100,13 @@ def gap_rows(
     Parameters
     ----------
     holes : ``HOLES``.
-    cause : reconnect, sequence, silence, crash, disk, exchange, corrupt or import.
+    cause : reconnect, sequence, silence, crash, stopped, disk, exchange, corrupt or import.
     state : open, repaired, partial or unrepairable.
     repair_source : endpoint that was asked; None while open.
     rows_recovered : rows that the repair brought; a series has one number per hole.
     """
     rows = holes.with_columns(
-        gap_id=_gap_id(),
+        gap_id=gap_id(),
         cause=pl.lit(cause),
         state=pl.lit(state),
         repair_source=pl.lit(repair_source, pl.String),
@@ -136,218 +116,7 @@ def gap_rows(
     return conform(rows, GAPS)
 
 
-def coverage(
-    lake: Lake,
-    *,
-    tables: Sequence[str] | None = None,
-    symbols: Sequence[str] | None = None,
-    start: datetime | None = None,
-    end: datetime | None = None,
-    venue: str = "aster",
-) -> pl.DataFrame:
-    """How complete each day is: ``COVERAGE``, ordered by table, symbol, interval, date.
-
-    Days run from ``start``, or the first stored row, to ``end``, or the last stored row; a day in between without rows
-    has a row of its own. Klines and mark prices are counted against that whole range. Trades are counted by their ids,
-    so what lies before the first and after the last stored id is unknown and not counted: look at ``first_time`` and
-    ``last_time``. A hole over midnight is shared out by time, exact for klines and an estimate for trades.
-
-    Parameters
-    ----------
-    lake : the lake.
-    tables : names of tables; None for every table of market data with rows.
-    symbols : None for every symbol with rows.
-    start, end : UTC, [start, end).
-    venue : whose rows.
-    """
-    start, end = (moment and moment.astimezone(UTC) for moment in (start, end))
-    found = []
-    for name in tables if tables is not None else [name for name in TABLES if name not in LEDGERS]:
-        for symbol in symbols if symbols is not None else lake.symbols(name):
-            asked = _Asked(table=TABLES[name], symbol=symbol, start=start, end=end, venue=venue)
-            found.append(_symbol_coverage(lake, asked))
-    days = pl.concat([COVERAGE.to_frame(), *found])
-    return days.sort("table", "symbol", "interval", "date", nulls_last=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """Whose completeness is asked for; ``interval`` is None for everything but klines."""
-
-    table: Table
-    symbol: str
-    start: datetime | None
-    end: datetime | None
-    venue: str
-    interval: str | None = None
-
-
-def _symbol_coverage(lake: Lake, asked: _Asked) -> pl.DataFrame:
-    """``COVERAGE`` of one symbol in one table."""
-    table = asked.table
-    wanted = ("venue", "symbol", "interval", table.time, "agg_trade_id", "is_ambiguous")
-    rows = lake.scan(
-        table.name,
-        symbols=[asked.symbol],
-        start=asked.start,
-        end=asked.end,
-        columns=[name for name in wanted if name in table.columns],
-        venue=asked.venue,
-    )
-    if "interval" not in table.columns or table.name not in _COUNTED or rows.is_empty():
-        return _days(lake, rows, asked)
-    parts = []
-    for (interval,), bars in rows.partition_by("interval", as_dict=True).items():
-        parts.append(_days(lake, bars, replace(asked, interval=interval)))
-    return pl.concat(parts)
-
-
-def _days(lake: Lake, rows: pl.DataFrame, asked: _Asked) -> pl.DataFrame:
-    """``COVERAGE`` of the rows of one symbol and interval."""
-    table, symbol, interval, start, end = asked.table, asked.symbol, asked.interval, asked.start, asked.end
-    times = rows[table.time]
-    first = start or times.min()
-    last = end - timedelta(milliseconds=1) if end else times.max()
-    if first is None or last is None or last < first:
-        return COVERAGE.to_frame()
-    counted = (~pl.col("is_ambiguous").fill_null(False)).sum() if "is_ambiguous" in rows.columns else pl.len()
-    present = rows.group_by(pl.col(table.time).dt.date().alias("date")).agg(
-        rows=pl.len().cast(pl.Int64),
-        first_time=pl.col(table.time).min(),
-        last_time=pl.col(table.time).max(),
-        counted=counted.cast(pl.Int64),
-    )
-    holes = pl.concat([_find(table, rows, interval), _edges(times, asked)])
-    known = (
-        lake.scan(GAPS.name, symbols=[symbol], venue=asked.venue).sort("detected_time").unique("gap_id", keep="last")
-    )
-    holes = holes.with_columns(gap_id=_gap_id()).join(
-        known.select("gap_id", ledger="state"), on="gap_id", how="left", maintain_order="left"
-    )
-    dates = pl.DataFrame({"date": pl.date_range(first.date(), last.date(), eager=True)})
-    days = (
-        dates.join(present, on="date", how="left")
-        .join(_shares(holes), on="date", how="left")
-        .with_columns(pl.col("rows").fill_null(0), pl.col("longest_gap_ms").fill_null(0))
-    )
-    if table.name in _COUNTED:
-        days = days.with_columns(pl.col("missing").fill_null(0), expected=pl.col("counted").fill_null(0))
-        days = days.with_columns(expected=pl.col("expected") + pl.col("missing"))
-    else:
-        days = days.with_columns(missing=pl.lit(None, pl.Int64), expected=pl.lit(None, pl.Int64))
-    is_empty = pl.col("rows") == 0
-    is_known = pl.col("expected") > 0  # a day without rows and outside every hole expects nothing that can be counted
-    return days.select(
-        table=pl.lit(table.name),
-        symbol=pl.lit(symbol),
-        interval=pl.lit(interval, pl.String),
-        date="date",
-        rows="rows",
-        first_time="first_time",
-        last_time="last_time",
-        expected=pl.when(is_known).then("expected"),
-        missing=pl.when(is_known).then("missing"),
-        is_estimate=pl.col("is_estimate").fill_null(table.name not in _COUNTED or table is MARK_PRICE),
-        covered=pl.when(is_empty)
-        .then(0.0)
-        .when(is_known)
-        .then((pl.col("expected") - pl.col("missing")) / pl.col("expected")),
-        longest_gap_ms="longest_gap_ms",
-        state=pl.when(is_empty)
-        .then(pl.lit("missing"))
-        .when(~is_known.fill_null(False))
-        .then(pl.lit("unknown"))
-        .when(pl.col("missing") == 0)
-        .then(pl.lit("complete"))
-        .when(pl.col("is_unrepairable"))
-        .then(pl.lit("unrepairable"))
-        .otherwise(pl.lit("open")),
-    )
-
-
-def _find(table: Table, rows: pl.DataFrame, interval: str | None) -> pl.DataFrame:
-    """The holes of a table; where they cannot be known, each day's longest silence and those over midnight."""
-    if table is TRADES:
-        return trade_gaps(rows)
-    if interval is not None:
-        return kline_gaps(rows, interval, table)
-    if table is MARK_PRICE:
-        return mark_gaps(rows)
-    silences = _holes(table, rows.sort(table.time), missing=pl.lit(None, pl.Int64), is_estimate=pl.lit(True))
-    length = pl.col("to_time") - pl.col("from_time")
-    day = pl.col("from_time").dt.date()
-    over_midnight = day != pl.col("to_time").dt.date()
-    return silences.filter(over_midnight | (length == length.max().over(day, over_midnight)))
-
-
-def _edges(times: pl.Series, asked: _Asked) -> pl.DataFrame:
-    """What is missing between the asked range and the stored rows, where the step is known."""
-    table, interval, start, end = asked.table, asked.interval, asked.start, asked.end
-    if interval is None and table is not MARK_PRICE:
-        return HOLES.to_frame()
-    step_ms = MARK_STEP_MS if interval is None else interval_ms(interval)
-    step = timedelta(milliseconds=step_ms)
-    silence = timedelta(milliseconds=MARK_SILENCE_MS) if interval is None else step
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    edges = []
-    if start is not None:
-        due = epoch + -(-(start - epoch) // step) * step  # the first step at or after the start
-        edges.append((due - step, times.min() if len(times) else end))
-    if end is not None and len(times):
-        edges.append((times.max(), end))
-    rows = [
-        {
-            "table": table.name,
-            "venue": asked.venue,
-            "symbol": asked.symbol,
-            "interval": interval,
-            "from_time": before,
-            "to_time": after,
-            "missing": -(-(after - before) // step) - 1,
-            "is_estimate": interval is None,
-        }
-        for before, after in edges
-        if after is not None and after - before > silence
-    ]
-    return pl.DataFrame(rows, schema=HOLES)
-
-
-def _shares(holes: pl.DataFrame) -> pl.DataFrame:
-    """Each date's part of the holes: date, missing, is_estimate, longest_gap_ms, is_unrepairable.
-
-    Rows missing in a hole over several dates are taken as evenly spaced, which they are for klines.
-    """
-    day = pl.col("date").cast(TIME_MS).to_physical()
-    begin, until = pl.col("from_time").to_physical(), pl.max_horizontal("from_time", "to_time").to_physical()
-    reached = pl.min_horizontal(until, day + DAY_MS)
-    entered = pl.max_horizontal(begin, day)
-
-    def missed(moment: pl.Expr) -> pl.Expr:
-        spaced = -((-(moment - begin) * (pl.col("missing") + 1)) // pl.max_horizontal(until - begin, 1)) - 1
-        return pl.when(moment >= until).then(pl.col("missing")).otherwise(spaced.clip(lower_bound=0))
-
-    crosses = pl.col("from_time").dt.date() != pl.col("to_time").dt.date()
-    return (
-        holes.with_columns(
-            date=pl.date_ranges(pl.col("from_time").dt.date(), pl.max_horizontal("from_time", "to_time").dt.date())
-        )
-        .explode("date")
-        .with_columns(
-            share=missed(reached) - pl.when(entered > begin).then(missed(entered)).otherwise(0),
-            length=reached - entered,
-            is_estimate=pl.col("is_estimate") | (crosses & pl.col("from_id").is_not_null()),
-        )
-        .group_by("date")
-        .agg(
-            missing=pl.col("share").sum(),
-            is_estimate=pl.col("is_estimate").any(),
-            longest_gap_ms=pl.col("length").max(),
-            is_unrepairable=(pl.col("ledger") == "unrepairable").fill_null(False).all(),
-        )
-    )
-
-
-def _holes(table: Table, rows: pl.DataFrame, **found: pl.Expr) -> pl.DataFrame:
+def holes_between(table: Table, rows: pl.DataFrame, **found: pl.Expr) -> pl.DataFrame:
     """One candidate per pair of neighbours; ``rows`` are in the order in which they should follow each other."""
     candidates = rows.select(
         "venue",
@@ -369,10 +138,127 @@ def _step(table: Table) -> pl.Expr:
     return pl.col(table.time).diff().over("venue", "symbol").dt.total_milliseconds()
 
 
-def _gap_id() -> pl.Expr:
+def gap_id() -> pl.Expr:
     """table|symbol|from|to: ids where there are ids, else milliseconds since 1970; klines name their interval too."""
     ends = [
         pl.coalesce(number, time.to_physical()).cast(pl.String)
         for number, time in (("from_id", pl.col("from_time")), ("to_id", pl.col("to_time")))
     ]
     return pl.concat_str("table", "symbol", "interval", *ends, separator="|", ignore_nulls=True)
+
+
+Owner = tuple[str, str, str | None]  # venue, symbol, interval
+
+
+class Run(NamedTuple):
+    """Rows that follow each other without a hole.
+
+    ``first`` and ``last`` are positions: the id of a trade, the number of a bar since 1970, the millisecond of a mark
+    price. ``is_new`` tells rows that are about to be stored from those that are.
+    """
+
+    first: int
+    last: int
+    first_ms: int
+    last_ms: int
+    is_new: bool = False
+
+
+def runs_of(table: Table, frame: pl.DataFrame, *, is_new: bool = False) -> dict[Owner, list[Run]]:
+    """The runs in rows of ``trades``, ``mark_price`` or a table of bars, in order, per venue, symbol and interval.
+
+    Rows whose id is ambiguous are left out, and bars of a month, which differ in length.
+    """
+    if table is TRADES:
+        frame = frame.filter(~pl.col("is_ambiguous").fill_null(False), pl.col("agg_trade_id").is_not_null())
+    elif table.name in BARS:
+        frame = frame.filter(~pl.col("interval").str.ends_with("M"))
+    owner = ("venue", "symbol", "interval")
+    interval = pl.col("interval") if table.name in BARS else pl.lit(None, pl.String)
+    ms = pl.col(table.time).to_physical()
+    rows = frame.select(
+        "venue",
+        "symbol",
+        interval.alias("interval"),
+        position="agg_trade_id" if table is TRADES else ms // _steps(table, frame),
+        ms=ms,
+    ).sort(*owner, "position", "ms")
+    begins = (pl.col("position").diff().over(owner) > reach(table)).fill_null(True)
+    runs = rows.group_by(begins.cum_sum().alias("run"), maintain_order=True).agg(
+        *(pl.col(name).first() for name in owner),
+        first=pl.col("position").first(),
+        last=pl.col("position").last(),
+        first_ms=pl.col("ms").first(),
+        last_ms=pl.col("ms").last(),
+    )
+    found: dict[Owner, list[Run]] = {}
+    for _, venue, symbol, length, *run in runs.iter_rows():
+        found.setdefault((venue, symbol, length), []).append(Run(*run, is_new))
+    return found
+
+
+def _steps(table: Table, frame: pl.DataFrame) -> pl.Expr:
+    """Milliseconds per position of each row."""
+    if table.name not in BARS:
+        return pl.lit(1)
+    lengths = {interval: step_ms(table, interval) for interval in frame["interval"].unique()}
+    return pl.col("interval").replace_strict(lengths, return_dtype=pl.Int64)
+
+
+def step_ms(table: Table, interval: str | None) -> int:
+    """Milliseconds per position of a table; 1 where positions are no times of steps."""
+    return interval_ms(interval) if table.name in BARS else 1
+
+
+def reach(table: Table) -> int:
+    """How far apart two positions may be with nothing missing between them."""
+    return MARK_SILENCE_MS if table is MARK_PRICE else 1
+
+
+def apart(runs: Iterable[Run], furthest: int = 1) -> Iterator[tuple[Run, Run]]:
+    """(run before, run after) of every hole between runs that may overlap, in order."""
+    before: Run | None = None
+    for run in sorted(runs):
+        if before is not None and run.first - before.last > furthest:
+            yield before, run
+        if before is None or run.last > before.last:
+            before = run
+
+
+def missing_in(first: int, last: int, present: Iterable[Run]) -> list[tuple[int, int]]:
+    """The positions of [first, last] that no run has: (first, last) of each piece, in order."""
+    left = []
+    due = first
+    for run in sorted(present):
+        if due > last:
+            break
+        if run.first > due:
+            left.append((due, min(run.first - 1, last)))
+        due = max(due, run.last + 1)
+    if due <= last:
+        left.append((due, last))
+    return left
+
+
+def hole(table: Table, owner: Owner, before: Run, after: Run) -> dict[str, Any]:
+    """The row of ``HOLES`` for what lies between two runs."""
+    venue, symbol, interval = owner
+    distance = after.first - before.last
+    is_trade = table is TRADES
+    return {
+        "table": table.name,
+        "venue": venue,
+        "symbol": symbol,
+        "interval": interval,
+        "from_id": before.last + 1 if is_trade else None,
+        "to_id": after.first - 1 if is_trade else None,
+        "from_time": moment(before.last_ms),
+        "to_time": moment(after.first_ms),
+        "missing": (distance + MARK_STEP_MS // 2) // MARK_STEP_MS - 1 if table is MARK_PRICE else distance - 1,
+        "is_estimate": table is MARK_PRICE,
+    }
+
+
+def moment(ms: int) -> datetime:
+    """Milliseconds since 1970 as a time."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)

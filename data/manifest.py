@@ -1,108 +1,46 @@
-"""The lake's manifest: which Parquet files belong to the lake, kept in SQLite.
+"""The lake's manifest: which Parquet files belong to the lake, and how far the raw log is sealed into it.
 
 A file that is not listed here does not exist for any reader, so an append becomes visible all at once, when its one
-transaction commits. Before an append writes, it lists its paths as pending; whatever is still pending when the next
-append starts was left by a crash and is removed.
+transaction commits. Before anything is written, its paths are listed as pending under the name of a lock; whoever holds
+that lock next removes what is still pending there: a crash left it.
 """
 
+import copy
 import errno
+import fcntl
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import filelock
 import polars as pl
 
+from data import manifest_database
+from data.facts import FACTS
+from data.manifest_database import FORMAT_VERSION
+from data.manifest_database import CorruptFile as CorruptFile  # the manifest's door: importers need one module only
+from data.manifest_entries import FILE_COLUMNS, Replaced, add, add_facts, forget, to_entries
+from data.manifest_entries import FileEntry as FileEntry
+from data.manifest_entries import Listened as Listened
+from data.manifest_entries import NewFile as NewFile
+from data.manifest_entries import SegmentDone as SegmentDone
+from data.manifest_entries import to_ms as to_ms
+from data.manifest_entries import to_time as to_time
 from data.table import Table
 
-FORMAT_VERSION = 1
 LOCK_WAIT_SECONDS = 600
-BUSY_WAIT_SECONDS = 60
+SEGMENTS_KEPT_DAYS = 30  # that a segment is sealed matters until it is removed, which follows at once
 
-_LAYOUT = """
-CREATE TABLE files (
-    id INTEGER PRIMARY KEY, "table" TEXT NOT NULL, dt TEXT NOT NULL, path TEXT NOT NULL UNIQUE,
-    rows INTEGER NOT NULL, min_time INTEGER NOT NULL, max_time INTEGER NOT NULL,
-    bytes INTEGER NOT NULL, modified_ns INTEGER NOT NULL, sha256 TEXT NOT NULL,
-    schema_version INTEGER NOT NULL, origin TEXT NOT NULL
-);
-CREATE INDEX files_by_table ON files ("table", min_time);
-CREATE TABLE spans (
-    file INTEGER NOT NULL REFERENCES files (id), "table" TEXT NOT NULL, venue TEXT NOT NULL, symbol TEXT NOT NULL,
-    "column" TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL
-);
-CREATE INDEX spans_by_symbol ON spans ("table", "column", symbol, venue, first, last, file);
-CREATE INDEX spans_by_file ON spans (file);
-CREATE TABLE pending (path TEXT PRIMARY KEY);
-"""
-_COLUMNS = '"table", dt, path, rows, min_time, max_time, bytes, modified_ns, sha256, schema_version, origin'
 _OWNED = '"table" = ? AND "column" = ? AND symbol = ? AND venue = ?'
-_ERRNO = {
-    sqlite3.SQLITE_FULL: errno.ENOSPC,
-    sqlite3.SQLITE_READONLY: errno.EROFS,
-    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
-    sqlite3.SQLITE_IOERR: errno.EIO,
-    sqlite3.SQLITE_BUSY: errno.EBUSY,
-}
 _REMEDIES = {
     errno.ENOSPC: "free space on this disk",
     errno.EACCES: "give this user write permission",
     errno.EPERM: "give this user write permission",
     errno.EROFS: "mount it writable, or name another lake with --lake",
 }
-
-
-class CorruptFile(ValueError):
-    """A file of the lake is not what was stored. The message names it and says what to do."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileEntry:
-    """One file of the lake: ``path`` relative to it, times of its first and last row by the table's time column."""
-
-    table: str
-    dt: date
-    path: str
-    rows: int
-    min_time: datetime
-    max_time: datetime
-    bytes: int
-    modified_ns: int
-    sha256: str
-    schema_version: int
-    origin: str
-
-
-def ranges(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
-    """First and last of every ranged column per venue and symbol: venue, symbol, column, first, last (int64)."""
-    owner = [
-        pl.col(name).fill_null("") if name in table.columns else pl.lit("").alias(name) for name in ("venue", "symbol")
-    ]
-    values = [pl.col(name).to_physical().cast(pl.Int64) for name in table.ranged]
-    return (
-        frame.select(*owner, *values)
-        .group_by("venue", "symbol")
-        .agg(
-            *(pl.col(name).min().alias(f"first:{name}") for name in table.ranged),
-            *(pl.col(name).max().alias(f"last:{name}") for name in table.ranged),
-        )
-        .unpivot(index=["venue", "symbol"])
-        .drop_nulls("value")
-        .with_columns(pl.col("variable").str.splitn(":", 2).struct.rename_fields(["end", "column"]))
-        .unnest("variable")
-        .pivot(on="end", on_columns=["first", "last"], index=["venue", "symbol", "column"], values="value")
-    )
-
-
-def to_ms(moment: datetime) -> int:
-    """Milliseconds since 1970, exact; raises ValueError for a time without a zone."""
-    if moment.tzinfo is None:
-        raise ValueError(f"a time needs its zone: got {moment.isoformat()}; data.config.parse_utc reads it as UTC")
-    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 1_000 + since.microseconds // 1_000
 
 
 @contextmanager
@@ -117,68 +55,61 @@ def storage_errors(root: Path) -> Iterator[None]:
 
 
 class Manifest:
-    """The list of files of the lake at ``root``; every method is one transaction on its own connection."""
+    """The list of files of the lake at ``root``; every method is one transaction."""
 
     def __init__(self, root: Path, *, create: bool = False):
         self.root = root
         self.path = root / "manifest.sqlite"
+        self._moment: sqlite3.Connection | None = None  # of which all is read; None: of now
+        self._connection: sqlite3.Connection | None = None  # for all that is done; None: each time a new one
         if create and not self.path.exists():
             root.mkdir(parents=True, exist_ok=True)
-            with self.write_lock():
-                self._create()
+            with self._making_lock():
+                if not self.path.exists():
+                    manifest_database.create(self.path)
         if not self.path.exists():
             raise LookupError(
                 f"no lake at {root}: expected {self.path.name} there; run `aster record` or `aster import` to "
                 "make one, or name another with --lake or ASTER_LAKE"
             )
-        with self._open() as database:
-            found = database.execute("PRAGMA user_version").fetchone()[0]
-        if found != FORMAT_VERSION:
+        ((found,),) = self._ask("PRAGMA user_version")
+        if found == 1:
+            with self._making_lock():
+                manifest_database.bring_forward(self.path)
+        elif found != FORMAT_VERSION:
             raise ValueError(f"{self.path}: format {found}, this program reads format {FORMAT_VERSION}; update it")
 
     @contextmanager
-    def write_lock(self) -> Iterator[None]:
-        """One writer at a time, across threads and processes; the system frees it when a process dies."""
-        lock = filelock.FileLock(self.root / "write.lock", timeout=LOCK_WAIT_SECONDS, thread_local=False)
+    def locked(self, *names: str) -> Iterator[None]:
+        """Hold the locks of these names, each by one at a time across threads and processes; ``conflicts`` comes last.
+
+        Everybody takes them in that order, so nobody waits in a circle. The system frees them when a process dies.
+        """
+        folder = self.root / "locks"
+        folder.mkdir(exist_ok=True)
+        with ExitStack() as held:
+            for name in sorted(names, key=lambda name: (name == "conflicts", name)):
+                held.enter_context(self._lock(folder / f"{name}.lock"))
+            yield
+
+    @contextmanager
+    def _lock(self, path: Path) -> Iterator[None]:
+        lock = filelock.FileLock(path, timeout=LOCK_WAIT_SECONDS, thread_local=False)
         try:
             lock.acquire()
         except filelock.Timeout:
             message = f"another process has been writing for {LOCK_WAIT_SECONDS} s; wait for it or end it"
-            raise TimeoutError(errno.ETIMEDOUT, message, str(self.root)) from None
+            raise TimeoutError(errno.ETIMEDOUT, message, str(path)) from None
         try:
             yield
         finally:
             lock.release()
 
-    def _create(self) -> None:
-        """Build the empty manifest aside and put it in place whole: another process may be looking for it."""
-        if self.path.exists():
-            return
-        aside = self.path.with_suffix(".new")
-        for leftover in (aside, aside.with_name(f"{aside.name}-journal")):
-            leftover.unlink(missing_ok=True)
-        aside.touch()
-        with self._open(aside) as database:
-            database.executescript(f"BEGIN IMMEDIATE; {_LAYOUT} PRAGMA user_version = {FORMAT_VERSION}; COMMIT;")
-        aside.replace(self.path)
+    def _making_lock(self) -> Any:
+        """Held while the manifest is made or brought forward; programs of format 1 write under it."""
+        return self._lock(self.root / "write.lock")
 
-    @contextmanager
-    def _open(self, path: Path | None = None) -> Iterator[sqlite3.Connection]:
-        """A connection whose errors are OSErrors that name the manifest; a block that raises is rolled back."""
-        # The rollback journal, not the write-ahead log: that one needs to write to be read, and a lake on a full or
-        # read-only disk must stay readable. Transactions here last milliseconds, so nobody waits for long.
-        where = f"{(path or self.path).absolute().as_uri()}?mode=rw"  # never creates one where the lake has vanished
-        try:
-            with closing(sqlite3.connect(where, uri=True, timeout=BUSY_WAIT_SECONDS, isolation_level=None)) as database:
-                database.execute("PRAGMA synchronous = FULL")
-                yield database
-        except sqlite3.OperationalError as error:
-            code = _ERRNO.get(error.sqlite_errorcode & 0xFF, errno.EIO)
-            raise OSError(code, f"manifest: {error}", str(self.path)) from error
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                raise
-            raise CorruptFile(f"{self.path}: not a readable manifest ({error}); restore it from a backup") from error
+    # --- files -------------------------------------------------------------------------------------------------------
 
     def files(
         self,
@@ -190,126 +121,271 @@ class Manifest:
         end: datetime | None = None,
     ) -> list[FileEntry]:
         """Files in time order; with a table, only those that may hold these symbols in [start, end)."""
-        where, values = ["1"], []
-        if table is not None:
-            spans, values = ['"table" = ?', '"column" = ?'], [table.name, table.time]
-            for clause, value in (
-                ("venue = ?", venue),
-                ("last >= ?", None if start is None else to_ms(start)),
-                ("first <= ?", None if end is None else to_ms(end)),
-            ):
-                if value is not None:
-                    spans.append(clause)
-                    values.append(value)
-            if symbols is not None:
-                spans.append(f"symbol IN ({', '.join('?' * len(symbols))})")
-                values.extend(symbols)
-            where = [f"id IN (SELECT file FROM spans WHERE {' AND '.join(spans)})"]
-        return self._select(f"WHERE {' AND '.join(where)}", values)
+        if table is None:
+            return to_entries(self._ask(f"SELECT {FILE_COLUMNS} FROM files ORDER BY min_time, path"))
+        where, values = _holding(table, venue, symbols, start, end)
+        return to_entries(self._ask(f"SELECT {FILE_COLUMNS} FROM files WHERE {where} ORDER BY min_time, path", values))
+
+    def narrowed(
+        self, *, symbols: Sequence[str] | None = None, start: datetime | None = None, end: datetime | None = None
+    ) -> dict[str, list[FileEntry]]:
+        """Per table with any, files in time order that may hold these symbols, or rows of none, in [start, end)."""
+        terms, values = ["1"], []
+        for term, moment in (("max_time >= ?", start), ("min_time <= ?", end)):
+            if moment is not None:
+                terms.append(term)
+                values.append(to_ms(moment))
+        if symbols is not None:
+            marks = ", ".join("?" * len(symbols))
+            terms.append(f"EXISTS (SELECT 1 FROM spans WHERE file = files.id AND symbol IN ('', {marks}))")
+            values.extend(symbols)
+        where = " AND ".join(terms)
+        found: dict[str, list[FileEntry]] = {}
+        for entry in to_entries(
+            self._ask(f"SELECT {FILE_COLUMNS} FROM files WHERE {where} ORDER BY min_time, path", values)
+        ):
+            found.setdefault(entry.table, []).append(entry)
+        return found
 
     def overlapping(self, table: Table, key: Sequence[str], wanted: pl.DataFrame) -> list[FileEntry]:
         """Files that may hold rows with the keys of a frame whose ``ranges`` are ``wanted``."""
         columns = [name for name in table.ranged if name in key]
-        within = " AND first <= ? AND last >= ?" if columns else ""  # text keys only: any file of the symbol may do
+        within = " AND last >= ? AND first <= ?" if columns else ""  # text keys only: any file of the symbol may do
         columns = columns or [table.time]
-        found: set[int] = set()
-        with self._open() as database:
-            for _, owned in wanted.filter(pl.col("column").is_in(columns)).group_by("venue", "symbol"):
+        owners = wanted.filter(pl.col("column").is_in(columns)).partition_by("venue", "symbol")
+
+        def ask(database: sqlite3.Connection) -> list[tuple]:
+            found: set[int] = set()
+            for owned in owners:
                 hits = []
                 for venue, symbol, column, first, last in owned.iter_rows():
-                    rows = database.execute(
-                        f"SELECT file FROM spans WHERE {_OWNED}{within}",
-                        (table.name, column, symbol, venue, *((last, first) if within else ())),
-                    )
+                    values = (table.name, column, symbol, venue, *((first, last) if within else ()))
+                    rows = database.execute(f"SELECT file FROM spans WHERE {_OWNED}{within}", values)
                     hits.append({row[0] for row in rows})
                 found |= set.intersection(*hits)
-        return self._select(f"WHERE id IN ({', '.join(map(str, sorted(found)))})", [])
+            where = f"id IN ({', '.join(map(str, sorted(found)))})"
+            return database.execute(
+                f"SELECT {FILE_COLUMNS} FROM files WHERE {where} ORDER BY min_time, path"
+            ).fetchall()
+
+        return to_entries(self._read(ask))
+
+    def state(self) -> tuple[int, int]:
+        """Number of the newest file and rows of all: they differ when rows were added."""
+        ((newest, rows),) = self._ask("SELECT coalesce(max(id), 0), coalesce(sum(rows), 0) FROM files")
+        return newest, rows
 
     def symbols(self, table: Table) -> list[str]:
         """Symbols with rows in the table, sorted."""
         query = """SELECT DISTINCT symbol FROM spans WHERE "table" = ? AND "column" = ? AND symbol <> '' ORDER BY 1"""
-        with self._open() as database:
-            return [row[0] for row in database.execute(query, (table.name, table.time))]
+        return [symbol for (symbol,) in self._ask(query, (table.name, table.time))]
 
     def span(self, table: Table, symbol: str, venue: str) -> tuple[datetime, datetime] | None:
         """First and last time of a symbol's rows; None without rows."""
         query = f"SELECT min(first), max(last) FROM spans WHERE {_OWNED}"
-        with self._open() as database:
-            first, last = database.execute(query, (table.name, table.time, symbol, venue)).fetchone()
-        return None if first is None else (_to_time(first), _to_time(last))
+        ((first, last),) = self._ask(query, (table.name, table.time, symbol, venue))
+        return None if first is None else (to_time(first), to_time(last))
 
-    def announce(self, paths: Sequence[str]) -> None:
-        """List paths as pending, before anything is written there."""
-        with self._open() as database:
-            database.execute("BEGIN IMMEDIATE")
-            database.executemany("INSERT OR IGNORE INTO pending VALUES (?)", [(path,) for path in paths])
-            database.execute("COMMIT")
+    def facts(
+        self,
+        table: Table,
+        *,
+        venue: str | None = None,
+        symbols: Sequence[str] | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+    ) -> pl.DataFrame:
+        """``FACTS`` per file that may hold such rows, with path, dt and level."""
+        where, values = _holding(table, None, symbols, start, end)
+        terms = ["1"]
+        for name, allowed in (("venue", None if venue is None else [venue]), ("symbol", symbols)):
+            if allowed is not None:
+                terms.append(f"facts.{name} IN ({', '.join('?' * len(allowed))})")
+                values = [*values, *allowed]
+        names = ", ".join(f"facts.{name}" for name in FACTS)
+        query = (
+            f"SELECT path, dt, level, {names} FROM facts JOIN files ON files.id = facts.file "
+            f"WHERE facts.file IN (SELECT id FROM files WHERE {where}) AND {' AND '.join(terms)}"
+        )
+        schema = {"path": pl.String, "dt": pl.String, "level": pl.Int64, **FACTS}
+        return pl.DataFrame(self._ask(query, values), schema=schema, orient="row")
 
-    def abandoned(self) -> list[str]:
-        """Pending paths that never became part of the lake. Only meaningful under the write lock."""
-        with self._open() as database:
-            return [row[0] for row in database.execute("SELECT path FROM pending EXCEPT SELECT path FROM files")]
+    def undescribed(self) -> list[FileEntry]:
+        """Files without facts: those that were stored before facts were kept."""
+        none = "NOT EXISTS (SELECT 1 FROM facts WHERE file = files.id)"
+        return to_entries(self._ask(f"SELECT {FILE_COLUMNS} FROM files WHERE {none}"))
 
-    def forget_pending(self) -> None:
-        """Drop the pending list, once its files are gone."""
-        with self._open() as database:
-            database.execute("DELETE FROM pending")
+    # --- changes -----------------------------------------------------------------------------------------------------
 
-    def commit(self, entries: Sequence[FileEntry], spans: Sequence[pl.DataFrame]) -> None:
-        """Make the files part of the lake, all or none. ``spans`` holds each file's ``ranges``."""
-        with self._open() as database:
-            database.execute("BEGIN IMMEDIATE")
-            for entry, owned in zip(entries, spans, strict=True):
-                marks = ", ".join("?" * 11)
-                file = database.execute(f"INSERT INTO files ({_COLUMNS}) VALUES ({marks})", _to_row(entry)).lastrowid
-                database.executemany(
-                    "INSERT INTO spans VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    [(file, entry.table, *row) for row in owned.iter_rows()],
-                )
-            database.execute("DELETE FROM pending")
-            database.execute("COMMIT")
+    def announce(self, places: Mapping[str, str]) -> None:
+        """List paths as pending, before anything is written there, each with the lock that is held meanwhile."""
+        with self._write() as database:
+            database.executemany("INSERT OR IGNORE INTO pending VALUES (?, ?)", places.items())
+
+    def abandoned(self, owner: str) -> list[str]:
+        """Pending paths that never became part of the lake. Only meaningful under the owner's lock."""
+        query = "SELECT path FROM pending WHERE owner = ? AND path NOT IN (SELECT path FROM files)"
+        return [path for (path,) in self._ask(query, (owner,))]
+
+    def forget_pending(self, owner: str) -> None:
+        """Drop the owner's pending list, once its files are gone."""
+        with self._write() as database:
+            database.execute("DELETE FROM pending WHERE owner = ?", (owner,))
+
+    def commit(
+        self,
+        new: Sequence[NewFile],
+        *,
+        old: Sequence[FileEntry] = (),
+        segment: SegmentDone | None = None,
+        listened: Sequence[Listened] = (),
+    ) -> bool:
+        """Make the new files part of the lake, in place of the old ones, all or none.
+
+        False when an old file is no longer part of the lake; nothing has changed then.
+        """
+        now_ms = to_ms(datetime.now(UTC))
+        with self._write() as database:
+            ids = [
+                row[0]
+                for entry in old
+                for row in database.execute("SELECT id FROM files WHERE path = ?", (entry.path,)).fetchall()
+            ]
+            if len(ids) < len(old):
+                return False
+            for number, entry in zip(ids, old, strict=True):
+                forget(database, number)
+                by = new[0].entry.path if new else ""
+                database.execute("INSERT INTO replaced VALUES (?, ?, ?, ?)", (entry.path, entry.table, now_ms, by))
+            for file in new:
+                add(database, file)
+                database.execute("DELETE FROM pending WHERE path = ?", (file.entry.path,))
+            if segment is not None:
+                done = (segment.name, segment.records, segment.is_whole, now_ms)
+                database.execute("INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?)", done)
+                past = now_ms - SEGMENTS_KEPT_DAYS * 86_400_000
+                database.execute("DELETE FROM segments WHERE is_whole AND sealed_ms < ?", (past,))
+            database.executemany(
+                "INSERT INTO listened VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
+                "SET until_ns = excluded.until_ns, why = excluded.why WHERE excluded.until_ns >= until_ns",
+                [(each.venue, each.stream, each.until_ns, each.why) for each in listened],
+            )
+        return True
 
     def remove(self, path: str) -> None:
         """Take a file out of the lake; the file itself stays where it is."""
-        with self._open() as database:
-            database.execute("BEGIN IMMEDIATE")
-            database.execute("DELETE FROM spans WHERE file IN (SELECT id FROM files WHERE path = ?)", (path,))
-            database.execute("DELETE FROM files WHERE path = ?", (path,))
-            database.execute("COMMIT")
+        with self._write() as database:
+            for (number,) in database.execute("SELECT id FROM files WHERE path = ?", (path,)).fetchall():
+                forget(database, number)
 
     def trust(self, path: str, modified_ns: int) -> None:
         """Remember a file's new modification time, after its content was proven unchanged."""
-        with self._open() as database:
+        with self._write() as database:
             database.execute("UPDATE files SET modified_ns = ? WHERE path = ?", (modified_ns, path))
 
-    def _select(self, where: str, values: Sequence[object]) -> list[FileEntry]:
-        with self._open() as database:
-            rows = database.execute(f"SELECT {_COLUMNS} FROM files {where} ORDER BY min_time, path", values).fetchall()
-        return [_to_entry(row) for row in rows]
+    def describe(self, path: str, facts: pl.DataFrame) -> None:
+        """Add the facts of a file that has none."""
+        with self._write() as database:
+            for (number,) in database.execute("SELECT id FROM files WHERE path = ?", (path,)).fetchall():
+                database.execute("DELETE FROM facts WHERE file = ?", (number,))
+                add_facts(database, number, facts)
+
+    # --- the raw log, and files that were replaced -------------------------------------------------------------------
+
+    def sealed(self, names: Sequence[str]) -> dict[str, SegmentDone]:
+        """How far these segments are sealed, by name; those that are not begun are absent."""
+        marks = ", ".join("?" * len(names))
+        rows = self._ask(f"SELECT name, records, is_whole FROM segments WHERE name IN ({marks})", names)
+        return {row[0]: SegmentDone(name=row[0], records=row[1], is_whole=bool(row[2])) for row in rows}
+
+    def listened(self) -> dict[tuple[str, str], Listened]:
+        """Until when each stream of each venue was listened to."""
+        rows = self._ask("SELECT venue, stream, until_ns, why FROM listened")
+        return {row[:2]: Listened(venue=row[0], stream=row[1], until_ns=row[2], why=row[3]) for row in rows}
+
+    def replaced(self) -> list[Replaced]:
+        """Files that were replaced and not yet dropped, oldest first."""
+        rows = self._ask('SELECT path, "table", replaced_ms, "by" FROM replaced ORDER BY replaced_ms, path')
+        return [Replaced(path=path, table=table, replaced_time=to_time(ms), by=by) for path, table, ms, by in rows]
+
+    def paths(self) -> set[str]:
+        """Every path that has a reason to be there: files, replaced ones, and those that are being written."""
+        with self.still() as still:
+            known = still._ask("SELECT path FROM files UNION SELECT path FROM replaced")
+            pending = still._ask("SELECT path, owner FROM pending")
+        written = [path for path, owner in pending if self._is_held(owner)]
+        return {path for (path,) in known} | {path + end for path in written for end in ("", ".tmp")}
+
+    def _is_held(self, name: str) -> bool:
+        """Whether a living process holds this lock."""
+        try:
+            with (self.root / "locks" / f"{name}.lock").open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            return False
+        return False
+
+    def forget_replaced(self, paths: Sequence[str]) -> None:
+        """Drop replaced files from the list, once they are gone from the disk."""
+        with self._write() as database:
+            database.executemany("DELETE FROM replaced WHERE path = ?", [(path,) for path in paths])
+
+    @contextmanager
+    def still(self) -> Iterator["Manifest"]:
+        """This manifest as it is now, whatever is written meanwhile; for questions that belong together."""
+        if self._moment is not None:
+            yield self
+            return
+        still = copy.copy(self)
+        with manifest_database.reading(self.path) as still._moment:
+            yield still
+
+    @contextmanager
+    def connected(self) -> Iterator["Manifest"]:
+        """This manifest with one connection for all that is done in the block, by this thread."""
+        connected = copy.copy(self)
+        with manifest_database.connected(self.path) as connected._connection:
+            yield connected
+
+    def snapshot(self, path: Path) -> None:
+        """A consistent copy of the manifest in one file at ``path``."""
+        manifest_database.copy(self.path, path)
+
+    def _ask(self, query: str, values: Sequence[object] = ()) -> list[tuple]:
+        return self._read(lambda database: database.execute(query, values).fetchall())
+
+    def _read(self, ask: Callable[[sqlite3.Connection], list[tuple]]) -> list[tuple]:
+        held = self._moment or self._connection
+        return manifest_database.read(self.path, ask) if held is None else ask(held)
+
+    def _write(self) -> AbstractContextManager[sqlite3.Connection]:
+        return manifest_database.write(self.path, self._connection)
 
 
-def _to_row(entry: FileEntry) -> tuple[object, ...]:
-    dated = (entry.table, entry.dt.isoformat(), entry.path, entry.rows, to_ms(entry.min_time), to_ms(entry.max_time))
-    return (*dated, entry.bytes, entry.modified_ns, entry.sha256, entry.schema_version, entry.origin)
-
-
-def _to_entry(row: tuple) -> FileEntry:
-    table, dt, path, rows, min_time, max_time, size, modified_ns, sha256, schema_version, origin = row
-    return FileEntry(
-        table=table,
-        dt=date.fromisoformat(dt),
-        path=path,
-        rows=rows,
-        min_time=_to_time(min_time),
-        max_time=_to_time(max_time),
-        bytes=size,
-        modified_ns=modified_ns,
-        sha256=sha256,
-        schema_version=schema_version,
-        origin=origin,
-    )
-
-
-def _to_time(ms: int) -> datetime:
-    """A UTC time that keeps every millisecond: a float of seconds would round."""
-    return datetime.fromtimestamp(ms // 1_000, UTC).replace(microsecond=ms % 1_000 * 1_000)
+def _holding(
+    table: Table,
+    venue: str | None,
+    symbols: Sequence[str] | None,
+    start: datetime | None,
+    end: datetime | None,
+) -> tuple[str, list[object]]:
+    """The condition on a file that it may hold such rows, and the condition's values."""
+    terms, values = ['"table" = ?'], [table.name]
+    if venue is None and symbols is None:
+        within = (("max_time >= ?", start), ("min_time <= ?", end))
+    else:
+        within = (("last >= ?", start), ("first <= ?", end))
+        terms.append('"column" = ?')
+        values.append(table.time)
+    for name, allowed in (("symbol", symbols), ("venue", None if venue is None else [venue])):
+        if allowed is not None:
+            terms.append(f"{name} IN ({', '.join('?' * len(allowed))})")
+            values.extend(allowed)
+    for term, moment in within:
+        if moment is not None:
+            terms.append(term)
+            values.append(to_ms(moment))
+    where = " AND ".join(terms)
+    return (where if venue is None and symbols is None else f"id IN (SELECT file FROM spans WHERE {where})"), values

@@ -4,17 +4,19 @@ Field names are the schema's; prices and quantities stay the text they are on th
 must be. Times are milliseconds since 1970 by the exchange's clock. Where the exchange may leave a field out, or sends
 null, it is None here.
 
-Source: Aster futures API, "Market WebSocket"; Binance futures sends the same family.
+Source: Aster futures API, "Market WebSocket"; Binance futures sends the same family. REST answers are in
+messages_rest.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import UNSET, Meta, Struct, field
+from msgspec.structs import astuple
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last: brackets without end
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last: brackets without end
 _EARLIEST_MS = 1_262_304_000_000  # 2010-01-01
 _LATEST_MS = 4_102_444_800_000  # 2100-01-01
 _LARGEST = 2**63 - 1
@@ -22,11 +24,13 @@ _LARGEST = 2**63 - 1
 Symbol = Annotated[str, Meta(min_length=1)]
 Time = Annotated[int, Meta(ge=_EARLIEST_MS, le=_LATEST_MS)]  # ms since 1970
 Id = Annotated[int, Meta(ge=-1, le=_LARGEST)]  # -1 is sent for "none" in bars without trades
-Level = tuple[str, str]  # price, quantity
 
 
-class _Message(Struct, frozen=True, gc=False, tag_field="e", forbid_unknown_fields=True):
+class _Message(Struct, frozen=True, gc=False, tag_field="e", forbid_unknown_fields=True, kw_only=True):
     """A message; a field it does not know is told of as ``Drift``, see ``decode``."""
+
+    pair: Any = field(name="ps", default=UNSET)  # Binance only, as is the next; both undocumented
+    symbol_type: Any = field(name="st", default=UNSET)
 
 
 class AggTrade(_Message, tag="aggTrade"):
@@ -41,6 +45,7 @@ class AggTrade(_Message, tag="aggTrade"):
     sent_time: Time | None = field(name="E", default=None)
     first_trade_id: Id | None = field(name="f", default=None)
     last_trade_id: Id | None = field(name="l", default=None)
+    public_quantity: Any = field(name="nq", default=UNSET)  # Binance only: without what retail orders alone could take
 
 
 class Trade(_Message, tag="trade"):
@@ -112,11 +117,14 @@ class Kline(_Message, tag="kline"):
 
 
 class Depth(_Message, tag="depthUpdate"):
-    """A partial book, best first, of ``levels`` 5, 10 or 20; or, where that is None, the changes of a whole book."""
+    """A partial book of ``levels`` 5, 10 or 20; or, where that is None, the changes of a whole book.
+
+    Both sides as they came, a JSON array of [price, quantity]: most books are only ever read many at once.
+    """
 
     symbol: Symbol = field(name="s")
-    bids: tuple[Level, ...] = field(name="b")
-    asks: tuple[Level, ...] = field(name="a")
+    bids: msgspec.Raw = field(name="b")
+    asks: msgspec.Raw = field(name="a")
     first_update_id: Id | None = field(name="U", default=None)
     update_id: Id | None = field(name="u", default=None)
     previous_update_id: Id | None = field(name="pu", default=None)
@@ -139,6 +147,8 @@ class Liquidation(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     event_time: Time | None = field(name="T", default=None)
     order_type: str | None = field(name="o", default=None)
     time_in_force: str | None = field(name="f", default=None)
+    pair: Any = field(name="ps", default=UNSET)  # Binance only, as is the next
+    symbol_type: Any = field(name="st", default=UNSET)
 
 
 class ForceOrder(_Message, tag="forceOrder"):
@@ -150,6 +160,37 @@ class ForceOrder(_Message, tag="forceOrder"):
     @property
     def symbol(self) -> str:
         return self.order.symbol
+
+
+class Notice(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """An ``Announcement`` in one language."""
+
+    announcement_id: int | str = field(name="i")
+    title: str = field(name="t")
+    event_time: Time = field(name="d")
+    category: str | None = field(name="c", default=None)
+    link: str | None = field(name="j", default=None)
+    subtitle: Any = field(name="s", default=None)
+    is_read: Any = field(name="S", default=None)
+    html: Any = field(name="C", default=None)
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "announcement_id", str(self.announcement_id))
+
+
+class Announcement(_Message, tag="announcement"):
+    """What the exchange tells everybody, put between the messages of a stream. English where there is English."""
+
+    english: Notice | None = field(name="en", default=None)
+    chinese: Notice | None = field(name="zh", default=None)
+
+    def __post_init__(self) -> None:
+        if self.english is None and self.chinese is None:
+            raise ValueError("expected the announcement in en or zh")
+
+    @property
+    def notice(self) -> Notice:
+        return self.english or self.chinese
 
 
 class Other(Struct, frozen=True, gc=False):
@@ -171,78 +212,7 @@ class Drift(Struct, frozen=True, gc=False):
     fields: tuple[str, ...]
 
 
-class RestKline(Struct, frozen=True, gc=False, array_like=True):
-    """A row of REST klines. ``close_time`` is the last ms of the bar."""
-
-    open_time: Time
-    open: str
-    high: str
-    low: str
-    close: str
-    volume: str
-    close_time: Time
-    quote_volume: str
-    trade_count: Id
-    taker_buy_volume: str
-    taker_buy_quote_volume: str
-
-
-class RestReferenceKline(Struct, frozen=True, gc=False, array_like=True):
-    """A row of REST markPriceKlines or indexPriceKlines."""
-
-    open_time: Time
-    open: str
-    high: str
-    low: str
-    close: str
-    ignored: Any
-    close_time: Time
-
-
-class RestAggTrade(Struct, frozen=True, gc=False):
-    """A row of REST aggTrades."""
-
-    agg_trade_id: Id = field(name="a")
-    price: str = field(name="p")
-    quantity: str = field(name="q")
-    is_buyer_maker: bool = field(name="m")
-    event_time: Time = field(name="T")
-    first_trade_id: Id | None = field(name="f", default=None)
-    last_trade_id: Id | None = field(name="l", default=None)
-
-
-class RestFundingRate(Struct, frozen=True, gc=False):
-    """A settled funding event."""
-
-    symbol: Symbol
-    event_time: Time = field(name="fundingTime")
-    funding_rate: str = field(name="fundingRate")
-
-
-class RestFundingInfo(Struct, frozen=True, gc=False):
-    """How often a contract's funding settles."""
-
-    symbol: Symbol
-    interval_hours: Annotated[float, Meta(gt=0)] = field(name="fundingIntervalHours")
-
-
-class Answer(Struct, frozen=True, gc=False):
-    """A REST answer of the raw log with its question, see ``data.wal.answer``."""
-
-    path: str
-    params: dict[str, Any]
-    since_ms: int
-    body: msgspec.Raw  # bytes(body) is what the exchange sent
-    effective_ms: Time | None = None
-
-    @property
-    def name(self) -> str:
-        """The last part of the path: klines."""
-        return self.path.rsplit("/", 1)[-1]
-
-
-Row = TypeVar("Row", RestKline, RestReferenceKline, RestAggTrade, RestFundingRate, RestFundingInfo)
-Message = AggTrade | Trade | BookTicker | MarkPrice | Kline | Depth | ForceOrder
+Message = AggTrade | Trade | BookTicker | MarkPrice | Kline | Depth | ForceOrder | Announcement
 
 KINDS = {
     "aggTrade": AggTrade,
@@ -252,11 +222,16 @@ KINDS = {
     "kline": Kline,
     "depthUpdate": Depth,
     "forceOrder": ForceOrder,
+    "announcement": Announcement,
 }
-_NESTED = {"kline": ("k", Bar), "forceOrder": ("o", Liquidation)}
+_NESTED = {
+    "kline": {"k": Bar},
+    "forceOrder": {"o": Liquidation},
+    "announcement": {"en": Notice, "zh": Notice},
+}
 _FIELDS = {
     what: {each.encode_name for each in msgspec.structs.fields(what)} | {"e"}
-    for what in (*KINDS.values(), Bar, Liquidation)
+    for what in (*KINDS.values(), Bar, Liquidation, Notice)
 }
 _WITHOUT_TABLE = {"24hrTicker", "24hrMiniTicker", "tradepro"}
 _PARTIAL_BOOKS = {"5": 5, "10": 10, "20": 20}
@@ -267,10 +242,10 @@ class _Combined(Struct, gc=False):
     data: Message | list[Message]
 
 
-_bare = msgspec.json.Decoder(Message)
-_combined = msgspec.json.Decoder(_Combined)
-_answer = msgspec.json.Decoder(Answer)
-_anything = msgspec.json.Decoder()
+_bare = msgspec.json.Decoder(Message).decode
+_combined = msgspec.json.Decoder(_Combined).decode
+_anything = msgspec.json.Decoder().decode
+_side = msgspec.json.Decoder(list[tuple[str, str]]).decode
 
 
 def decode(payload: bytes, levels: int | None = None) -> list[Message | Other | Unknown | Drift]:
@@ -285,48 +260,51 @@ def decode(payload: bytes, levels: int | None = None) -> list[Message | Other | 
     levels : of the partial books on a raw connection, where no stream name tells them. The same event without
         levels is a change of a whole book.
     """
+    found = decode_quickly(payload, levels)
+    return found if type(found) is list else [found]
+
+
+def decode_quickly(payload: bytes, levels: int | None = None) -> Message | list[Message | Other | Unknown | Drift]:
+    """As ``decode``; a frame that is one plain message, as nearly all are, is that message and no list."""
     try:
         if payload.startswith(b'{"stream"'):
-            wrapped = _combined.decode(payload)
+            wrapped = _combined(payload)
             found = wrapped.data
             if type(found) is Depth:
-                return [_partial(found, stream_levels(wrapped.stream))]
-            return found if type(found) is list else [found]
-        found = _bare.decode(payload)
-    except _UNREADABLE:  # rare: worth a closer look
+                return _partial(found, stream_levels(wrapped.stream))
+            return found
+        found = _bare(payload)
+    except UNREADABLE:  # rare: worth a closer look
         return _decode_closely(payload, levels)
-    return [_partial(found, levels)] if type(found) is Depth else [found]
-
-
-def decode_answer(payload: bytes) -> Answer | Unknown:
-    """An ANSWER of the raw log."""
-    try:
-        return _answer.decode(payload)
-    except _UNREADABLE as error:
-        return Unknown(f"no answer with its question: {error}")
-
-
-def rest_rows(body: bytes, what: type[Row]) -> tuple[list[Row], list[tuple[str, Unknown]]]:
-    """(the rows of a REST answer, the text of each that could not be read and why)."""
-    try:
-        return msgspec.json.decode(body, type=list[what]), []
-    except _UNREADABLE as error:
-        try:
-            parts = msgspec.json.decode(body, type=list[msgspec.Raw])
-        except _UNREADABLE:
-            return [], [(bytes(body).decode("utf-8", "backslashreplace"), Unknown(str(error)))]
-    rows, refused = [], []
-    for part in parts:
-        try:
-            rows.append(msgspec.json.decode(part, type=what))
-        except _UNREADABLE as error:
-            refused.append((bytes(part).decode("utf-8", "backslashreplace"), Unknown(str(error))))
-    return rows, refused
+    return _partial(found, levels) if type(found) is Depth else found
 
 
 def as_json(message: Struct) -> str:
     """A message or row as the exchange would write it."""
     return msgspec.json.encode(message).decode()
+
+
+def columns_of(what: type[Struct], found: Sequence[Struct]) -> dict[str, tuple[Any, ...]]:
+    """Per field the values of all messages or rows of one type, in order; of none, no fields."""
+    return dict(zip(what.__struct_fields__, zip(*map(astuple, found), strict=True), strict=bool(found)))
+
+
+def wire_name(what: type[Struct], field_name: str) -> str:
+    """What the exchange calls a field."""
+    return what.__struct_encode_fields__[what.__struct_fields__.index(field_name)]
+
+
+def event_of(what: type[Struct]) -> str:
+    """What the exchange calls a type of message."""
+    return what.__struct_config__.tag
+
+
+def pairs_of(side: msgspec.Raw) -> list[tuple[str, str]] | None:
+    """Price and quantity of each level of one side of a ``Depth``; None when it is no such list."""
+    try:
+        return _side(side)
+    except UNREADABLE:
+        return None
 
 
 @lru_cache(maxsize=4_096)  # a few names, asked for with every book
@@ -346,8 +324,8 @@ def _partial(book: Depth, levels: int | None) -> Depth:
 def _decode_closely(payload: bytes, levels: int | None) -> list[Message | Other | Unknown | Drift]:
     """As ``decode``, for what is no plain message: arrays, unknown fields, control replies, strangers, noise."""
     try:
-        said = _anything.decode(payload)
-    except _UNREADABLE as error:
+        said = _anything(payload)
+    except UNREADABLE as error:
         return [Unknown(f"not JSON: {error}")]
     if isinstance(said, dict) and isinstance(said.get("stream"), str) and "data" in said:
         levels = stream_levels(said["stream"])
@@ -371,14 +349,13 @@ def _one(said: Any, levels: int | None) -> list[Message | Other | Unknown | Drif
     if kind not in KINDS:
         return [Unknown(f"unknown event {kind!r}")]
     known, strange = _known_fields(said, KINDS[kind])
-    if kind in _NESTED:
-        name, inside = _NESTED[kind]
+    for name, inside in _NESTED.get(kind, {}).items():
         if isinstance(known.get(name), dict):
             known[name], more = _known_fields(known[name], inside)
             strange += [f"{name}.{each}" for each in more]
     try:
-        found = msgspec.convert(known, KINDS[kind])
-    except msgspec.ValidationError as error:
+        found = msgspec.json.decode(msgspec.json.encode(known), type=KINDS[kind])
+    except msgspec.DecodeError as error:
         return [Unknown(f"{kind}: {error}")]
     found = _partial(found, levels) if type(found) is Depth else found
     return [found, Drift(kind, tuple(strange))] if strange else [found]

@@ -1,110 +1,161 @@
-"""Where everything goes that a recorder receives: into the raw log, counted on the way."""
+"""Where everything goes that a recorder receives: into the raw log, counted and watched on the way."""
 
 import asyncio
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 
-from data.recorder_rest import Question
-from data.wal import Kind, Log, answer, note
+from data.venues.questions import Question
+from data.wal import Kind, Log, answer, connection_of, note, origin_of
+from data.watch import Dead, Watch
 
-_FRAME = int(Kind.FRAME)  # a plain number packs faster
 MEMORY_BYTES = 256 * 2**20  # frames kept in memory while the disk is full
+_LOG = logging.getLogger("data.recorder")
 
 
 class Inbox:
-    """Where everything that arrives goes: into the raw log, counted by stream. The ``Sink`` of ``data.stream``."""
+    """Where everything that arrives goes: into the raw log first, then through the watch. The ``Sink`` of streams.
 
-    def __init__(self, log: Log) -> None:
-        self._log = log
-        self._write = log.write
-        self._open: set[int] = set()
-        self._known: set[int] = set()
-        self._dropped: Counter[str] = Counter()  # by stream name, since the disk refused
-        self._dropped_from_ns = self._dropped_to_ns = 0
-        self.frames: defaultdict[bytes, int] = defaultdict(int)  # by stream name
-        self.reconnects = 0
-        self.last_ns = 0
+    Attributes
+    ----------
+    watch : what is known of the streams.
+    reconnects, rotations : how often a connection was opened again after it had ended, and before.
+    total : frames of all streams.
+    last_ns, last_payload : of the frame that came last.
+    disk_trouble : why the log takes nothing; None while it does.
+    dropped : frames that neither disk nor memory took.
+    is_listening : set at the first connection.
+    """
+
+    def __init__(self, log: Log, watch: Watch | None = None) -> None:
+        self.watch = watch or Watch()
+        self.reconnects = self.rotations = 0
+        self.total = self.last_ns = 0
         self.last_payload = b""
         self.disk_trouble: str | None = None
         self.dropped = 0
-        self.is_listening = asyncio.Event()  # set at the first connection
+        self.is_listening = asyncio.Event()
+        self._log = log
+        self._open: dict[int, dict[int, list[str]]] = {}  # streams by connection and life; empty where none goes on
+        self._dropped: dict[str, Counter[str]] = {}  # by venue and stream, since the disk refused
+        self._ever_dropped: Counter[str] = Counter()
+        self._dropped_from_ns = self._dropped_to_ns = 0
+        self._kept_ns = 0  # when the last frame came that was not dropped
 
     @property
     def connected(self) -> int:
-        """Open connections."""
-        return len(self._open)
+        """Connections that are up."""
+        return sum(map(bool, self._open.values()))
 
     @property
     def connections(self) -> int:
         """Connections that were ever opened, however often each."""
-        return len(self._known)
+        return len(self._open)
+
+    @property
+    def frames(self) -> dict[str, int]:
+        """Frames that were kept, by stream."""
+        return {name: count - self._ever_dropped[name] for name, count in self.watch.frames.items()}
 
     def messages(self) -> dict[str, int]:
-        """Frames per kind of stream, such as aggTrade or kline_1m; control replies aside."""
-        counts = Counter()
+        """Frames that were kept, per kind of stream such as aggTrade or kline_1m; each copy of a message counts."""
+        counts: Counter[str] = Counter()
         for name, count in self.frames.items():
-            symbol, separator, kind = name.partition(b"@")
-            if separator:
-                counts[(symbol[1:] if symbol.startswith(b"!") else kind.partition(b"@")[0]).decode()] += count
+            symbol, _, kind = name.partition("@")
+            if count:
+                counts[symbol[1:] if symbol.startswith("!") else kind.partition("@")[0]] += count
         return dict(sorted(counts.items()))
 
-    def frame(self, recv_ns: int, connection: int, payload: bytes) -> None:
-        if self.disk_trouble is not None and self._log.buffered_bytes > MEMORY_BYTES:
-            self._drop(recv_ns, payload)
-            return
-        self._write(recv_ns, _FRAME, connection, payload)
-        self.frames[payload[11 : payload.find(b'"', 11)]] += 1  # {"stream":"btcusdt@aggTrade","data":...
-        self.last_ns = recv_ns
-        self.last_payload = payload
-
-    def burst(self) -> None:
-        """Hand what arrived to the kernel. A disk that refuses is asked again with every burst."""
+    def burst(self, connection: int = 0, frames: Sequence[tuple[int, bytes]] = ()) -> None:
+        """Log what arrived, then look at it. A disk that refuses is asked again with every burst, an empty one too."""
+        if self.disk_trouble is None:
+            self._log.write_frames(connection, frames)
+            self._kept_ns = frames[-1][0] if frames else self._kept_ns
+        else:
+            self._keep(connection, frames)
         try:
             self._log.flush()
         except OSError as error:
             self.refused(error)
-            return
-        if self.disk_trouble is not None:
-            self._resume()
+        else:
+            if self.disk_trouble is not None:
+                self._resume()
+        if frames:
+            self.total += len(frames)
+            self.last_ns, self.last_payload = frames[-1]
+            self.watch.take(connection, frames)
 
-    def opened(self, recv_ns: int, connection: int, streams: Sequence[str]) -> None:
-        self.reconnects += connection in self._known
-        self._open.add(connection)
-        self._known.add(connection)
-        self.note(recv_ns, "opened", connection, streams=list(streams))
+    def opened(self, recv_ns: int, connection: int, streams: Sequence[str], life: int) -> None:
+        lives = self._open.get(connection)
+        if lives is None:
+            lives = self._open[connection] = {}
+        elif lives:
+            self.rotations += 1
+        else:
+            self.reconnects += 1
+        lives[life] = list(streams)
+        self.watch.opened(recv_ns, connection, streams, life)
+        self.note(recv_ns, "opened", connection, streams=lives[life], life=life)
         self.is_listening.set()
 
-    def closed(self, recv_ns: int, connection: int, reason: str) -> None:
-        self._open.discard(connection)
-        self.note(recv_ns, "closed", connection, reason=reason)
+    def closed(self, recv_ns: int, connection: int, reason: str, life: int, heard_ns: int) -> None:
+        self._open.get(connection, {}).pop(life, None)
+        self.watch.closed(connection, life)
+        self.note(recv_ns, "closed", connection, reason=reason, life=life, heard_ns=heard_ns)
+
+    def silent(self, now_ns: int, connections: Collection[int]) -> list[Dead]:
+        """Note which streams fell silent or came back; returns those that are dead, see ``Watch.silent``."""
+        verdict = self.watch.silent(now_ns, connections)
+        for what, silences in (("stream_silent", verdict.began), ("stream_back", verdict.ended)):
+            for connection, stream, from_ns in silences:
+                self.note(now_ns, what, connection, stream=stream, from_ns=from_ns)
+        return verdict.dead
+
+    def checkpoint(self, recv_ns: int) -> None:
+        """Note who listens: the first record of every segment after the first, so that each can be understood alone."""
+        listening = [
+            (connection, life, streams, self.watch.heard_ns(connection))
+            for connection, lives in sorted(self._open.items()) for life, streams in lives.items()
+        ]  # fmt: skip
+        self.note(recv_ns, "listening", open=listening)
 
     def note(self, recv_ns: int, what: str, connection: int = 0, **told: object) -> None:
         """Log what happened to the connection or to us."""
-        self._write(recv_ns, Kind.NOTE, connection, note(what, **told))
+        self._log.write(recv_ns, Kind.NOTE, connection, note(what, **told))
         self.burst()
+        if what != "listening":
+            _LOG.info(what, extra={"told": {"connection": connection, **told}})
 
     def answers(self, answered: Iterable[tuple[int, Question, int, bytes]]) -> None:
         """Log REST answers (when, to what, listening since, body), together in one segment: some explain others."""
         for recv_ns, question, since_ms, body in answered:
-            self._write(recv_ns, Kind.ANSWER, 0, answer(question.path, question.params, since_ms, body))
+            told = answer(question.path, question.params, since_ms, body, gap_id=question.gap_id)
+            self._log.write(recv_ns, Kind.ANSWER, connection_of(question.venue), told)
         self.burst()
 
     def refused(self, error: OSError) -> None:
         """The disk took nothing."""
         self.disk_trouble = f"the raw log cannot be written: {error.strerror or error}; waiting, kept in memory"
 
-    def _drop(self, recv_ns: int, payload: bytes) -> None:
-        """Throw a frame away, but remember of which stream."""
-        self._dropped_from_ns = self._dropped_from_ns or self.last_ns
-        self._dropped[payload[11 : payload.find(b'"', 11)].decode()] += 1
-        self._dropped_to_ns = recv_ns
-        self.dropped += 1
+    def _keep(self, connection: int, frames: Sequence[tuple[int, bytes]]) -> None:
+        """Keep frames in memory while there is room; throw the others away, but remember of which stream."""
+        for recv_ns, payload in frames:
+            if self._log.buffered_bytes <= MEMORY_BYTES:
+                self._log.write(recv_ns, Kind.FRAME, connection, payload)
+                self._kept_ns = recv_ns
+                continue
+            name = payload[11 : payload.find(b'"', 11)].decode()  # {"stream":"btcusdt@aggTrade","data":...
+            self._dropped_from_ns = self._dropped_from_ns or self._kept_ns
+            self._dropped.setdefault(origin_of(connection).venue, Counter())[name] += 1
+            self._ever_dropped[name] += 1
+            self._dropped_to_ns = recv_ns
+            self.dropped += 1
 
     def _resume(self) -> None:
         """The disk takes what arrives again."""
         self.disk_trouble = None
-        if self._dropped:
-            told = {"streams": dict(self._dropped), "from_ns": self._dropped_from_ns, "to_ns": self._dropped_to_ns}
-            self._dropped.clear()
-            self._dropped_from_ns = 0
-            self.note(self._dropped_to_ns, "dropped", cause="disk", **told)
+        dropped, self._dropped = self._dropped, {}
+        told = {"from_ns": self._dropped_from_ns, "to_ns": self._dropped_to_ns}
+        self._dropped_from_ns = 0
+        for venue, streams in dropped.items():
+            self.note(self._dropped_to_ns, "dropped", connection_of(venue), cause="disk", streams=streams, **told)

@@ -4,11 +4,12 @@ import asyncio
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-
-from data import wal
+from typing import Any
 
 _RESTART_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # after so many deaths in a row
+_LINE_BYTES = 16 << 20  # what it says of a segment holds hundreds of open gaps
 
 
 class Sealing:
@@ -16,25 +17,34 @@ class Sealing:
 
     It is told the names of closed segments and says of each what landed; what it could not seal it tries again with
     every further name. It has its own session, so Ctrl-C does not reach it, and when this process dies it finishes what
-    it was told and ends. A child that dies is started again.
+    it was told and ends. A child that dies is started again and given what it had not finished.
+
+    Parameters
+    ----------
+    logs : folder of the logs: names of segments are relative to it.
+    lake : folder of the lake.
 
     Attributes
     ----------
-    landed : rows added per table. already_present, conflicts, quarantined, cut_bytes : as ``data.sealer`` counts them.
+    landed : rows added per table. already_present, conflicts, quarantined, copies, lossy, cut_bytes : as
+        ``data.sealer`` counts them.
+    open_gaps : rows of the ledger that REST could still fill, as of the last segment; see ``ledger.open_gaps``.
     """
 
-    def __init__(self, folder: Path, lake: Path) -> None:
-        self._command = (sys.executable, "-m", "data.sealer", str(folder), str(lake), "--follow")
-        self._folder = folder
+    def __init__(self, logs: Path, lake: Path) -> None:
+        self._command = (sys.executable, "-m", "data.sealer", str(logs), str(lake), "--follow")
+        self._logs = logs
         self._process: asyncio.subprocess.Process | None = None
         self._following: asyncio.Task | None = None
-        self._given: set[str] = set()
+        self._given: dict[str, None] = {}  # in order
         self._refused: dict[str, str] = {}  # segments that could not be sealed so far, and why
+        self._news = asyncio.Event()
         self._death: str | None = None
         self._deaths = 0
         self._is_closing = False
         self.landed: Counter[str] = Counter()
-        self.already_present = self.conflicts = self.quarantined = self.cut_bytes = 0
+        self.already_present = self.conflicts = self.quarantined = self.copies = self.lossy = self.cut_bytes = 0
+        self.open_gaps: list[dict[str, Any]] = []
 
     async def start(self) -> None:
         """Start the child."""
@@ -51,19 +61,21 @@ class Sealing:
         """Why something that was closed is not in the lake; None when all is well."""
         return next(iter(self._refused.values()), self._death)
 
-    def give_closed(self) -> None:
-        """Give it every segment that nobody writes to any more and that it does not have."""
-        if self._process.returncode is not None:
-            return
-        for path in wal.segments(self._folder):
-            if path.name not in self._given and _is_closed(path):
-                self._given.add(path.name)
-                self._process.stdin.write(f"{path.name}\n".encode())
+    def give(self, names: Iterable[str]) -> None:
+        """Give it segments that nobody writes to any more; those that it has already are left out."""
+        new = [name for name in names if name not in self._given]
+        self._given.update(dict.fromkeys(new))
+        self._write(new)
+
+    async def drained(self) -> None:
+        """Return when everything it was given is sealed or refused."""
+        while self.is_busy:
+            self._news.clear()
+            await self._news.wait()
 
     async def finish(self) -> None:
-        """Give it what is left; return when everything is sealed or refused, and the child has ended."""
+        """Return when everything is sealed or refused, and the child has ended."""
         self._is_closing = True
-        self.give_closed()
         self._process.stdin.close()
         await self._following
 
@@ -72,6 +84,7 @@ class Sealing:
         while True:
             async for line in self._process.stdout:
                 self._heard(json.loads(line))
+                self._news.set()
             status = await self._process.wait()
             if not self._is_closing or self._given:
                 self._death = f"the sealer ended with status {status}; what it was sealing stays in the log"
@@ -80,37 +93,40 @@ class Sealing:
             if self._is_closing:
                 return
             self._deaths += 1
-            self._given.clear()
             self._refused.clear()
             await self._spawn()
+            self._write(self._given)
 
     async def _spawn(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            limit=_LINE_BYTES,
         )
 
-    def _heard(self, told: dict) -> None:
+    def _write(self, names: Iterable[str]) -> None:
+        """Name segments to the child; one that is dead gets them when it is started again."""
+        if self._process.returncode is None:
+            self._process.stdin.write("".join(f"{name}\n" for name in names).encode())
+
+    def _heard(self, told: dict[str, Any]) -> None:
         """Count what became of one segment."""
         name = told["segment"]
-        if "error" in told and (self._folder / name).exists():
+        self.open_gaps = told.get("open", self.open_gaps)
+        if name is None:  # its first line
+            return
+        if "error" in told and (self._logs / name).exists():
             self._refused[name] = told["error"]
             return
-        self._given.discard(name)
+        self._given.pop(name, None)
         self._refused.pop(name, None)
         if "error" in told:  # sealed a moment ago by the child of a recorder that was killed
             return
         self._death = None
         self._deaths = 0
         self.landed.update(told["landed"])
+        for count in ("conflicts", "quarantined", "copies", "lossy", "cut_bytes"):
+            setattr(self, count, getattr(self, count) + told[count])
         self.already_present += told["present"]
-        self.conflicts += told["conflicts"]
-        self.quarantined += told["quarantined"]
-        self.cut_bytes += told["cut_bytes"]
-
-
-def _is_closed(path: Path) -> bool:
-    """Whether nobody writes to the segment; false too when it was sealed and removed a moment ago."""
-    try:
-        return not wal.is_growing(path)
-    except FileNotFoundError:
-        return False

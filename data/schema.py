@@ -124,7 +124,7 @@ RAW_TRADES = Table(
             **_CONTRACT,
             "trade_id": pl.Int64,  # t or REST id: another id space than agg_trade_id
             "event_time": TIME_MS,
-            "price": pl.Float64,
+            "price": pl.Float64,  # 0, as is the quantity, where market_type is NA: no trade at all
             "quantity": pl.Float64,
             "is_buyer_maker": pl.Boolean,
             "market_type": pl.String,  # X: MARKET, INSURANCE_FUND, ADL, NA; null from REST
@@ -256,10 +256,10 @@ OPEN_INTEREST = Table(
     key=("venue", "symbol", "event_time"),
     columns=pl.Schema(
         {
-            **_CONTRACT,  # venue: aster (undocumented endpoint), binance, hyperliquid
-            "event_time": TIME_MS,
+            **_CONTRACT,  # venue: aster (undocumented), binance, hyperliquid (its kPEPE is 1000PEPEUSDT here)
+            "event_time": TIME_MS,  # of hyperliquid, which names none: when it was received
             "open_interest": pl.Float64,  # base quantity
-            "open_interest_usdt": pl.Float64,  # notional; null where the venue gives none
+            "open_interest_usdt": pl.Float64,  # notional, hyperliquid's in USDC; null where the venue gives none
             "recv_time": TIME_NS,
             "source": SOURCE,
             "is_documented": pl.Boolean,  # false: the venue does not promise this endpoint
@@ -273,9 +273,9 @@ RATIOS = Table(
     columns=pl.Schema(
         {
             **_CONTRACT,
-            "event_time": TIME_MS,  # end of the period the value covers
+            "event_time": TIME_MS,  # of the period the value covers, as told: decide by recv_time, never by this
             "kind": pl.String,  # long_short_accounts, long_short_positions, taker_buy_sell
-            "value": pl.Float64,  # long / short, buy / sell
+            "value": pl.Float64,  # long / short, buy / sell; positions are those of the top traders
             "recv_time": TIME_NS,
             "source": SOURCE,
         }
@@ -289,7 +289,7 @@ INSTRUMENTS = Table(
         {
             **_CONTRACT,
             "event_time": TIME_MS,  # in force from
-            "status": pl.String,  # TRADING, SETTLING, PENDING_TRADING, PRE_SETTLE, CLOSE
+            "status": pl.String,  # TRADING, SETTLING, PENDING_TRADING, PRE_SETTLE, CLOSE; ABSENT: no longer listed
             "underlying_type": pl.String,
             "onboard_time": TIME_MS,
             "tick_size": pl.Float64,  # PRICE_FILTER.tickSize
@@ -328,7 +328,7 @@ INDEX_REFERENCES = Table(
     columns=pl.Schema(
         {
             **_CONTRACT,
-            "event_time": TIME_MS,  # in force from: when it was asked
+            "event_time": TIME_MS,  # in force from, as the answer says: when it was asked
             "exchange": pl.String,
             "reference_symbol": pl.String,  # the exchange's name of the market
             "weight": pl.Float64,  # fraction

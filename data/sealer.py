@@ -1,7 +1,9 @@
-"""Segments of the raw log become rows of the lake: ``python -m data.sealer FOLDER LAKE [--keep] [--follow]``.
+"""Segments of the raw log become rows of the lake: ``python -m data.sealer LOGS LAKE [--keep] [--follow]``.
 
-Sealing a segment twice adds nothing, so one that was interrupted is simply sealed again. A segment goes when all its
-rows are stored; one that was cut is kept aside with ``.cut`` behind its name, and its cut is told in the quarantine.
+A segment goes into the lake slice by slice, each in one transaction: rows, the gaps found in them, the records as they
+came, and how far the segment is done. So sealing goes on where it was interrupted, and sealing twice adds nothing. A
+segment goes when it is done; one that was cut is kept aside with ``.cut`` behind its name, and its cut is told in the
+quarantine.
 """
 
 import argparse
@@ -11,43 +13,52 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from filelock import FileLock
 
-from data import wal
+from data import ledger, raw, wal
 from data.lake import Lake, Landed
 from data.landing import Lander, Landing
-from data.manifest import CorruptFile
-from data.schema import QUARANTINE
+from data.listening import Listening
+from data.manifest import CorruptFile, SegmentDone
+from data.schema import GAPS, QUARANTINE, RAW
 
 SLICE_RECORDS = 200_000  # turned into rows at once: bounds the memory
+_SLICE_BYTES = 64 << 20  # REST answers are large
+_PART_RECORDS = 256  # after so many it is looked how large they are
 _CUT_SHOWN_BYTES = 4_096  # of a cut, in the quarantine; all of it is in the file kept aside
+_GAPS_TOLD = 500  # more than a recorder can ask for before the next segment
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Sealed:
     """What became of one segment.
 
     Parameters
     ----------
-    segment : its name.
-    records : how many could be read.
-    tables : what became of the rows, per table; the quarantine is not among them.
+    segment : its name in the lake, see ``raw.segment_name``.
+    records : how many could be read, those sealed before among them.
+    tables : what became of the rows, per table; the raw log itself and the quarantine are not among them.
     skipped : messages and answers that were understood and have no table, per kind.
     quarantined : rows for the quarantine, new or known there.
+    copies : messages that the other socket of the pair had brought before.
+    lossy : rows with a number that is not exactly what the exchange wrote; see the quarantine.
     cut_bytes : bytes behind the last readable record.
     """
 
     segment: str
-    records: int
-    tables: dict[str, Landed]
-    skipped: dict[str, int]
-    quarantined: int
-    cut_bytes: int
+    records: int = 0
+    tables: dict[str, Landed] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
+    quarantined: int = 0
+    copies: int = 0
+    lossy: int = 0
+    cut_bytes: int = 0
 
     @property
     def landed(self) -> dict[str, int]:
@@ -66,18 +77,22 @@ class Sealed:
 
     def summary(self) -> dict[str, Any]:
         """The counts, for a line of JSON."""
-        names = ("segment", "records", "landed", "present", "conflicts", "skipped", "quarantined", "cut_bytes")
+        names = ("records", "landed", "present", "conflicts", "skipped", "quarantined", "copies", "lossy", "cut_bytes")
         return {name: getattr(self, name) for name in names}
 
 
-def seal(segment: Path, lake: Lake, *, venue: str = "aster", keep: bool = True) -> Sealed:
+def seal(
+    segment: Path, lake: Lake, *, venue: str | None = None, keep: bool = True, told: Listening | None = None
+) -> Sealed:
     """Store the rows of a finished segment.
 
     Parameters
     ----------
     segment : one that no process writes to any more.
-    venue : whose messages it holds.
+    venue : whose messages it holds; None to go by the connection that each came from.
     keep : leave the segment where it is. Otherwise it is removed once its rows are stored, or kept aside when cut.
+    told : what the earlier segments of this log say about who listened; None to go by what the lake says. Worth
+        nothing any more when this raises.
 
     Raises
     ------
@@ -86,117 +101,165 @@ def seal(segment: Path, lake: Lake, *, venue: str = "aster", keep: bool = True) 
     OSError, CorruptFile
         When the lake cannot take the rows. The segment stays; sealing it again finishes the work.
     """
-    with _only_sealer(segment.parent):
-        return _seal(segment, lake, venue, keep)
+    with FileLock(segment.parent / "sealer.lock"):  # until no other process seals this log
+        if wal.is_growing(segment):
+            raise ValueError(f"{segment}: a process still writes to it; seal it when the log has gone on to the next")
+        sealed = _Sealing(segment, lake, venue, Listening(lake.listened()) if told is None else told).run()
+        if not keep and sealed.cut_bytes:
+            segment.rename(segment.with_name(f"{segment.name}.cut"))
+        elif not keep:
+            segment.unlink()
+    return sealed
 
 
-def seal_folder(folder: Path, lake: Lake, *, venue: str = "aster", keep: bool = False) -> list[Sealed]:
-    """Seal every finished segment of a log, oldest first; see ``seal``."""
-    with _only_sealer(folder):
-        finished = [path for path in wal.segments(folder) if not wal.is_growing(path)]
-        return [_seal(path, lake, venue, keep) for path in finished]
-
-
-def _only_sealer(folder: Path) -> FileLock:
-    """Waits until no other process seals this log."""
-    return FileLock(folder / "sealer.lock")
-
-
-def _seal(segment: Path, lake: Lake, venue: str, keep: bool) -> Sealed:
-    if wal.is_growing(segment):
-        raise ValueError(f"{segment}: a process still writes to it; seal it when the log has gone on to the next")
-    lander = Lander(venue=venue, segment=segment.name)
-    reading = _Reading(segment)
-    found = _Found(lake, f"wal {segment.name}")
-    records = 0
-    while taken := lander.add(islice(reading, SLICE_RECORDS)):
-        records += taken
-        found.store(lander.take())
-    cut_bytes = segment.stat().st_size - reading.bytes
-    if cut_bytes:
-        lander.add_cut(reading.cut(cut_bytes), f"cut: {cut_bytes} bytes behind record {records} cannot be read")
-        found.store(lander.take())
-    if not keep and cut_bytes:
-        segment.rename(segment.with_name(f"{segment.name}.cut"))
-    elif not keep:
-        segment.unlink()
-    return Sealed(
-        segment=segment.name,
-        records=records,
-        tables={table: Landed(**counts) for table, counts in found.tables.items()},
-        skipped=dict(found.skipped),
-        quarantined=found.quarantined,
-        cut_bytes=cut_bytes,
-    )
+def seal_folder(logs: Path, lake: Lake, *, venue: str | None = None, keep: bool = False) -> list[Sealed]:
+    """Seal every finished segment of the logs in a folder, and of its own log, oldest first; see ``seal``."""
+    finished = [path for path in wal.all_segments(logs) if not wal.is_growing(path)]
+    return [seal(path, lake, venue=venue, keep=keep) for path in finished]
 
 
 class _Reading:
-    """The records of a segment; remembers how far they reach."""
+    """The records of a segment, slice by slice; remembers how far they reach."""
 
     def __init__(self, segment: Path) -> None:
         self._segment = segment
         self._records = wal.read(segment)
-        self.bytes = 0
+        self._next = list(islice(self._records, 1))
         self._recv_ns = segment.stat().st_mtime_ns  # of a segment without any record
+        self._bytes = 0
+        self.lines = 0
 
-    def __iter__(self) -> "_Reading":
-        return self
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no further record."""
+        return not self._next
 
-    def __next__(self) -> wal.Record:
-        record = next(self._records)
-        self.bytes += wal.size(record)
-        self._recv_ns = record.recv_ns
-        return record
+    def take(self, count: int) -> list[wal.Record]:
+        """The next records, so many at most; fewer where they are large."""
+        taken: list[wal.Record] = []
+        begun = self._bytes
+        while self._next and len(taken) < count and self._bytes - begun < _SLICE_BYTES:
+            part = list(islice(chain(self._next, self._records), min(_PART_RECORDS, count - len(taken))))
+            self._next = list(islice(self._records, 1))
+            self._bytes += wal.HEADER_BYTES * len(part) + sum(len(record.payload) for record in part)
+            self._recv_ns = part[-1].recv_ns
+            taken += part
+        self.lines += len(taken)
+        return taken
 
-    def cut(self, cut_bytes: int) -> wal.Record:
-        """The beginning of what lies behind the last record, dated as that one."""
+    def cut(self) -> tuple[int, wal.Record]:
+        """How many bytes behind the last record cannot be read, and their beginning, dated as that record."""
         with self._segment.open("rb") as segment:
-            segment.seek(self.bytes)
-            tail = segment.read(min(cut_bytes, _CUT_SHOWN_BYTES))
-        return wal.Record(self._recv_ns, wal.Kind.NOTE, 0, tail)
+            segment.seek(self._bytes)
+            tail = segment.read(_CUT_SHOWN_BYTES)
+        cut_bytes = wal.cut_bytes(self._segment, self._bytes)
+        return cut_bytes, wal.Record(self._recv_ns, wal.Kind.NOTE, 0, tail[:cut_bytes])
 
 
-class _Found:
-    """Stores what is found in a segment and adds up what became of it."""
+class _Sealing:
+    """One segment on its way into the lake."""
 
-    def __init__(self, lake: Lake, origin: str) -> None:
+    def __init__(self, segment: Path, lake: Lake, venue: str | None, told: Listening) -> None:
+        self._name = raw.segment_name(segment)
         self._lake = lake
-        self._origin = origin
-        self.tables: dict[str, Counter[str]] = {}
-        self.skipped: Counter[str] = Counter()
-        self.quarantined = 0
+        self._told = told
+        self._reading = _Reading(segment)
+        self._lander = Lander(venue=venue, segment=self._name)
+        self._sealed = Sealed(segment=self._name)
 
-    def store(self, landing: Landing) -> None:
-        for table, rows in landing.tables.items():
-            landed = self._lake.append(table, rows, origin=self._origin)
-            self.tables.setdefault(table, Counter()).update(vars(landed))
-        if not landing.quarantine.is_empty():
-            self._lake.append(QUARANTINE.name, landing.quarantine, origin=self._origin)
-        self.skipped.update(landing.skipped)
-        self.quarantined += landing.quarantine.height
+    def run(self) -> Sealed:
+        self._pass_over(self._lake.sealed_records(self._name))
+        is_whole = False
+        while not is_whole:
+            first_line = self._reading.lines + 1
+            records = self._reading.take(SLICE_RECORDS)
+            self._lander.add(self._told.follow(records))
+            is_whole = self._reading.is_over
+            if is_whole:
+                self._look_behind()
+            self._store(records, first_line, is_whole)
+        self._sealed.records = self._reading.lines
+        return self._sealed
+
+    def _pass_over(self, done: int) -> None:
+        """Learn from the records that are in the lake already."""
+        while self._reading.lines < done and not self._reading.is_over:
+            records = self._reading.take(min(SLICE_RECORDS, done - self._reading.lines))
+            self._lander.pass_over(self._told.follow(records))
+
+    def _look_behind(self) -> None:
+        """Tell of what follows the last record that can be read."""
+        cut_bytes, tail = self._reading.cut()
+        self._sealed.cut_bytes = cut_bytes
+        if cut_bytes:
+            reason = f"cut: {cut_bytes} bytes behind record {self._reading.lines} cannot be read"
+            self._lander.add_cut(tail, reason)
+            self._told.cut()
+
+    def _store(self, records: Sequence[wal.Record], first_line: int, is_whole: bool) -> None:
+        """One slice, in one transaction."""
+        landing = self._lander.take()
+        found = ledger.found(self._lake, landing.tables, self._told)
+        settled = ledger.settle(self._lake, landing.tables, landing.answers, self._told)
+        gaps = [*(landing.tables[name] for name in (GAPS.name,) if name in landing.tables), found, settled]
+        tables = landing.tables | {GAPS.name: pl.concat(gaps)}
+        kept = {QUARANTINE.name: landing.quarantine}
+        if records:
+            kept[RAW.name] = raw.as_rows(records, segment=self._name, first_line=first_line)
+        landed = self._lake.append_all(
+            tables | kept,
+            origin=f"wal {self._name}",
+            segment=SegmentDone(name=self._name, records=self._reading.lines, is_whole=is_whole),
+            listened=self._told.listened(),
+        )
+        self._count(landing, {name: landed[name] for name, rows in tables.items() if not rows.is_empty()})
+
+    def _count(self, landing: Landing, landed: dict[str, Landed]) -> None:
+        sealed = self._sealed
+        for table, counts in landed.items():
+            before = sealed.tables.get(table, Landed(landed=0, already_present=0, conflicts=0))
+            sums = {name: getattr(before, name) + count for name, count in vars(counts).items()}
+            sealed.tables[table] = Landed(**sums)
+        sealed.skipped.update(landing.skipped)
+        sealed.quarantined += landing.quarantine.height
+        sealed.copies += landing.copies
+        sealed.lossy += sum(landing.lossy.values())
 
 
-def _seal_each(waiting: Sequence[Path], lake: Lake, venue: str, keep: bool) -> list[Path]:
-    """Seal segment by segment and tell of each; returns those that the lake did not take."""
-    left = []
-    for path in waiting:
-        if not path.exists():
-            _tell({"segment": path.name, "error": "there is no such segment: it was sealed before, or never written"})
-            continue
-        try:
-            _tell(seal(path, lake, venue=venue, keep=keep).summary())
-        except (OSError, CorruptFile) as error:
-            left.append(path)
-            _tell({"segment": path.name, "error": str(error)})
-    return left
+class _Following:
+    """Seals segments of the logs in a folder one after the other and tells of each."""
 
+    def __init__(self, logs: Path, lake: Lake, venue: str | None, keep: bool) -> None:
+        self._logs = logs
+        self._lake = lake
+        self._settings = {"venue": venue, "keep": keep}
+        self._told: dict[Path, Listening] = {}  # per log, what its segments so far say
+        self.left: list[str] = []  # names that the lake did not take
 
-def _follow(folder: Path, names: Iterable[str], lake: Lake, venue: str, keep: bool) -> list[Path]:
-    """Seal segments as they are named; what the lake did not take is tried again with the next name."""
-    waiting: list[Path] = []
-    for name in names:
-        waiting = _seal_each([*waiting, folder / name.strip()], lake, venue, keep)
-    return _seal_each(waiting, lake, venue, keep)
+    def greet(self) -> None:
+        """Tell what is open from earlier."""
+        _tell({"segment": None, "open": self._open()})
+
+    def seal(self, names: Iterable[str]) -> None:
+        """Seal these and what is left, oldest first."""
+        left, self.left = self.left, []
+        for name in chain(left, names):
+            path = self._logs / name
+            if not path.exists():
+                reason = "there is no such segment: it was sealed before, or never written"
+                _tell({"segment": name, "error": reason})
+                continue
+            try:
+                told = self._told.pop(path.parent, None) or Listening(self._lake.listened())
+                sealed = seal(path, self._lake, told=told, **self._settings)
+                self._told[path.parent] = told
+                _tell({"segment": name, **sealed.summary(), "open": self._open()})
+            except (OSError, CorruptFile) as error:
+                self.left.append(name)
+                _tell({"segment": name, "error": str(error)})
+
+    def _open(self) -> list[dict[str, Any]]:
+        return ledger.open_gaps(self._lake)[:_GAPS_TOLD]
 
 
 def _tell(line: dict[str, Any]) -> None:
@@ -208,24 +271,28 @@ def _tell(line: dict[str, Any]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """One line of JSON per segment; 1 when something could not be sealed."""
-    parser = argparse.ArgumentParser(prog="python -m data.sealer", description="Turn a raw log into rows of a lake.")
-    parser.add_argument("folder", type=Path, help="the log")
+    parser = argparse.ArgumentParser(prog="python -m data.sealer", description="Turn raw logs into rows of a lake.")
+    parser.add_argument("logs", type=Path, help="a folder with a log, or with a folder per log")
     parser.add_argument("lake", type=Path, help="made where missing")
-    parser.add_argument("--venue", default="aster", help="whose messages they are (default: %(default)s)")
+    parser.add_argument("--venue", help="whose messages they are (default: that of the connection)")
     parser.add_argument("--keep", action="store_true", help="leave the segments where they are")
     parser.add_argument("--follow", action="store_true", help="read names of finished segments from standard input")
     chosen = parser.parse_args(arguments)
-    if not chosen.folder.is_dir():
-        parser.error(f"{chosen.folder}: there is no such folder")
-    lake = Lake(chosen.lake, create=True)
+    if not chosen.logs.is_dir():
+        parser.error(f"{chosen.logs}: there is no such folder")
+    following = _Following(chosen.logs, Lake(chosen.lake, create=True), chosen.venue, chosen.keep)
     if chosen.follow:
         for number in (signal.SIGINT, signal.SIGTERM):  # meant for the recorder, which then closes our input
             signal.signal(number, signal.SIG_IGN)
-        left = _follow(chosen.folder, sys.stdin, lake, chosen.venue, chosen.keep)
+        following.greet()
+        for line in sys.stdin:
+            following.seal([line.strip()])
+        following.seal([])
     else:
-        finished = [path for path in wal.segments(chosen.folder) if not wal.is_growing(path)]
-        left = _seal_each(finished, lake, chosen.venue, chosen.keep)
-    return 1 if any(path.exists() for path in left) else 0  # another sealer may have been there meanwhile
+        finished = [path for path in wal.all_segments(chosen.logs) if not wal.is_growing(path)]
+        following.seal(path.relative_to(chosen.logs).as_posix() for path in finished)
+    # another sealer may have been there meanwhile
+    return 1 if any((chosen.logs / name).exists() for name in following.left) else 0
 
 
 if __name__ == "__main__":

@@ -1,129 +1,32 @@
-"""Market streams over WebSocket: connect, stay connected, stamp every frame on arrival, hand the bytes on unchanged.
+"""Market streams over WebSocket: on every shard two sockets of different age, so that what one misses the other brings.
 
-Nothing here knows what a frame says. Streams are named in the URL, so nothing is ever sent but pongs and pings.
+A connection is replaced before the exchange ends it, the new one first. One that falls silent is given up; one on which
+a single stream fell silent, while the other socket went on with it, is subscribed again and then replaced.
 """
 
 import asyncio
-import logging
+import itertools
+import json
 import math
-import ssl
-from collections.abc import Sequence
+import secrets
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from random import Random
-from typing import NamedTuple, Protocol
-
-from picows import (
-    WSCloseCode,
-    WSError,
-    WSFrame,
-    WSHandshakeError,
-    WSListener,
-    WSMsgType,
-    WSProtocolError,
-    WSTransport,
-    ws_connect,
-)
 
 from data.clock import Clock, FollowedClock
-from data.venues.aster import Venue, told_wait_s
+from data.sockets import BACK_OFF_CAP_S, Asked, Connection, Fate, Sink
+from data.venues.aster import Venue
+from data.wal import connection_of, origin_of
+from data.watch import Dead
 
 STREAMS_PER_CONNECTION = 150  # the exchange drops a connection with more than 200
 _BACK_OFF_S = 1.0  # upper end of the first wait; doubles with every failure in a row
-_BACK_OFF_CAP_S = 30.0
-_CONNECT_TIMEOUT_S = 15.0
-_LONGEST_MESSAGE = 10 * 1024 * 1024  # bytes
-_READ_BUFFER = 64 * 1024  # bytes
-_TEXT = WSMsgType.TEXT
-_INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M")
-_NAMES = {"bookTicker": "@bookTicker", "markPrice": "@markPrice@1s", "aggTrade": "@aggTrade", "trade": "@trade"}
-_DEPTH_SPEEDS = {"100ms": "@100ms", "250ms": "", "500ms": "@500ms"}
-
-_PICOWS_LOG = logging.getLogger("picows.stream")
-_PICOWS_LOG.setLevel(logging.CRITICAL)  # what it would say reaches Sink.closed or ends run()
-
-
-class Sink(Protocol):
-    """Who takes what the streams bring. Called from the event loop, so it must not wait; what it raises ends the run.
-
-    ``recv_ns`` is the clock's strictly increasing stamp, ``connection`` the number of the connection: 0, 1, … in the
-    order of the streams it carries, the same after a reconnect.
-    """
-
-    def opened(self, recv_ns: int, connection: int, streams: Sequence[str]) -> None:
-        """A connection is up and subscribed."""
-
-    def frame(self, recv_ns: int, connection: int, payload: bytes) -> None:
-        """One message, exactly as received."""
-
-    def burst(self) -> None:
-        """All that one read of a socket brought has been handed over: write it now."""
-
-    def closed(self, recv_ns: int, connection: int, reason: str) -> None:
-        """A connection ended or could not be had; a new attempt follows unless the reason says stopped."""
-
-
-def streams_of(
-    symbols: Sequence[str], kinds: Sequence[str], depth_levels: int = 5, depth_speed: str = "100ms"
-) -> tuple[str, ...]:
-    """Names of the streams that carry these kinds of these symbols, symbol by symbol, each once.
-
-    Parameters
-    ----------
-    kinds : ``kline_1m`` (or another interval), ``bookTicker``, ``markPrice`` (each second), ``aggTrade``, ``trade``,
-        ``depth`` (the best levels), ``forceOrder`` (liquidations of the whole market: one stream whatever the symbols).
-    depth_levels : 5, 10 or 20.
-    depth_speed : 100ms, 250ms or 500ms.
-
-    Raises
-    ------
-    ValueError
-        Naming the kind, level count or speed that does not exist.
-    """
-    if depth_levels not in (5, 10, 20):
-        raise ValueError(f"depth levels: expected 5, 10 or 20, got {depth_levels}")
-    if depth_speed not in _DEPTH_SPEEDS:
-        raise ValueError(f"depth speed: expected one of {', '.join(_DEPTH_SPEEDS)}, got {depth_speed!r}")
-    suffixes = _NAMES | {f"kline_{interval}": f"@kline_{interval}" for interval in _INTERVALS}
-    suffixes["depth"] = f"@depth{depth_levels}{_DEPTH_SPEEDS[depth_speed]}"
-    for kind in kinds:
-        if kind not in suffixes and kind != "forceOrder":
-            known = ", ".join(("kline_1m (or another interval)", *_NAMES, "depth", "forceOrder"))
-            raise ValueError(f"stream kind: expected one of {known}; got {kind!r}")
-    names = [symbol.lower() + suffixes[kind] for symbol in symbols for kind in kinds if kind != "forceOrder"]
-    if "forceOrder" in kinds:
-        names.append("!forceOrder@arr")
-    return tuple(dict.fromkeys(names))
-
-
-class Fate(NamedTuple):
-    """What follows from the end of a connection: why it ended, whether to try again, and after how long at least."""
-
-    reason: str
-    is_retried: bool
-    wait_s: float
-
-
-def fate(error: OSError | WSError, *, was_open: bool, now_ms: int) -> Fate:
-    """What to do about a connection that failed; the one place where it is decided what is retried and what is fatal.
-
-    Fatal: an upgrade refused with a status that asks for no patience (a wrong address), or a certificate that is not
-    trusted, as long as the connection was never up. Once it was, the address is right and the trouble passes.
-    Everything else is retried: refused, reset and timed-out connections, names that do not resolve, broken frames and
-    429, 418, 403 and 5xx, which are waited out as told.
-    """
-    if isinstance(error, WSHandshakeError) and error.response is not None:
-        status = error.response.status
-        wait_s = told_wait_s(status, error.response.headers.get("Retry-After"), now_ms)
-        reason = f"upgrade refused with HTTP {int(status)} {status.phrase}"
-        if wait_s is None:
-            return Fate(reason, was_open, _BACK_OFF_CAP_S)
-        return Fate(f"{reason}, waiting {wait_s:g} s" if wait_s else reason, True, wait_s)
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return Fate(f"certificate not trusted: {error.verify_message}", was_open, _BACK_OFF_CAP_S)
-    if isinstance(error, TimeoutError):
-        return Fate("no connection in time", True, 0.0)
-    if isinstance(error, WSProtocolError):
-        return Fate(f"broken frame: {error}", True, 0.0)
-    return Fate(f"no connection: {str(error) or type(error).__name__}", True, 0.0)
+_APART_S = 0.25  # between two openings or control messages: the exchange allows ten messages a second
+_LOOK_S = 1.0  # how often to look for dead streams, and at connections that overlap
+_PASSES = 4  # of the wait for a silent connection
+_HOURS = 24  # in the life of a connection: two that are due within one of them are due together
+_STEADY = "@markPrice"  # in the names of streams of steady rhythm
+_STANDSTILL_S = 0.05  # of the machine's time: a followed clock that has not moved for so long may wait for us
 
 
 class Stream:
@@ -131,12 +34,18 @@ class Stream:
 
     Parameters
     ----------
-    streams : names as the venue knows them; spread evenly over as few connections as hold them.
+    streams : names as the venue knows them; spread evenly over as few shards as hold them.
     clock : stamps frames and times every wait. A ``FollowedClock`` on a loopback venue is told the time by it.
-    silence_s : a connection on which no frame of any kind came for so long is given up. A connection without a stream
-        of steady rhythm (mark prices, one a second) is asked by a ping after half of it. A followed exchange that is
-        silent has stopped the time as well, so silence is not watched there.
+    sockets : connections per shard, 1 or 2.
+    silence_s : a connection on which no frame of any kind came for so long is given up. One without a stream of steady
+        rhythm (mark prices, one a second) is asked by a ping after half of it. With a followed clock this takes a
+        second connection that brings the time.
+    life_s : a connection so old is replaced; the exchange ends those of a day. Where both sockets of a shard would be
+        due together, the later one is due after half of it.
+    overlap_s : how long the old connection and its successor are open together at least.
     seed : of the jitter of the back-off.
+    silent : asked once a second which streams are dead on which of these connections, and told the time up to which
+        everything that is alive has been heard; see ``Watch.silent``.
 
     Raises
     ------
@@ -145,7 +54,18 @@ class Stream:
     """
 
     def __init__(
-        self, venue: Venue, streams: Sequence[str], *, clock: Clock, sink: Sink, silence_s: float = 10.0, seed: int = 0
+        self,
+        venue: Venue,
+        streams: Sequence[str],
+        *,
+        clock: Clock,
+        sink: Sink,
+        sockets: int = 2,
+        silence_s: float = 10.0,
+        life_s: float = 82_800.0,
+        overlap_s: float = 5.0,
+        seed: int = 0,
+        silent: Callable[[int, Collection[int]], Sequence[Dead]] | None = None,
     ):
         names = tuple(dict.fromkeys(streams))
         if not names:
@@ -153,16 +73,31 @@ class Stream:
         for name in names:
             if not name or any(sign in " /?#&%" or not sign.isprintable() for sign in name):
                 raise ValueError(f"stream name: expected one such as btcusdt@aggTrade, got {name!r}")
-        if not silence_s > 0:
-            raise ValueError(f"silence_s: expected a positive number of seconds, got {silence_s}")
-        count = math.ceil(len(names) / STREAMS_PER_CONNECTION)
-        self._shards = tuple(names[number::count] for number in range(count))
+        if sockets not in (1, 2):
+            raise ValueError(f"sockets: expected 1 or 2 per shard, got {sockets}")
+        for what, seconds in (("silence_s", silence_s), ("life_s", life_s), ("overlap_s", overlap_s)):
+            if not seconds > 0:
+                raise ValueError(f"{what}: expected a positive number of seconds, got {seconds}")
         self._venue = venue
         self._clock = clock
         self._sink = sink
-        self._silence_s = silence_s
-        self._seed = seed
+        self._silence_s, self._life_s, self._overlap_s = silence_s, life_s, overlap_s
+        self._silent = silent
+        self._follows = venue.is_loopback and isinstance(clock, FollowedClock)
+        self._name = secrets.token_hex(8)  # by which a loopback exchange knows its client
+        self._asked = Asked()
+        self._was_open = False  # any connection: the address is right
+        self._turn = asyncio.Lock()
+        self._next_turn_ns = 0
+        self._control_messages = itertools.count(1)
+        self._slots: dict[int, _Slot] = {}
+        shards = _shards(venue, names)
+        for socket in range(sockets):
+            for shard, (url, own) in enumerate(shards):
+                number = connection_of(venue.speaks, shard, socket)
+                self._slots[number] = _Slot(number, url, own, Random(f"{seed}/{number}"))
         self._stopping = asyncio.Event()
+        self._failure: BaseException | None = None  # of the sink
 
     def stop(self) -> None:
         """End ``run`` soon; every connection is closed first. Before ``run``: it then ends at once."""
@@ -179,222 +114,258 @@ class Stream:
         """
         if self._stopping.is_set():
             return
-        stopping = asyncio.create_task(self._stopping.wait())
-        shards = [asyncio.create_task(self._keep(number, names)) for number, names in enumerate(self._shards)]
+        jobs = [self._stopping.wait(), *map(self._keep, self._slots.values())]
+        if self._silent is not None:
+            jobs.append(self._revive())
+        tasks = [asyncio.create_task(job) for job in jobs]
         try:
-            await asyncio.wait([stopping, *shards], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (stopping, *shards):
+            await _cancelled(tasks)
+            if self._failure is not None:
+                raise self._failure
+
+    async def _keep(self, slot: "_Slot") -> None:
+        """One slot's connections, again and again."""
+        try:
+            life = await self._begin(slot)
+            while True:
+                await self._over_or_due(slot, life)
+                if life.is_over:
+                    self._ended(slot, life)
+                    life = await self._begin(slot)
+                else:
+                    life = await self._replace(slot, life)
+        finally:
+            await _cancelled([life.task for life in slot.lives])
+
+    async def _begin(self, slot: "_Slot") -> "_Life":
+        """A connection that is open, however many attempts it takes."""
+        while True:
+            if slot.wait_s > 0:
+                await self._pause(slot.wait_s)
+            await self._take_turn()
+            slot.count += 1
+            connection = Connection(
+                slot.number, slot.count, slot.streams,
+                clock=self._clock, sink=self._sink, headers=self._headers(slot),
+                follows=self._follows, asked=self._asked,
+            )  # fmt: skip
+            life = _Life(connection, asyncio.create_task(self._live(slot, connection)), self._clock.now_ns())
+            life.task.add_done_callback(self._end_if_failed)
+            slot.lives.append(life)
+            await life.open_or_over()
+            if not life.is_over:
+                self._was_open = True
+                slot.wait_s = 0.0
+                slot.due_ns = self._due_ns(slot)
+                return life
+            self._ended(slot, life)
+
+    def _headers(self, slot: "_Slot") -> dict[str, str] | None:
+        """What a loopback exchange must know of a connection."""
+        if not self._venue.is_loopback:
+            return None
+        own = {"X-Loopback-Socket": str(origin_of(slot.number).socket)}
+        return own | {"X-Loopback-Clock": f"follow {self._name}"} if self._follows else own
+
+    async def _live(self, slot: "_Slot", connection: Connection) -> Fate:
+        watch = asyncio.create_task(self._watch_silence(connection))
+        try:
+            return await connection.live(slot.url, self._was_open)
+        finally:
+            watch.cancel()
+
+    def _end_if_failed(self, life: "asyncio.Task[Fate]") -> None:
+        """End the run at once when the sink failed, even while nobody waits for this connection."""
+        if not life.cancelled() and life.exception() is not None:
+            self._failure = life.exception()
+            self._stopping.set()
+
+    def _ended(self, slot: "_Slot", life: "_Life") -> None:
+        """Choose how long to wait before the next attempt; raises what ended the connection if that was the sink."""
+        end = life.task.result()
+        slot.lives.remove(life)
+        if not slot.lives:
+            slot.due_ns = None
+        if not end.is_retried:
+            raise ValueError(f"streams of {slot.url}: {end.reason}; check the venue's address")
+        if life.connection.was_connected and self._clock.now_ns() - life.began_ns >= self._silence_s * 1e9:
+            slot.failures = 0  # it was up for a while: no sign of an exchange that wants fewer attempts
+        longest_s = min(_BACK_OFF_S * 2**slot.failures, BACK_OFF_CAP_S)
+        slot.failures = min(slot.failures + 1, 10)
+        slot.wait_s = end.wait_s + slot.jitter.uniform(0.0, longest_s)
+
+    def _due_ns(self, slot: "_Slot") -> int:
+        """When a connection that opens now has to be replaced: not when the other socket of its shard has to be."""
+        now_ns, life_ns = self._clock.now_ns(), round(self._life_s * 1e9)
+        twin = self._slots.get(slot.number ^ 1)
+        is_close = twin and twin.due_ns is not None and abs(now_ns + life_ns - twin.due_ns) < life_ns // _HOURS
+        return now_ns + (life_ns // 2 if is_close else life_ns)
+
+    async def _over_or_due(self, slot: "_Slot", life: "_Life") -> None:
+        """Return when the connection has ended or is to be replaced."""
+        tasks = [asyncio.create_task(slot.renewal_wanted.wait()), asyncio.create_task(self._sleep_until(slot.due_ns))]
+        try:
+            await asyncio.wait([life.task, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
                 task.cancel()
-            for outcome in await asyncio.gather(stopping, *shards, return_exceptions=True):
-                if isinstance(outcome, Exception):
-                    raise outcome
 
-    async def _keep(self, number: int, streams: tuple[str, ...]) -> None:
-        """One connection, again and again."""
-        jitter = Random(f"{self._seed}/{number}")
-        failures = 0
-        was_open = False
-        while True:
-            began_ns = self._clock.now_ns()
-            connection = _Connection(number, streams, self._clock, self._sink, self._venue.is_loopback)
-            try:
-                end = await self._once(connection, was_open)
-            except asyncio.CancelledError:
-                if connection.is_open:
-                    self._sink.closed(self._clock.stamp_ns(), number, "stopped")
-                raise
-            finally:
-                connection.is_over = True
-            was_open = was_open or connection.was_connected
-            self._sink.closed(self._clock.stamp_ns(), number, end.reason)
-            if not end.is_retried:
-                raise ValueError(f"streams of {self._venue.stream_url}: {end.reason}; check the venue's address")
-            if connection.was_connected and self._clock.now_ns() - began_ns >= self._silence_s * 1e9:
-                failures = 0  # it was up for a while: no sign of an exchange that wants fewer attempts
-            longest_s = min(_BACK_OFF_S * 2**failures, _BACK_OFF_CAP_S)
-            failures = min(failures + 1, 10)
-            await self._clock.sleep(end.wait_s + jitter.uniform(0.0, longest_s))
+    async def _replace(self, slot: "_Slot", old: "_Life") -> "_Life":
+        """Open the successor of a connection, let both bring everything for a while, then close the old one."""
+        reason = slot.renewal_reason or "rotated"
+        slot.renewal_reason = None
+        slot.renewal_wanted.clear()
+        new = await self._begin(slot)
+        await self._overlap(slot, old, new)
+        if new.is_over:
+            self._ended(slot, new)
+            slot.due_ns = self._clock.now_ns()
+            return old
+        old.connection.give_up(reason)
+        await asyncio.wait([old.task])
+        old.task.result()
+        slot.lives.remove(old)
+        return new
 
-    async def _once(self, connection: "_Connection", was_open: bool) -> Fate:
-        """One connection from its opening to its end; raises what the sink raised meanwhile."""
-        try:
-            transport = await self._connect(connection)
-        except (OSError, WSError) as error:
-            return fate(error, was_open=was_open, now_ms=self._clock.now_ms())
-        watch = None if connection.follows else asyncio.create_task(self._watch_silence(connection, transport))
-        try:
-            await transport.wait_disconnected()
-        except WSProtocolError as error:
-            return fate(error, was_open=True, now_ms=self._clock.now_ms())
-        except asyncio.CancelledError:
-            transport.send_close(WSCloseCode.OK)
-            transport.disconnect(graceful=False)
-            await transport.wait_disconnected()
-            raise
-        finally:
-            if watch is not None:
-                watch.cancel()
-        return Fate(connection.reason, True, 0.0)
+    async def _overlap(self, slot: "_Slot", old: "_Life", new: "_Life") -> None:
+        """Return when both were open for a while and every steady stream that the old one brings has come on the new.
 
-    async def _connect(self, connection: "_Connection") -> WSTransport:
-        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-            transport, _ = await ws_connect(
-                lambda: connection,
-                f"{self._venue.stream_url}/stream?streams={'/'.join(connection.streams)}",
-                enable_auto_pong=False,
-                enable_auto_ping=False,
-                max_redirects=0,
-                max_frame_size=_LONGEST_MESSAGE,
-                read_buffer_init_size=_READ_BUFFER,
-                extra_headers={"X-Loopback-Clock": "follow"} if connection.follows else None,
-                logger_name=_PICOWS_LOG,
-            )
-        if not connection.was_connected:  # picows returns as if all were well when the peer hangs up before its answer
-            raise ConnectionResetError("closed before the upgrade was answered")
-        return transport
-
-    async def _watch_silence(self, connection: "_Connection", transport: WSTransport) -> None:
-        steady = any("@markPrice" in name for name in connection.streams)
-        patience_s = self._silence_s if steady else self._silence_s / 2
-        asked_ns = 0
-        while True:
-            now_ns = self._clock.now_ns()
-            connection.heard_ns = min(connection.heard_ns, now_ns)  # the machine's clock may have stepped back
-            silent_s = (now_ns - connection.heard_ns) / 1e9
-            if silent_s >= self._silence_s:
-                connection.give_up(transport, f"silent for {self._silence_s:g} s")
+        One that does not bring them is given up.
+        """
+        began_ns = self._reached_ns()
+        for life in (old, new):
+            life.connection.unheard = {name.encode() for name in slot.streams if _STEADY in name}
+        while not old.is_over and not new.is_over:
+            passed_s = (self._reached_ns() - began_ns) / 1e9
+            missing = new.connection.unheard - old.connection.unheard
+            if passed_s >= self._overlap_s and not missing:
                 return
-            if silent_s >= patience_s and asked_ns <= connection.heard_ns:
-                asked_ns = now_ns
-                transport.send_ping(b"")
-            await self._clock.sleep((patience_s if silent_s < patience_s else self._silence_s) - silent_s)
-
-
-class _Connection(WSListener):
-    """Takes the frames of one connection.
-
-    What the sink raises goes on to picows, which keeps it for ``wait_disconnected``. picows would still hand over the
-    rest of what it has read; ``is_over`` keeps that from a sink that has failed.
-    """
-
-    def __init__(self, number: int, streams: tuple[str, ...], clock: Clock, sink: Sink, is_loopback: bool):
-        self.streams = streams
-        self.follows = is_loopback and isinstance(clock, FollowedClock)
-        self.reason = "lost without a word"
-        self.heard_ns = clock.now_ns()
-        self.was_connected = False
-        self.is_open = False
-        self.is_over = False
-        self._number = number
-        self._clock = clock
-        self._sink = sink
-        self._stamp_ns = clock.stamp_ns
-        self._frame = sink.frame
-        self._burst = sink.burst
-        self._in_burst = False
-        self._fragments: list[bytes] = []
-        self._answering: set[asyncio.Task[None]] = set()
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        if self.is_over:  # nobody waits for it any more
-            transport.disconnect(graceful=False)
-            return
-        self.was_connected = True
-        self.heard_ns = self._clock.now_ns()
-        if self.follows:
-            self._clock.attach()  # open once it has told the time: it may have passed since the last connection
-            return
-        try:
-            self._open()
-        except BaseException:
-            self._fail(transport)
-            raise
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if self.is_over:
-            return
-        try:
-            if frame.msg_type is _TEXT and frame.fin:
-                self._take(frame.get_payload_as_bytes())
+            if passed_s >= self._overlap_s + self._silence_s:
+                new.connection.give_up(f"{min(missing).decode()} did not come on it")
+                await asyncio.wait([new.task])
             else:
-                self._take_other(transport, frame)
-            if self._in_burst and frame.last_in_buffer:
-                self._in_burst = False
-                self._burst()
-        except BaseException:
-            self._fail(transport)
-            raise
+                await self._pause(min(self._overlap_s / 4, _LOOK_S))
 
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
-        self.is_over = True
-        for task in self._answering:
-            task.cancel()
-        if self.follows and self.was_connected:
-            self._clock.detach()
+    async def _watch_silence(self, connection: Connection) -> None:
+        """Give up a connection on which nothing comes. Passes of the wait are counted: the clock may be set."""
+        is_steady = any(_STEADY in name for name in connection.streams)
+        heard_ns = passes = 0
+        while True:
+            await self._clock.sleep(self._silence_s / _PASSES)
+            if self._follows:
+                is_silent = (
+                    connection.heard_ns and self._asked.reached_ns - connection.heard_ns >= self._silence_s * 1e9
+                )
+                passes = _PASSES if is_silent else 0
+            elif connection.heard_ns != heard_ns or not heard_ns:
+                heard_ns, passes = connection.heard_ns, 0
+            else:
+                passes += 1
+            if passes == _PASSES:
+                connection.give_up(f"silent for {self._silence_s:g} s")
+            elif passes == _PASSES // 2 and not is_steady:
+                connection.ping()
 
-    def give_up(self, transport: WSTransport, reason: str) -> None:
-        """End it from our side."""
-        self.reason = reason
-        self.is_over = True
-        transport.send_close(WSCloseCode.GOING_AWAY)
-        transport.disconnect(graceful=False)
+    async def _revive(self) -> None:
+        """Subscribe again to streams that are dead on one connection; replace it where that does not help."""
+        while True:
+            await self._clock.sleep(_LOOK_S)
+            for dead in self._silent(self._reached_ns(), self._slots.keys()):
+                slot = self._slots[dead.connection]
+                names = ", ".join(dead.streams[:3]) + (", ..." if len(dead.streams) > 3 else "")
+                if len(slot.lives) != 1 or not slot.lives[0].connection.is_open.is_set():
+                    continue  # it is being replaced
+                if dead.is_lost:
+                    slot.renewal_reason = f"dead on it: {names}"
+                    slot.renewal_wanted.set()
+                    continue
+                for method in ("UNSUBSCRIBE", "SUBSCRIBE"):
+                    await self._take_turn()
+                    message = {"method": method, "params": dead.streams, "id": next(self._control_messages)}
+                    slot.lives[-1].connection.ask(json.dumps(message).encode())
 
-    def _fail(self, transport: WSTransport) -> None:
-        self.is_over = True
-        transport.disconnect(graceful=False)
+    def _reached_ns(self) -> int:
+        """The time up to which everything that is alive has been heard."""
+        return self._asked.reached_ns if self._follows else self._clock.now_ns()
 
-    def _open(self) -> None:
-        self.is_open = True
-        self._sink.opened(self._stamp_ns(), self._number, self.streams)
+    async def _take_turn(self) -> None:
+        """Return when a connection may be opened or a control message sent: never two in the same instant."""
+        async with self._turn:
+            left_s = (self._next_turn_ns - self._clock.now_ns()) / 1e9
+            if left_s > 0:
+                await self._pause(min(left_s, _APART_S))  # the clock may have been set back
+            self._next_turn_ns = self._clock.now_ns() + round(_APART_S * 1e9)
 
-    def _take(self, payload: bytes) -> None:
-        if not self.is_open:
-            self._open()
-        recv_ns = self._stamp_ns()
-        self.heard_ns = recv_ns
-        self._in_burst = True
-        self._frame(recv_ns, self._number, payload)
+    async def _pause(self, seconds: float) -> None:
+        """Wait by the clock. A followed clock that stands still may do so until we come: then go on."""
+        sleeping = asyncio.create_task(self._clock.sleep(seconds))
+        try:
+            while not sleeping.done():
+                before_ns = self._clock.now_ns()
+                await asyncio.wait([sleeping], timeout=_STANDSTILL_S if self._follows else None)
+                if self._clock.now_ns() == before_ns:
+                    return
+        finally:
+            sleeping.cancel()
 
-    def _take_other(self, transport: WSTransport, frame: WSFrame) -> None:
-        """A control frame, a fragment or a binary message."""
-        self.heard_ns = self._clock.now_ns()
-        kind = frame.msg_type
-        if kind is WSMsgType.PING:
-            self._take_ping(transport, frame.get_payload_as_bytes())
-        elif kind is WSMsgType.CLOSE:
-            code, words = int(frame.get_close_code()), frame.get_close_reason()
-            self.reason = f"closed by the exchange, code {code}" + (f": {words}" if words else "")
-            self.is_over = True
-            transport.send_close(WSCloseCode.OK)
-            transport.disconnect(graceful=False)
-        elif kind is not WSMsgType.PONG:
-            self._take_fragment(frame, kind is WSMsgType.CONTINUATION)
+    async def _sleep_until(self, moment_ns: int) -> None:
+        """Return at that moment of the clock, however often a clock that stands still lets a sleep end early."""
+        while (left_ns := moment_ns - self._clock.now_ns()) > 0:
+            await self._clock.sleep(left_ns / 1e9)
 
-    def _take_fragment(self, frame: WSFrame, is_continuation: bool) -> None:
-        if is_continuation != bool(self._fragments):
-            raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "a fragment out of place")
-        self._fragments.append(frame.get_payload_as_bytes())
-        if sum(map(len, self._fragments)) > _LONGEST_MESSAGE:
-            raise WSProtocolError(WSCloseCode.MESSAGE_TOO_BIG, f"a message longer than {_LONGEST_MESSAGE} bytes")
-        if frame.fin:
-            message = b"".join(self._fragments)
-            self._fragments.clear()
-            self._take(message)
 
-    def _take_ping(self, transport: WSTransport, payload: bytes) -> None:
-        asks = len(payload) == 9 and payload.endswith(b"?")
-        if not self.follows or not (asks or len(payload) == 8):
-            transport.send_pong(payload)
-            return
-        self._clock.tell(int.from_bytes(payload[:8], "big"))
-        if not self.is_open:
-            self._open()
-        if asks:
-            answering = asyncio.create_task(self._answer(transport, payload))
-            self._answering.add(answering)
-            answering.add_done_callback(self._answering.discard)
+@dataclass(frozen=True, eq=False)
+class _Life:
+    """One connection of a slot, with the task that lives it."""
 
-    async def _answer(self, transport: WSTransport, payload: bytes) -> None:
-        await self._clock.quiet()
-        transport.send_pong(payload)
+    connection: Connection
+    task: "asyncio.Task[Fate]"
+    began_ns: int
+
+    @property
+    def is_over(self) -> bool:
+        return self.task.done()
+
+    async def open_or_over(self) -> None:
+        opening = asyncio.create_task(self.connection.is_open.wait())
+        try:
+            await asyncio.wait([self.task, opening], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            opening.cancel()
+
+
+class _Slot:
+    """The place of one socket: its connections follow one another, and overlap while one is replaced."""
+
+    def __init__(self, number: int, url: str, streams: tuple[str, ...], jitter: Random):
+        self.number, self.url, self.streams, self.jitter = number, url, streams, jitter
+        self.lives: list[_Life] = []  # those that go on
+        self.count = 0  # of all lives
+        self.failures = 0
+        self.wait_s = 0.0  # before the next attempt
+        self.due_ns: int | None = None  # when the newest is to be replaced
+        self.renewal_wanted = asyncio.Event()  # before it is due
+        self.renewal_reason: str | None = None
+
+
+def _shards(venue: Venue, names: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """(URL, streams) of each shard."""
+    by_url: dict[str, list[str]] = {}
+    for name in names:
+        by_url.setdefault(venue.stream_url_of(name), []).append(name)
+    shards = []
+    for url, own in by_url.items():
+        count = math.ceil(len(own) / STREAMS_PER_CONNECTION)
+        shards += [(url, tuple(own[first::count])) for first in range(count)]
+    return shards
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task]) -> None:
+    """Cancel tasks and wait for their end; raises the first failure among them."""
+    for task in tasks:
+        task.cancel()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            raise outcome

@@ -23,7 +23,7 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from enum import IntEnum
 from pathlib import Path
@@ -83,7 +83,13 @@ class Record(NamedTuple):
 
 
 def answer(
-    path: str, params: Mapping[str, Any], since_ms: int, body: bytes, *, effective_ms: int | None = None
+    path: str,
+    params: Mapping[str, Any],
+    since_ms: int,
+    body: bytes,
+    *,
+    effective_ms: int | None = None,
+    gap_id: str | None = None,
 ) -> bytes:
     """Payload of an ANSWER; the body goes in as it came.
 
@@ -94,10 +100,11 @@ def answer(
     since_ms : when this process began to listen; what is older was not waited for, so its receipt says nothing.
     body : JSON as the exchange sent it.
     effective_ms : exchangeInfo only: when its rules come into force, where that is not the time of receipt.
+    gap_id : the gap of the ledger that the answer shall fill.
     """
     question = {"path": path, "params": dict(params), "since_ms": since_ms}
-    if effective_ms is not None:
-        question["effective_ms"] = effective_ms
+    more = {"effective_ms": effective_ms, "gap_id": gap_id}
+    question |= {name: told for name, told in more.items() if told is not None}
     return json.dumps(question).encode()[:-1] + b', "body": ' + body + b"}"
 
 
@@ -185,6 +192,22 @@ class Log:
         memory[begin:end] = payload
         memory[self._used : begin] = _CRC.pack(crc32(payload, crc32(rest))) + rest
         self._used = end
+
+    def write_frames(self, connection: int, frames: Sequence[tuple[int, bytes]]) -> None:
+        """Add messages of one connection, each with its time of receipt: as ``write``, faster."""
+        memory, used, limit = self._memory, self._used, self._limit
+        for recv_ns, payload in frames:
+            begin, end = used + HEADER_BYTES, used + HEADER_BYTES + len(payload)
+            if end > limit:
+                self._used = used
+                self.write(recv_ns, Kind.FRAME, connection, payload)
+                memory, used, limit = self._memory, self._used, self._limit
+                continue
+            rest = _REST.pack(recv_ns, len(payload), connection, 0)
+            memory[begin:end] = payload
+            memory[used:begin] = _CRC.pack(crc32(payload, crc32(rest))) + rest
+            used = end
+        self._used = used
 
     def flush(self) -> None:
         """Write what is waiting.

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from data.landing_rows import turn_answer
-from data.messages import Answer, decode, decode_answer
+from data.landing_answers import turn_answer
+from data.messages import decode
+from data.messages_rest import Answer, decode_answer
 from data.schema import INSTRUMENTS, interval_ms
 from data.wal import Kind, Record
 from live.brokers.paper import PaperBroker

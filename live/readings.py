@@ -6,7 +6,8 @@ Times are milliseconds of the exchange's clock; ``recv_ns`` is ours. A number th
 import math
 from typing import NamedTuple
 
-from data.messages import AggTrade, Answer, BookTicker, Kline, MarkPrice, RestKline, rest_rows
+from data.messages import AggTrade, BookTicker, Kline, MarkPrice
+from data.messages_rest import Answer, RestKline, rest_rows
 
 NS_PER_MS = 1_000_000
 KLINE_COLUMNS = ("open", "high", "low", "close", "volume", "quote_volume", "trade_count", "taker_buy_volume")

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from data import wal
 from data.clock import Clock
-from data.stream import Stream, streams_of
+from data.stream import Stream
+from data.stream_names import streams_of
 from data.venues.aster import AsterRest, Unavailable, Venue
 from data.wal import Kind, Log, Record
 from live.dispatch import SINCE_MS, Dispatcher
@@ -82,7 +83,7 @@ class Session:
         self._lake, self._run_length_s = lake, run_length_s
         self._last_ns = max(self.dispatcher.last_ns, journal.last_ms * NS_PER_MS)
         self._pending: list[Record] = []
-        self._open: set[int] = set()
+        self._open: set[tuple[int, int]] = set()  # connections and their lives
         self._is_listening = asyncio.Event()
         self._is_new_due = asyncio.Event()
         self._armed_ms: int | None = None
@@ -107,7 +108,8 @@ class Session:
         """
         async with AsterRest(self._venue, self._clock) as rest:
             await self._begin(rest)
-            stream = Stream(self._venue, self._stream_names(), clock=self._clock, sink=self, seed=os.getpid())
+            names = self._stream_names()
+            stream = Stream(self._venue, names, clock=self._clock, sink=self, sockets=1, seed=os.getpid())
             jobs = (stop.wait(), self._run_length(), stream.run(), self._keep_time(), self._recover(rest),
                     self._sync_forever(), self._tell(tell))  # fmt: skip
             tasks = [asyncio.create_task(job) for job in jobs]
@@ -124,17 +126,18 @@ class Session:
             self._note("stopped")
             self._log.sync()
 
-    def opened(self, recv_ns: int, connection: int, streams: Sequence[str]) -> None:
-        self._open.add(connection)
-        self._write(recv_ns, Kind.NOTE, connection, wal.note("opened", streams=list(streams)))
+    def opened(self, recv_ns: int, connection: int, streams: Sequence[str], life: int) -> None:
+        was_open = any(number == connection for number, _ in self._open)
+        self._open.add((connection, life))
+        what = "renewed" if was_open else "opened"
+        self._write(recv_ns, Kind.NOTE, connection, wal.note(what, streams=list(streams)))
         self.burst()
         self._is_listening.set()
 
-    def frame(self, recv_ns: int, connection: int, payload: bytes) -> None:
-        self._write(recv_ns, Kind.FRAME, connection, payload)
-
-    def burst(self) -> None:
-        """Act on what arrived, once the kernel has it."""
+    def burst(self, connection: int = 0, frames: Sequence[tuple[int, bytes]] = ()) -> None:
+        """Act on what arrived, once the log has it."""
+        for recv_ns, payload in frames:
+            self._write(recv_ns, Kind.FRAME, connection, payload)
         self._log.flush()
         pending, self._pending = self._pending, []
         for record in pending:
@@ -143,8 +146,8 @@ class Session:
         if due_ms is not None and (self._armed_ms is None or due_ms < self._armed_ms):
             self._is_new_due.set()
 
-    def closed(self, recv_ns: int, connection: int, reason: str) -> None:
-        self._open.discard(connection)
+    def closed(self, recv_ns: int, connection: int, reason: str, life: int, heard_ns: int) -> None:
+        self._open.discard((connection, life))
         self._write(recv_ns, Kind.NOTE, connection, wal.note("closed", reason=reason))
         self.burst()
 

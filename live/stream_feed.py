@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from data.messages import AggTrade, Answer, BookTicker, Kline, MarkPrice
+from data.messages import AggTrade, BookTicker, Kline, MarkPrice
+from data.messages_rest import Answer
 from data.schema import interval_ms
 from live.feed import (
     KNOWN_AT_CLOSE,

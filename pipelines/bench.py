@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,36 @@ def real_data() -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def run_bench(name: str) -> dict[str, Any]:
-    """Figures of one benchmark: what, value, unit, baseline, baseline_value, ratio, target, holds.
+BENCHMARKS = ("sweep", "record", "lake", "soak")
 
-    Raises
-    ------
-    LookupError
-        When there is no benchmark of that name.
+
+def run_bench(name: str, folder: Path, minutes: float, tell: Callable[[str, int, int], None]) -> dict[str, Any]:
+    """Figures of one of ``BENCHMARKS``: what, value, unit, baseline, baseline_value, ratio, target, holds.
+
+    Parameters
+    ----------
+    folder : for what is made on the way: ``lake`` keeps its synthetic year there, ``soak`` what it recorded.
+    minutes : how long ``soak`` takes.
     """
-    if name != "sweep":
-        raise LookupError(f"no benchmark {name!r}; there is: sweep")
-    from research.benchmarks.bench_sweep import bench_minutes, bench_sweep
+    return {"name": name, "machine": machine(), "figures": _figures(name, folder, minutes, tell)}
 
-    figures = bench_sweep(bench_minutes(real_data()))
-    return {"name": name, "machine": machine(), "figures": figures}
+
+def _figures(name: str, folder: Path, minutes: float, tell: Callable[[str, int, int], None]) -> list[dict[str, Any]]:
+    if name == "sweep":
+        from research.benchmarks.bench_sweep import bench_minutes, bench_sweep
+
+        return bench_sweep(bench_minutes(real_data()))
+    if name == "record":
+        from data.benchmarks.bench_record import bench_record
+
+        return bench_record(real_data())
+    if name == "lake":
+        from data.benchmarks.bench_lake import bench_lake
+
+        return bench_lake(folder, real_data(), tell)
+    from pipelines.soak import run_soak
+
+    return run_soak(folder, minutes, tell)
 
 
 def machine() -> dict[str, Any]:

@@ -5,23 +5,21 @@ from pathlib import Path
 
 import click
 
-from data.lake import Lake, default_lake
+from pipelines.bench import BENCHMARKS
+from pipelines.cli_history import backfill, repair
+from pipelines.cli_lake import compact, coverage, sizes, tail, verify
 from pipelines.cli_market import loopback, record
 from pipelines.options import (
     Utc,
     end_option,
     json_option,
     lake_option,
+    open_lake,
     start_option,
     symbol_list,
     symbols_option,
 )
 from pipelines.terminal import ERRORS, print_frame, print_json, print_rows, progress_bars
-
-
-def open_lake(path: Path | None, *, create: bool = False) -> Lake:
-    """The lake of ``--lake``, ``ASTER_LAKE`` or the checkout."""
-    return Lake(path or default_lake(), create=create)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -30,8 +28,8 @@ def cli() -> None:
     """Research, backtest and trade Aster perpetual futures."""
 
 
-cli.add_command(record)
-cli.add_command(loopback)
+for command in (record, backfill, repair, coverage, verify, compact, sizes, tail, loopback):
+    cli.add_command(command)
 
 
 @cli.command("import")
@@ -98,54 +96,6 @@ def sql(query, lake_path, as_json) -> None:
         print_json(frame.to_dicts())
     else:
         print_frame(frame)
-
-
-@cli.command()
-@symbols_option
-@click.option("--tables", default=None, help="Comma-separated table names.")
-@start_option
-@end_option
-@lake_option
-@json_option
-def coverage(symbols, tables, start, end, lake_path, as_json) -> None:
-    """What is recorded and what is missing, per table, symbol and UTC day."""
-    from data.gaps import coverage as coverage_frame
-
-    frame = coverage_frame(
-        open_lake(lake_path),
-        tables=tables.split(",") if tables else None,
-        symbols=symbol_list(symbols),
-        start=start,
-        end=end,
-    )
-    if as_json:
-        print_json(frame.to_dicts())
-    else:
-        print_frame(frame, "coverage", limit=1000)
-
-
-@cli.command()
-@click.option(
-    "--set-aside", is_flag=True, help="Move damaged files to <lake>/set_aside, so that their rows can land again."
-)
-@lake_option
-@json_option
-def verify(set_aside, lake_path, as_json) -> None:
-    """Prove every file of the lake against its manifest; exit status 1 when one fails."""
-    lake = open_lake(lake_path)
-    files = len(lake.files())
-    listed = {str(entry.path) for entry in lake.files()}
-    problems = [vars(problem) for problem in lake.verify()]
-    if set_aside:
-        for problem in problems:
-            if str(problem["path"]) in listed:
-                problem["message"] += f"; moved to {lake.set_aside(problem['path'])}: import or fetch its rows again"
-    if as_json:
-        print_json({"files": files, "problems": problems})
-    else:
-        print_rows(problems, f"{len(problems)} problems") if problems else print(f"{files} files verified, no problem")
-    if problems:
-        sys.exit(1)
 
 
 @cli.command()
@@ -282,13 +232,20 @@ def runs_command(runs_path, as_json) -> None:
 
 
 @cli.command()
-@click.argument("name", type=click.Choice(["sweep"]))
+@click.argument("name", type=click.Choice(BENCHMARKS))
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=None,
+    help="For what is made on the way: the synthetic year of `lake`, the lake of `soak` [pipelines/runs/bench-NAME].",
+)  # fmt: skip
+@click.option("--minutes", type=float, default=30.0, show_default=True, help="How long `soak` takes.")
 @json_option
-def bench(name, as_json) -> None:
+def bench(name, folder, minutes, as_json) -> None:
     """Measure against the named baseline, side by side; exit status 0 only when every target holds."""
     from pipelines.bench import run_bench
+    from pipelines.runs import default_runs
 
-    result = run_bench(name)
+    with progress_bars() as tell:
+        result = run_bench(name, folder or default_runs() / f"bench-{name}", minutes, tell)
     if as_json:
         print_json(result)
     else:

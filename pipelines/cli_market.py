@@ -1,7 +1,7 @@
 """``aster record`` and ``aster loopback``: the market side of the command line."""
 
 import asyncio
-import gc
+import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -14,18 +14,12 @@ import click
 from rich.live import Live
 from rich.text import Text
 
-from data.recorder_status import Status, read_status
-from pipelines.options import Seconds, Utc, json_option, lake_option, symbol_list, symbols_option
+from data.recorder_status import ALIVE, SocketStatus, Status, read_statuses
+from pipelines.options import Seconds, Utc, json_option, lake_folder, lake_option, symbol_list, symbols_option
 from pipelines.terminal import ERRORS, print_json, print_rows
 
 DEFAULT_CONFIG = Path(__file__).parent / "recorder.toml"
 FIRST_DAY = datetime(2026, 1, 5, tzinfo=UTC)
-
-
-def _lake_root(lake_path: Path | None) -> Path:
-    from data.lake import default_lake
-
-    return lake_path or default_lake()
 
 
 @click.group(invoke_without_command=True, subcommand_metavar="[status]")
@@ -41,15 +35,25 @@ def _lake_root(lake_path: Path | None) -> Path:
     "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=None,
     help="TOML with the settings; options go before it [pipelines/recorder.toml].",
 )  # fmt: skip
+@click.option(
+    "--metrics-port", type=int, default=None, help="Serve Prometheus metrics on this machine; 0: a free port."
+)
+@click.option("--verbose", "-v", is_flag=True, help="Say on stderr what happens, line by line.")
 @lake_option
 @json_option
 @click.pass_context
-def record(context, symbols, venue, streams, depth_levels, run_length, flush_interval, config, lake_path, as_json):
+def record(
+    context, symbols, venue, streams, depth_levels, run_length, flush_interval, config, metrics_port, verbose,
+    lake_path, as_json,
+):  # fmt: skip
     """Record the exchange's streams into the lake until Ctrl-C, or for --run-length.
 
     What arrives goes into a raw log first (LAKE/wal) and from there into the lake's tables every --flush-interval. A
     recorder that was killed has lost nothing it had written: the next one finishes its log. Connections that break
-    are made again. `aster record status` tells from another terminal how it goes.
+    are made again, and what was missed is asked for. `aster record status` tells from another terminal how it goes.
+
+    Several recorders may share a lake as long as no two record the same stream. What each does is told line by line in
+    LAKE/logs.
 
     --run-length and --flush-interval are time of the exchange: on a loopback exchange it passes as fast as that runs.
     """
@@ -65,16 +69,19 @@ def record(context, symbols, venue, streams, depth_levels, run_length, flush_int
         "depth_levels": int(depth_levels) if depth_levels else None,
         "run_length_s": run_length,
         "flush_interval_s": flush_interval,
+        "metrics_port": metrics_port,
     }
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
+    if verbose:
+        _say_what_happens()
     with _live_line(_recording_line) as tell:
-        status = asyncio.run(_record(settings, venue, _lake_root(lake_path), tell))
+        status = asyncio.run(_record(settings, venue, lake_folder(lake_path), tell))
     if as_json:
         print_json(asdict(status))
     else:
         print_rows(_by_table(status), f"recorded {', '.join(status.symbols)} into {status.lake}")
         print(_summary(status))
-        for trouble in status.trouble:
+        for trouble in (*status.trouble, *status.notices):
             print(trouble)
     if status.dropped or status.unsealed_bytes:
         sys.exit(1)
@@ -87,15 +94,21 @@ async def _record(settings, venue: str, root: Path, tell: Callable[[Status], Non
 
     stop = asyncio.Event()
     _on_signals(stop)
-    gc.freeze()  # what is loaded by now stays: nothing to look through while frames arrive
     try:
         place = await venue_of(venue)
         clock = FollowedClock() if place.is_loopback else RealClock()
         return await record_streams(settings, place, root, clock, stop=stop, tell=tell)
     except Unavailable as error:
         raise ConnectionError(f"venue {venue}: {error}; is it running?") from error
-    finally:
-        gc.unfreeze()  # or DuckDB complains of leaks at the end
+
+
+def _say_what_happens() -> None:
+    """The recorder's log on stderr, for people."""
+    from data.recorder_logs import LOG, Readable
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(Readable())
+    LOG.addHandler(handler)
 
 
 def _on_signals(stop: asyncio.Event) -> None:
@@ -116,15 +129,46 @@ def _on_signals(stop: asyncio.Event) -> None:
 @json_option
 @click.pass_context
 def status_command(context, lake_path, as_json):
-    """How the recorder of a lake is doing, or how it ended."""
-    status = read_status(_lake_root(lake_path or context.parent.params["lake_path"]))
+    """How the recorders of a lake are doing, or how they ended.
+
+    The exit status is 0 while at least one of them is alive and none is in trouble.
+    """
+    statuses = read_statuses(lake_folder(lake_path or context.parent.params["lake_path"]))
     if as_json:
-        print_json(asdict(status))
-        return
-    print_rows(_by_table(status), f"recorder of {status.lake}")
+        first, *others = map(asdict, statuses)
+        print_json(first | {"others": others} if others else first)
+    else:
+        for status in statuses:
+            _print_status(status)
+    alive = [status for status in statuses if status.state in ALIVE]
+    failed = [status for status in statuses if status.state in ("failed", "killed")]
+    if not alive or failed or any(status.trouble for status in alive):
+        sys.exit(1)
+
+
+def _print_status(status: Status) -> None:
+    """What a recorder does, what came of it, and what there is to know."""
+    print_rows(_by_table(status), f"recorder {status.number} of {status.lake}")
+    if status.sockets:
+        print_rows([_socket_row(socket) for socket in status.sockets], "connections")
     print(_summary(status))
-    for trouble in status.trouble:
-        print(trouble)
+    for sentence in (*status.trouble, *status.notices):
+        print(sentence)
+
+
+def _socket_row(socket: SocketStatus) -> dict:
+    """One connection, as a row."""
+    return {
+        "venue": socket.venue,
+        "shard": socket.shard,
+        "socket": socket.socket,
+        "age (h)": None if socket.age_s is None else round(socket.age_s / 3_600, 2),
+        "messages": socket.messages,
+        "first": socket.first,
+        "only here": socket.only,
+        "lag (ms)": None if socket.lag_ms is None else round(socket.lag_ms, 1),
+        "lag p99 (ms)": None if socket.lag_p99_ms is None else round(socket.lag_p99_ms, 1),
+    }
 
 
 def _by_table(status: Status) -> list[dict]:
@@ -135,11 +179,14 @@ def _summary(status: Status) -> str:
     """One line: state, how long, what came, what became of it."""
     parts = [
         f"{status.state}: {status.now[:19]} UTC, {status.seconds:,.0f} s",
-        f"{status.total_messages:,} messages",
+        f"{status.total_messages:,} messages ({status.messages_per_second:,.0f}/s)",
         f"{status.total_landed:,} rows landed",
-        f"{status.reconnects} reconnects",
+        f"{status.connected} of {status.connections} connections, {status.reconnects} reconnects",
         f"{status.unsealed_bytes / 1e6:,.1f} MB to seal",
+        f"{status.gaps_open} gaps to repair",
     ]
+    if status.disk_full_in_s is not None:
+        parts.append(f"disk full in {status.disk_full_in_s / 3_600:,.0f} h")
     counts = {"conflicts": status.conflicts, "quarantined": status.quarantined, "messages dropped": status.dropped}
     return ", ".join(parts + [f"{count:,} {what}" for what, count in counts.items() if count]) + f", pid {status.pid}"
 
@@ -147,10 +194,12 @@ def _summary(status: Status) -> str:
 def _recording_line(status: Status) -> str:
     """The recorder at work, on one line of a terminal."""
     kinds = "  ".join(f"{kind} {count:,}" for kind, count in status.messages.items())
-    lag = "" if status.lag_ms is None else f"lag {status.lag_ms:,.0f} ms  "
+    lag = "" if status.lag_ms is None else f"lag {status.lag_ms:,.0f}, p99 {status.lag_p99_ms:,.0f} ms  "
+    full = "" if status.disk_full_in_s is None else f"disk full in {status.disk_full_in_s / 3_600:,.0f} h  "
     line = (
         f"{status.now[:19].replace('T', ' ')}  {status.state}  {status.messages_per_second:,.0f}/s  {lag}"
-        f"reconnects {status.reconnects}  unsealed {status.unsealed_bytes / 1e6:,.1f} MB  {kinds}"
+        f"connections {status.connected} of {status.connections}  reconnects {status.reconnects}  "
+        f"gaps {status.gaps_open}  unsealed {status.unsealed_bytes / 1e6:,.1f} MB  {full}{kinds}"
     )
     return "  ".join((line, *status.trouble))
 
@@ -196,22 +245,28 @@ class Speed(click.ParamType):
 @click.option("--end", type=Utc(), default=None, help="UTC, exclusive; of a recording.")
 @click.option("--speed", type=Speed(), default="1", show_default=True,
               help="Times faster than real, or max: as fast as its clients follow.")  # fmt: skip
+@click.option("--faults", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=None,
+              help="TOML of what it does wrong; see pipelines/faults.toml.")  # fmt: skip
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=int, default=8730, show_default=True, help="REST; 0 for a free one.")
 @click.option("--stream-port", type=int, default=0, show_default=True, help="WebSocket; 0 for a free one.")
 @json_option
-def loopback(symbols, start, days, seed, market, recording, end, speed, host, port, stream_port, as_json):
+def loopback(symbols, start, days, seed, market, recording, end, speed, faults, host, port, stream_port, as_json):
     """Serve an exchange on this machine that speaks Aster, until Ctrl-C.
 
     It plays a seeded synthetic market or a lake's recording. `aster record --venue loopback` records it, and
     `aster-live --mode paper --venue loopback` trades on it. With --json the first line says where it listens.
     """
+    from data.config import load
+    from data.loopback.faults import Faults
+
     if recording is not None:
         source = _recorded_source(recording, symbol_list(symbols), start, end)
     else:
         source = _synthetic_source(market, symbol_list(symbols), start, days, seed)
-    begin = start or source.start
-    asyncio.run(_serve(source, as_json, start=begin, speed=speed, host=host, port=port, stream_port=stream_port))
+    wrong = None if faults is None else load(Faults, faults)
+    places = {"host": host, "port": port, "stream_port": stream_port}
+    asyncio.run(_serve(source, as_json, start=start or source.start, speed=speed, faults=wrong, **places))
 
 
 def _synthetic_source(market: Path | None, symbols: list[str] | None, start: datetime | None, days: float, seed: int):

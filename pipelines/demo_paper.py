@@ -97,7 +97,7 @@ def _beside_backtests(
     start, end = (_EPOCH + timedelta(milliseconds=told[name]) for name in ("rows_start_ms", "rows_end_ms"))
     terms = {"interval": config.interval, "substitutions": config.substitutions}
     bars = build_bars(sealed, config.symbol, start, end, latency_ms=config.costs.latency_ms, **terms)
-    at_bars = backtest(config, bars).trades
+    at_bars = backtest(config, bars, min_coverage=0.0).trades
     ticks = backtest_ticks(
         config, bars, read_ticks(sealed, config.symbol, start, end, **terms), end_ms=told["ended_ms"]
     )

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import polars as pl
 
-from data.gaps import coverage
+from data.coverage import coverage
 from data.lake import Lake
 from data.schema import GAPS, INDEX_KLINES, MARK_KLINES, MARK_PRICE
 from pipelines.report import Section, Table
@@ -20,7 +20,7 @@ _CLOSED = {"SELL": "▼ longs closed (forced sell)", "BUY": "△ shorts closed (
 
 
 def covered_days(lake: Lake, symbols: tuple[str, ...], start: datetime, end: datetime) -> pl.DataFrame:
-    """``data.gaps.COVERAGE`` of what bars are built from and of everything else that was recorded.
+    """``data.coverage.COVERAGE`` of what bars are built from and of everything else that was recorded.
 
     A table that was never recorded is left out, which is not a gap; so are mark and index klines where mark prices
     stream: a recorder asks for them once, as history.

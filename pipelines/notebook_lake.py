@@ -10,7 +10,8 @@ import polars as pl
 from IPython.display import HTML, Markdown
 
 from data.config import parse_utc
-from data.gaps import COVERAGE, HOLES, LEDGERS, coverage, kline_gaps, mark_gaps, trade_gaps
+from data.coverage import COVERAGE, LEDGERS, coverage
+from data.gaps import HOLES, kline_gaps, mark_gaps, trade_gaps
 from data.lake import Lake, default_lake
 from data.schema import MARK_PRICE, TABLES, TRADES, interval_ms
 from data.synthetic import fill_lake
@@ -33,7 +34,7 @@ class Contents:
     ----------
     lake : None where there is none yet.
     symbols : those looked at; none where the lake has no market data.
-    coverage : ``data.gaps.COVERAGE``.
+    coverage : ``data.coverage.COVERAGE``.
     holes : ``data.gaps.HOLES`` and their ``cause`` from the ledger (null where it knows none), longest first.
     """
 

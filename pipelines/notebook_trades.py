@@ -58,7 +58,7 @@ def follow(chosen: str, journal: str, lake: str, start: str, end: str) -> Traded
     tell("bars", 0, 3)
     bars = bars_of(config, opened, parse_utc(start) if start else None, parse_utc(end) if end else None)
     tell("backtest", 1, 3)
-    result = backtest(config, bars)
+    result = backtest(config, bars, min_coverage=0.0)  # a runner trades through holes too
     tell("journal", 2, 3)
     written = journal_trades(Path(journal), config.config_hash, config.symbol) if journal else None
     tell("steps done", 3, 3)

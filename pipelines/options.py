@@ -1,5 +1,6 @@
 """Options that several commands share, so that they read and mean the same everywhere."""
 
+import os
 import re
 from datetime import datetime
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import click
 
 from data.config import parse_utc
+from data.lake import Lake, default_lake
+from data.lake_reader import table_named
 
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -39,15 +42,62 @@ class Seconds(click.ParamType):
         return float(found[1]) * _UNIT_S[found[2]]
 
 
+class LakePlace(click.ParamType):
+    """A lake's folder, or the URL of one in object storage."""
+
+    name = "place"
+
+    def convert(self, value, param, ctx):
+        return value if isinstance(value, Path) or "://" in value else Path(value)
+
+
 lake_option = click.option(
-    "--lake", "lake_path", type=click.Path(path_type=Path), default=None, help="Lake folder [ASTER_LAKE or data/lake]."
-)
+    "--lake", "lake_path", type=LakePlace(), default=None,
+    help="Lake folder, or URL such as s3://bucket/lake to read from [ASTER_LAKE or data/lake].",
+)  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 start_option = click.option("--start", type=Utc(), default=None, help="UTC, inclusive.")
 end_option = click.option("--end", type=Utc(), default=None, help="UTC, exclusive.")
 symbols_option = click.option("--symbols", default=None, help="Comma-separated, such as BTCUSDT,ETHUSDT.")
 
+tables_option = click.option("--tables", default=None, help="Comma-separated table names, such as trades,klines [all].")
+
 
 def symbol_list(symbols: str | None) -> list[str] | None:
     """The symbols of ``--symbols``; None when it was not given."""
     return [symbol.strip().upper() for symbol in symbols.split(",") if symbol.strip()] if symbols else None
+
+
+def table_list(tables: str | None) -> list[str] | None:
+    """The tables of ``--tables``; None when it was not given.
+
+    Raises
+    ------
+    ValueError
+        On a name that no table has, naming the one that was meant.
+    """
+    if not tables:
+        return None
+    return [table_named(name.strip()).name for name in tables.split(",") if name.strip()]
+
+
+def open_lake(place: Path | str | None, *, create: bool = False) -> Lake:
+    """The lake of ``--lake``, ``ASTER_LAKE`` or the checkout; one in object storage is only read."""
+    place = place or os.environ.get("ASTER_LAKE") or default_lake()
+    if "://" not in str(place):
+        return Lake(Path(place), create=create)
+    if create:
+        raise ValueError(
+            f"--lake {place}: a lake in object storage is only read; write to a folder and `aster push` it"
+        )
+    from data.object_store import RemoteLake
+
+    return RemoteLake(str(place))
+
+
+def lake_folder(place: Path | str | None) -> Path:
+    """The folder of ``--lake``, ``ASTER_LAKE`` or the checkout, for commands that write where no lake may be yet."""
+    place = place or os.environ.get("ASTER_LAKE") or default_lake()
+    if "://" in str(place):
+        raise ValueError(f"--lake {place}: expected a folder; write to one and `aster push` it there")
+    return Path(place)

@@ -132,7 +132,7 @@ def _confirm_top(run: RunFolder, config: SweepConfig, bars, results: pl.DataFram
     for done, row in enumerate(best.iter_rows(named=True)):
         progress("VectorBT", done, best.height)
         chosen = config.trading_config(row["symbol"], configs[row["config"]])
-        result = backtest(chosen, bars[row["symbol"]])
+        result = backtest(chosen, bars[row["symbol"]], min_coverage=config.min_coverage)
         confirmation = confirm_accounting(result.run, result.market, result.terms)
         stem = f"top/{row['symbol']}-rank{row['rank']:02d}"
         run.write_frame(f"{stem}-trades", result.trades)

@@ -55,17 +55,19 @@ def print_json(content: Any) -> None:
     print(json.dumps(_plain(content), default=str))
 
 
-def print_rows(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> None:
-    """A table on stdout; says so when it is empty."""
+def print_rows(rows: Sequence[Mapping[str, Any]], title: str | None = None, *, right: Sequence[str] = ()) -> None:
+    """A table on stdout; says so when it is empty. Numbers stand to the right, as do the columns named in ``right``."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     if not rows:
         console.print(f"{title or 'result'}: no rows")
         return
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    if title:
+        console.print(title, style="italic", markup=False)  # as a table's own title it would wrap to the table's width
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for name, value in rows[0].items():
         table.add_column(
             str(name),
-            justify="right" if isinstance(value, int | float) else "left",
+            justify="right" if isinstance(value, int | float) or name in right else "left",
             overflow="fold",
             min_width=min(len(name), 6),
         )

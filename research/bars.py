@@ -186,7 +186,8 @@ def signal_bars(
 def _bars_on_slots(recorded: Recorded, open_ms: np.ndarray, interval: str) -> pl.DataFrame:
     """Bar columns and ``known_ms`` per slot: the recorded kline, else the bar from trades; nulls in a gap.
 
-    A slot the ledger declares lost is a gap from that declaration on: who traded then did not have the bar either.
+    A slot that a runner gave up is a gap from then on: it did not have the bar, whatever came later. Trades do not
+    stand in for a bar that the ledger misses: who traded then would have asked for it in vain too, or may still.
     """
     length = interval_ms(interval)
     expected_ms = pl.col("open_ms") + length + KLINE_DELAY_MS
@@ -198,29 +199,34 @@ def _bars_on_slots(recorded: Recorded, open_ms: np.ndarray, interval: str) -> pl
         *_BAR_COLUMNS,
         known_ms=pl.when(pl.col("recv_time").is_not_null()).then(received).otherwise(expected_ms),
     )
+    missed = _slots_in_gaps(recorded.gaps, open_ms)
+    given_up = missed.filter("is_given_up").group_by("open_ms").agg(known_ms=pl.col("detected_ms").min())
     traded = (
         trade_bars(recorded.trades, interval)
         .with_columns(open_ms=open_of)
         .select("open_ms", *_BAR_COLUMNS, known_ms=pl.max_horizontal(pl.col("known_time").dt.epoch("ms"), expected_ms))
         .join(klines, on="open_ms", how="anti")
+        .join(missed, on="open_ms", how="anti")
     )
-    lost = _lost_slots(recorded.gaps, open_ms)
-    seen = pl.concat([klines, traded]).join(lost, on="open_ms", how="anti")
+    seen = pl.concat([klines, traded]).join(given_up, on="open_ms", how="anti")
     slots = pl.DataFrame({"open_ms": open_ms})
-    bars = slots.join(pl.concat([seen, lost], how="diagonal"), on="open_ms", how="left", maintain_order="left")
+    bars = slots.join(pl.concat([seen, given_up], how="diagonal"), on="open_ms", how="left", maintain_order="left")
     return bars.select(*_BAR_COLUMNS, pl.col("known_ms").fill_null(expected_ms))
 
 
-def _lost_slots(gaps: pl.DataFrame, open_ms: np.ndarray) -> pl.DataFrame:
-    """Slots of the gaps that the ledger's newest word calls unrepairable: ``open_ms`` and ``known_ms``, when it did."""
-    newest = gaps.sort("detected_time").unique("gap_id", keep="last").filter(pl.col("state") == "unrepairable")
-    known = newest.select(
+def _slots_in_gaps(gaps: pl.DataFrame, open_ms: np.ndarray) -> pl.DataFrame:
+    """Slots inside gaps that the ledger's newest word does not call repaired: open_ms, detected_ms, is_given_up.
+
+    A runner gives a bar up while it trades, at ``detected_ms``. What becomes of the gaps of a recording is found out
+    long after, and told with the source that was asked.
+    """
+    newest = gaps.sort("detected_time", maintain_order=True).unique("gap_id", keep="last", maintain_order=True)
+    known = newest.filter(pl.col("state") != "repaired").select(
         pl.col("from_time", "to_time", "detected_time").dt.epoch("ms").name.replace("_time$", "_ms"),
+        is_given_up=(pl.col("state") == "unrepairable") & pl.col("repair_source").is_null(),
     )
-    lost = pl.DataFrame({"open_ms": open_ms}).join_where(
-        known, pl.col("open_ms") > pl.col("from_ms"), pl.col("open_ms") < pl.col("to_ms")
-    )
-    return lost.group_by("open_ms").agg(known_ms=pl.col("detected_ms").min())
+    inside = pl.col("open_ms") > pl.col("from_ms"), pl.col("open_ms") < pl.col("to_ms")
+    return pl.DataFrame({"open_ms": open_ms}).join_where(known, *inside)
 
 
 def half_spread_bps(bid: Number, ask: Number) -> Number:

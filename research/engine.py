@@ -12,6 +12,7 @@ from data.config import config_hash
 from data.schema import interval_ms
 from research import features, kernel
 from research.bars import Bars, Substitutions
+from research.completeness import MIN_COVERAGE, require_coverage
 from research.fills import REASONS, Costs, Market, Orders, Terms, gross_pnl_usdt
 from research.strategies.registry import strategy
 from research.ticks import Ticks, simulate_ticks
@@ -140,14 +141,26 @@ def feature_arrays(bars: Bars, costs: Costs, names: list[str]) -> dict[str, np.n
     return features.compute(features.arrays_of(bars), names, constants=feature_constants(costs, bars.instrument))
 
 
-def backtest(config: TradingConfig, bars: Bars, first: int = 0, last: int | None = None) -> Result:
+def backtest(
+    config: TradingConfig,
+    bars: Bars,
+    first: int = 0,
+    last: int | None = None,
+    *,
+    min_coverage: float = MIN_COVERAGE,
+) -> Result:
     """Run a config over rows [first, last) of its bars.
+
+    Parameters
+    ----------
+    min_coverage : fraction of these bars that must have been seen; 0 takes any.
 
     Raises
     ------
     ValueError
-        When the bars are another symbol's, or the exchange could not execute the config.
+        When the bars are another symbol's, or too few of them were seen, or the exchange could not execute the config.
     """
+    require_coverage(bars, min_coverage, first, last)
     module, market, arrays, params, terms = _inputs(config, bars)
     run = kernel.simulate(module, market, arrays, params, terms, first, last)
     return Result(

@@ -17,6 +17,7 @@ import polars as pl
 from data.schema import interval_ms
 from research import kernel
 from research.bars import Bars, Substitutions
+from research.completeness import MIN_COVERAGE, require_coverage
 from research.engine import TradingConfig, feature_arrays, market_of, refusals, terms_of
 from research.fills import Costs, Orders
 from research.metrics import MINUTES_PER_YEAR, sharpe_from_sums
@@ -53,6 +54,7 @@ class SweepConfig:
     substitutions: Substitutions = field(default_factory=Substitutions)
     selection: Literal["plateau", "best"] = "plateau"
     top: int = 20  # configs whose accounting VectorBT confirms
+    min_coverage: float = MIN_COVERAGE  # fraction of the bars that must have been seen
 
     def __post_init__(self) -> None:
         names = strategy(self.strategy).Params._fields
@@ -68,6 +70,10 @@ class SweepConfig:
             raise ValueError(f"start {self.start:%Y-%m-%d %H:%M} is not before end {self.end:%Y-%m-%d %H:%M}")
         if not self.symbols:
             raise ValueError("symbols is empty: name at least one")
+        if not 0.0 <= self.min_coverage <= 1.0:
+            raise ValueError(
+                f"min_coverage {self.min_coverage:g} is no fraction of the bars; write 0 to 1, such as 0.999"
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -169,9 +175,10 @@ def blocks_of(config: SweepConfig, symbol: str, folds: list[Fold]) -> list[Block
 
 
 class Evaluator:
-    """Evaluates blocks of one symbol: features once, then the kernel per block."""
+    """Evaluates blocks of one symbol: features once, then the kernel per block. Refuses bars seen too little."""
 
     def __init__(self, config: SweepConfig, bars: Bars) -> None:
+        require_coverage(bars, config.min_coverage)
         self._config = config
         self._module = strategy(config.strategy)
         self._configs = config.configs()

@@ -68,7 +68,9 @@ def walk_forward(config: SweepConfig, bars: Bars, folds: list[Fold], evaluated: 
             rows.append({**row, **dict.fromkeys(("in_sample_sharpe", "oos_sharpe", "oos_low", "oos_high"))})
             continue
         before = number
-        result = backtest(config.trading_config(bars.symbol, configs[number]), bars, fold.test_first, fold.test_last)
+        followed = config.trading_config(bars.symbol, configs[number])
+        # one hole may be much of a short fold: the sweep has looked at the whole range
+        result = backtest(followed, bars, fold.test_first, fold.test_last, min_coverage=0.0)
         train = own.filter((pl.col("fold") == fold.number) & (pl.col("part") == "train") & (pl.col("config") == number))
         pnl = np.diff(result.equity["equity_usdt"].to_numpy(), prepend=0.0)
         hourly, per_year = _hourly(pnl, config.interval)

@@ -54,11 +54,14 @@ class Chunk:
         self.start_ns, self.end_ns = start_ns, end_ns
         self._source, self._decimals = source, decimals
         feeds = {}
+        self._books_before = {}
         for kind in _TEMPLATES:  # the order in which rows of one nanosecond are delivered
             for symbol in source.symbols:
                 rows = self._rows_of(kind, symbol)
                 within = (pl.col("delivered_ns") >= start_ns) & (pl.col("delivered_ns") < end_ns)
                 feeds[kind, symbol] = rows.filter(within).sort("delivered_ns", maintain_order=True)
+                if kind == "depth":
+                    self._books_before[symbol] = rows.filter(pl.col("delivered_ns") < start_ns).sort("delivered_ns")
         told_ns = np.concatenate([np.empty(0, np.int64), *(rows["delivered_ns"].to_numpy() for rows in feeds.values())])
         order = np.argsort(told_ns, kind="stable")
         place = np.empty_like(order)
@@ -93,6 +96,9 @@ class Chunk:
             from_ms, to_ms = (ms // _SECOND_MS * _SECOND_MS for ms in (from_ms, to_ms + _SECOND_MS))
             rows = self._source.carried(_TABLES[kind], symbol, from_ms, to_ms)
             return rows.unique(pl.col("event_time").dt.truncate("1s"), keep="last", maintain_order=True)
+        if kind == "trade" and "raw_trades" not in self._source.tables:  # then each aggregate was one fill
+            fills = self._source.carried("trades", symbol, from_ms, to_ms)
+            return fills.with_columns(trade_id=pl.col("first_trade_id"), market_type=pl.lit("MARKET"))
         return self._source.carried(_TABLES[kind], symbol, from_ms, to_ms)
 
     def _bar_states(self, symbol: str, from_ms: int, to_ms: int) -> pl.DataFrame:
@@ -125,7 +131,8 @@ class Chunk:
         template = _TEMPLATES[stream.kind]
         rows = rows.with_columns(place=pl.Series(places, dtype=pl.Int64))
         if stream.kind == "depth":
-            rows = _thinned(rows, stream.cadence_ms)
+            books = pl.concat([self._books_before[symbol], rows], how="diagonal")
+            rows = _thinned(books, stream.cadence_ms).filter(pl.col("place").is_not_null())
             template, rows = wire.with_sides(template, rows, stream.levels, decimals)
         elif stream.kind == "markPrice":
             rows = rows.filter(pl.col("event_time").to_physical() % stream.cadence_ms < _SECOND_MS)

@@ -1,7 +1,13 @@
-"""One WebSocket connection to the loopback exchange: what it listens to, what it was told, what it may send."""
+"""One WebSocket connection to the loopback exchange: what it listens to, what it was told, what it may send.
+
+Two headers of the opening handshake are our own. ``X-Loopback-Clock: follow`` asks to be told the time; a word behind
+it names the client, which may hold several connections. ``X-Loopback-Socket: 0`` or ``1`` says which connection of a
+pair it is, so that faults can be aimed at it.
+"""
 
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import unquote
 
@@ -18,8 +24,10 @@ from picows import (
 
 from data.loopback.delivery import Listener
 from data.loopback.streams import MAX_STREAMS, Subscriptions
+from data.loopback.trouble import Held
 
 FOLLOW_HEADER = "X-Loopback-Clock"
+SOCKET_HEADER = "X-Loopback-Socket"
 MESSAGES_PER_SECOND = 10  # inbound, control messages and pings
 PING_EVERY_NS = 300_000_000_000
 PONG_WITHIN_NS = 900_000_000_000
@@ -29,8 +37,23 @@ _MOST_UNSENT_BYTES = 64 << 20  # a client that nobody waits for and that lags so
 _ASK = b"?"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Handshake:
+    """What an opening handshake asks for; ``client`` is empty where it names none, ``socket`` None."""
+
+    names: tuple[str, ...]
+    is_combined: bool
+    is_follower: bool
+    client: str
+    socket: int | None
+
+    def is_of(self, client: str) -> bool:
+        """Whether it may belong to a client of that name; nobody knows where it names none."""
+        return not self.client or self.client == client
+
+
 class Exchange(Protocol):
-    """What a connection needs of the exchange."""
+    """What connections need of the exchange."""
 
     @property
     def now_ns(self) -> int:
@@ -39,23 +62,40 @@ class Exchange(Protocol):
     def changed(self) -> None:
         """A connection came, left, answered, or listens to something else."""
 
+    def ended(self, connection: "Connection") -> None:
+        """A connection is no more."""
+
+    def refusal(self, handshake: Handshake, socket: int) -> WSUpgradeResponseWithListener | None:
+        """The answer to a handshake that is refused; None when it may come in."""
+
 
 class Connection(WSListener):
-    """A client.
+    """A connection of a client.
 
     Attributes
     ----------
+    number : in the order of acceptance, from 0.
+    client, has_named_client : whose it is: the name in its handshake, or one of its own.
+    socket : its place in a pair.
+    opening_names : the streams that its handshake asked for.
     is_follower : whether it is told the time, and waited for.
     is_awaited : whether a follower has still to say that it is quiet.
     is_open, is_gone : from the opening handshake to the end of the connection; after it.
+    is_half_open : nothing goes through it any more, in neither direction.
     opened_ns : the market's time then.
+    dead_streams, held : see ``trouble.Sufferer``.
     """
 
-    def __init__(self, exchange: Exchange, subscriptions: Subscriptions, is_follower: bool):
-        self.subscriptions = subscriptions
-        self.is_follower = is_follower
-        self.is_open = self.is_gone = False
+    def __init__(self, exchange: Exchange, handshake: Handshake, number: int, socket: int):
+        self.subscriptions = Subscriptions(handshake.names, handshake.is_combined)
+        self.number, self.socket = number, socket
+        self.client, self.has_named_client = handshake.client or f"#{number}", bool(handshake.client)
+        self.opening_names = handshake.names
+        self.is_follower = handshake.is_follower
+        self.is_open = self.is_gone = self.is_half_open = False
         self.opened_ns = 0
+        self.dead_streams: dict[str, int] = {}
+        self.held: list[Held] = []
         self._exchange = exchange
         self._transport: WSTransport | None = None
         self._told_ns = -1
@@ -95,6 +135,10 @@ class Connection(WSListener):
         self._told_ns = now_ns
         self._transport.send_ping(self._awaited)
 
+    def say(self, text: bytes) -> None:
+        """Send one message."""
+        self._transport.send(WSMsgType.TEXT, text)
+
     def send(self, wire: bytes) -> None:
         """Send whole WebSocket frames."""
         # past picows, which sends every frame by a system call of its own and need not know
@@ -102,7 +146,7 @@ class Connection(WSListener):
 
     def keep_alive(self, now_ns: int) -> None:
         """Ping a client that does not follow, every five minutes; leave one silent for fifteen, or far behind."""
-        if self.is_follower:
+        if self.is_follower or self.is_half_open:
             return
         if now_ns - self._pinged_ns >= PING_EVERY_NS:
             self._transport.send_ping(str(now_ns // 1_000_000).encode())
@@ -125,8 +169,11 @@ class Connection(WSListener):
         self._end()
 
     def _end(self) -> None:
+        if self.is_gone:
+            return
         self.is_open, self.is_gone = False, True
         self._awaited = None
+        self._exchange.ended(self)
         self._exchange.changed()
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -143,6 +190,8 @@ class Connection(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type == WSMsgType.PONG:
             self._ponged(frame.get_payload_as_bytes())
+        elif self.is_half_open:
+            return
         elif frame.msg_type == WSMsgType.CLOSE:
             transport.send_close(WSCloseCode.OK)
             transport.disconnect()
@@ -152,6 +201,8 @@ class Connection(WSListener):
             transport.send_pong(frame.get_payload_as_bytes())
         else:
             transport.send(WSMsgType.TEXT, self.subscriptions.answer(frame.get_payload_as_bytes()))
+            for name in self.dead_streams.keys() - self.subscriptions.names.keys():
+                del self.dead_streams[name]  # subscribed anew it will live
             self._exchange.changed()
 
     def pause_writing(self) -> None:
@@ -178,8 +229,8 @@ class Connection(WSListener):
         return is_too_fast
 
 
-def accepted(exchange: Exchange, request: WSUpgradeRequest) -> Connection | WSUpgradeResponseWithListener:
-    """The connection that an opening handshake asks for, or its refusal."""
+def understood(request: WSUpgradeRequest) -> Handshake | WSUpgradeResponseWithListener:
+    """What an opening handshake asks for, or its refusal when it asks for what there is not."""
     path, _, query = request.path.decode("ascii", "replace").partition("?")
     if path == "/stream":
         asked = [value for key, _, value in (each.partition("=") for each in query.split("&")) if key == "streams"]
@@ -187,14 +238,23 @@ def accepted(exchange: Exchange, request: WSUpgradeRequest) -> Connection | WSUp
     elif path == "/ws" or path.startswith("/ws/"):
         names = path.removeprefix("/ws")
     else:
-        return _refusal(404, "no such endpoint: expected /ws/<stream> or /stream?streams=<stream>/<stream>")
-    wanted = [unquote(name) for name in names.split("/") if name]
-    if len(set(wanted)) > MAX_STREAMS:
-        most = f"at most {MAX_STREAMS} streams per connection, got {len(set(wanted))}; open another one"
-        return _refusal(400, most)
-    subscriptions = Subscriptions(wanted, is_combined=path == "/stream")
-    return Connection(exchange, subscriptions, request.headers.get(FOLLOW_HEADER) == "follow")
+        return refused(404, "no such endpoint: expected /ws/<stream> or /stream?streams=<stream>/<stream>")
+    wanted = tuple(dict.fromkeys(unquote(name) for name in names.split("/") if name))
+    if len(wanted) > MAX_STREAMS:
+        return refused(400, f"at most {MAX_STREAMS} streams per connection, got {len(wanted)}; open another one")
+    follow, _, client = request.headers.get(FOLLOW_HEADER, "").partition(" ")
+    socket = request.headers.get(SOCKET_HEADER, "")
+    return Handshake(
+        names=wanted,
+        is_combined=path == "/stream",
+        is_follower=follow == "follow",
+        client=client.strip(),
+        socket=int(socket) if socket.isdecimal() else None,
+    )
 
 
-def _refusal(status: int, reason: str) -> WSUpgradeResponseWithListener:
-    return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(status, reason.encode()), None)
+def refused(status: int, reason: str, retry_after_s: float | None = None) -> WSUpgradeResponseWithListener:
+    """A handshake answered with an HTTP status."""
+    headers = {} if retry_after_s is None else {"Retry-After": f"{retry_after_s:.0f}"}
+    response = WSUpgradeResponse.create_error_response(status, reason.encode(), headers)
+    return WSUpgradeResponseWithListener(response, None)

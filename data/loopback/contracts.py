@@ -14,6 +14,7 @@ from data.loopback.wire import Decimals, decimal_text, decimals_of
 INTEREST_RATE = "0.00010000"
 _FUNDING_BOUND = 0.03
 _QUOTE_ASSETS = ("USDT", "USDC", "USD1", "USDF")
+_INDEX_WEIGHTS = {"binance": "0.5000", "okx": "0.3000", "bybit": "0.2000"}
 _NEVER_MS = 4_133_404_800_000  # deliveryDate of a perpetual
 _MAX_PRICE = "1000000"
 _ORDERS_PER_MINUTE = 1_200
@@ -31,19 +32,19 @@ def decimals(instruments: pl.DataFrame, symbols: Sequence[str]) -> dict[str, Dec
     return found
 
 
-def exchange_info(instruments: pl.DataFrame, now_ms: int, weight_limit: int) -> str:
-    """The answer of exchangeInfo, from rows of ``instruments``."""
+def exchange_info(instruments: pl.DataFrame, now_ms: int, weight_limit: int, clock_ms: int) -> str:
+    """The answer of exchangeInfo, from rows of ``instruments``; ``clock_ms`` is the exchange's own clock."""
     limits = {"REQUEST_WEIGHT": weight_limit, "ORDERS": _ORDERS_PER_MINUTE}
     info = {
         "timezone": "UTC",
-        "serverTime": now_ms,
+        "serverTime": clock_ms,
         "exchangeFilters": [],
         "rateLimits": [
             {"rateLimitType": name, "interval": "MINUTE", "intervalNum": 1, "limit": limit}
             for name, limit in limits.items()
         ],
         "assets": [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": 0}],
-        "symbols": [_contract(row) for row in _in_force(instruments, now_ms)],
+        "symbols": [_contract(row) for row in in_force(instruments, now_ms)],
     }
     return json.dumps(info, separators=(",", ":"))
 
@@ -59,15 +60,38 @@ def funding_info(instruments: pl.DataFrame, now_ms: int, symbol: str | None) -> 
             "fundingFeeCap": _FUNDING_BOUND,
             "fundingFeeFloor": -_FUNDING_BOUND,
         }
-        for row in _in_force(instruments, now_ms)
+        for row in in_force(instruments, now_ms)
         if symbol in (None, row["symbol"]) and (hours := row["funding_interval_hours"]) is not None
     ]
     return json.dumps(rows, separators=(",", ":"))
 
 
-def _in_force(instruments: pl.DataFrame, now_ms: int) -> list[dict[str, Any]]:
-    """Each contract's rules of now; where now is before all of them, those it begins with."""
-    by_symbol = instruments.sort("event_time").partition_by("symbol", maintain_order=True)
+def index_references(symbol: str, now_ms: int) -> str:
+    """The answer of indexreferences: which markets the index price is made of. They are invented."""
+    base, quote = _assets(symbol)
+    names = {"binance": symbol, "okx": f"{base}-{quote}", "bybit": symbol}
+    references = [
+        {"exchange": exchange, "symbol": names[exchange], "weight": weight}
+        for exchange, weight in _INDEX_WEIGHTS.items()
+    ]
+    return json.dumps({"symbol": symbol, "time": now_ms, "references": references}, separators=(",", ":"))
+
+
+def base_asset(symbol: str) -> str:
+    """BTC for BTCUSDT."""
+    return _assets(symbol)[0]
+
+
+def _assets(symbol: str) -> tuple[str, str]:
+    """Base and quote asset of a contract."""
+    quote = next((asset for asset in _QUOTE_ASSETS if symbol.endswith(asset)), "USDT")
+    return symbol.removesuffix(quote), quote
+
+
+def in_force(instruments: pl.DataFrame, now_ms: int) -> list[dict[str, Any]]:
+    """The rules of now of each contract that exists; where now is before all of them, those it begins with."""
+    exists = (pl.col("onboard_time").to_physical() <= now_ms).fill_null(True)
+    by_symbol = instruments.filter(exists).sort("event_time").partition_by("symbol", maintain_order=True)
     rules = []
     for rows in by_symbol:
         past = rows.filter(pl.col("event_time").to_physical() <= now_ms)
@@ -78,7 +102,7 @@ def _in_force(instruments: pl.DataFrame, now_ms: int) -> list[dict[str, Any]]:
 def _contract(row: dict[str, Any]) -> dict[str, Any]:
     """One entry of ``symbols``."""
     symbol, tick, step = row["symbol"], row["tick_size"], row["step_size"]
-    quote = next((asset for asset in _QUOTE_ASSETS if symbol.endswith(asset)), "USDT")
+    base, quote = _assets(symbol)
     lot = {"minQty": _text(row["min_quantity"] or step), "maxQty": _text(row["max_quantity"]), "stepSize": _text(step)}
     most_at_once = row["market_max_quantity"] or row["max_quantity"]
     return {
@@ -86,7 +110,7 @@ def _contract(row: dict[str, Any]) -> dict[str, Any]:
         "pair": symbol,
         "contractType": "PERPETUAL",
         "status": row["status"],
-        "baseAsset": symbol.removesuffix(quote),
+        "baseAsset": base,
         "quoteAsset": quote,
         "marginAsset": quote,
         "deliveryDate": _NEVER_MS,

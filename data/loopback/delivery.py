@@ -1,16 +1,18 @@
 """What each connection will be sent of a chunk, as bytes ready for its socket."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain, compress
+from itertools import chain
 
 import numpy as np
 
 from data.loopback.chunk import Chunk
 from data.loopback.streams import stream_of
 
+STAMP_BYTES = 10  # of the ping before a follower's message
 _WHOLE_TEXT, _WHOLE_PING = b"\x81", b"\x89"  # first byte of a WebSocket frame
+_LENGTH_BYTES = {126: 2, 127: 8}  # that follow, by what stands in the second byte
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +37,10 @@ class Queue:
     streams: np.ndarray
     names: tuple[str, ...]
 
-    def between(self, first: int, last: int, muted: Set[str]) -> tuple[list[bytes], dict[int, int]]:
-        """The messages of [first, last) that are not muted, and how many there are of each stream."""
-        wire, streams = self.wire[first:last], self.streams[first:last]
-        if not muted.isdisjoint(self.names):
-            is_heard = ~np.isin(streams, [index for index, name in enumerate(self.names) if name in muted])
-            wire, streams = list(compress(wire, is_heard.tolist())), streams[is_heard]
-        counts = np.bincount(streams)
-        return wire, {int(stream): int(counts[stream]) for stream in np.flatnonzero(counts)}
+    def between(self, first: int, last: int) -> tuple[list[bytes], dict[int, int]]:
+        """The messages of [first, last), and how many there are of each stream."""
+        counts = np.bincount(self.streams[first:last])
+        return self.wire[first:last], {int(stream): int(counts[stream]) for stream in np.flatnonzero(counts)}
 
 
 class Deliveries:
@@ -99,10 +97,22 @@ def _header(size: int) -> bytes:
     return _WHOLE_TEXT + b"\x7f" + size.to_bytes(8, "big")
 
 
+def text_frame(payload: bytes) -> bytes:
+    """A text as it is on the wire."""
+    return _header(len(payload)) + payload
+
+
+def payload_of(wire: bytes) -> bytes:
+    """The text of the first frame of some that ``text_frame`` made."""
+    begin = 2 + _LENGTH_BYTES.get(wire[1], 0)
+    size = wire[1] if begin == 2 else int.from_bytes(wire[2:begin], "big")
+    return wire[begin : begin + size]
+
+
 def stamps(times_ns: np.ndarray) -> list[bytes]:
     """Pings as they are on the wire, each telling one time."""
-    pings = np.empty((times_ns.size, 10), np.uint8)
+    pings = np.empty((times_ns.size, STAMP_BYTES), np.uint8)
     pings[:, 0], pings[:, 1] = _WHOLE_PING[0], 8
     pings[:, 2:] = times_ns.astype(">u8").view(np.uint8).reshape(-1, 8)
     wire = pings.tobytes()
-    return [wire[first : first + 10] for first in range(0, len(wire), 10)]
+    return [wire[first : first + STAMP_BYTES] for first in range(0, len(wire), STAMP_BYTES)]

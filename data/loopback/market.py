@@ -4,6 +4,7 @@ Source: Aster futures API, "Public REST endpoints".
 """
 
 import json
+from bisect import bisect_right
 from collections.abc import Callable
 
 import polars as pl
@@ -15,6 +16,7 @@ from data.loopback.wire import decimal_text
 from data.schema import MAX_DEPTH_LEVELS
 
 _LOOK_BACK_MS = 2 * DAY_MS  # how far the last row of something is looked for
+_NO_ID = 1 << 62
 _HIDDEN_FILLS = ("INSURANCE_FUND", "ADL")  # not in /trades
 
 
@@ -26,6 +28,13 @@ class Market:
         self.instruments = source.instruments()
         self.decimals = contracts.decimals(self.instruments, source.symbols)
         self.candles = Candles(source, self.decimals)
+        onboard = self.instruments.group_by("symbol").agg(pl.col("onboard_time").to_physical().max().fill_null(0))
+        self._onboard_ms = dict(onboard.iter_rows())
+        self._first_ids: dict[tuple[str, str, int], int | None] = {}  # by table, symbol and hour
+
+    def symbols(self, now_ms: int) -> tuple[str, ...]:
+        """The contracts that exist."""
+        return tuple(symbol for symbol in self.source.symbols if self._onboard_ms.get(symbol, 0) <= now_ms)
 
     def depth(self, now_ms: int, symbol: str, limit: int) -> str | None:
         """The last partial book, as deep as it was kept; the touch alone where no books were; None without any."""
@@ -87,7 +96,12 @@ class Market:
         until_ms = now_ms if end_ms is None else min(now_ms, end_ms)
         symbols = self.source.symbols if symbol is None else (symbol,)
         first_ms = max(start_ms or 0, self.source.first_ms)
-        rows = pl.concat([self.source.happened("funding", name, first_ms, until_ms + 1) for name in symbols])
+        days = [(day_ms, min(day_ms + DAY_MS, until_ms + 1)) for day_ms in range(first_ms, until_ms + 1, DAY_MS)]
+        rows = self.source.happened("funding", symbols[0], 0, 0)
+        for from_ms, to_ms in days if start_ms is not None else reversed(days):
+            if rows.height >= limit:
+                break
+            rows = pl.concat([rows, *(self.source.happened("funding", name, from_ms, to_ms) for name in symbols)])
         rows = rows.sort("event_time", "symbol")
         rows = rows.tail(limit) if start_ms is None else rows.head(limit)
         return _array(wire.lines(wire.REST_FUNDING, rows, wire.REFERENCE))
@@ -191,14 +205,22 @@ class Market:
         shown: pl.Expr | None = None,
     ) -> pl.DataFrame:
         """The oldest rows whose id is at least ``from_id``; ids grow with time."""
-        to_ms = until_ms + 1
-        while to_ms > self.source.first_ms:
-            first_id = self.source.happened(table, symbol, to_ms - HOUR_MS, to_ms)[name].min()
-            to_ms -= HOUR_MS
-            if first_id is not None and first_id <= from_id:
-                break
+        first_hour, end_hour = self.source.first_ms // HOUR_MS, until_ms // HOUR_MS + 1
+        hours = range(first_hour, end_hour)
+        after = bisect_right(hours, from_id, key=lambda hour: self._first_id(table, name, symbol, hour, end_hour))
+        from_ms = (first_hour + max(after - 1, 0)) * HOUR_MS
         wanted = pl.col(name) >= from_id
-        return self._first(table, symbol, to_ms, until_ms, limit, wanted if shown is None else wanted & shown)
+        return self._first(table, symbol, from_ms, until_ms, limit, wanted if shown is None else wanted & shown)
+
+    def _first_id(self, table: str, name: str, symbol: str, hour: int, end_hour: int) -> int:
+        """The first id at or after the beginning of an hour; a very large one where none comes before ``end_hour``."""
+        for later in range(hour, end_hour):
+            if (table, symbol, later) not in self._first_ids:
+                rows = self.source.happened(table, symbol, later * HOUR_MS, (later + 1) * HOUR_MS)
+                self._first_ids[table, symbol, later] = rows[name].min()
+            if (first_id := self._first_ids[table, symbol, later]) is not None:
+                return first_id
+        return _NO_ID
 
 
 def _array(lines: pl.Series) -> str:

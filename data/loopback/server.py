@@ -3,46 +3,45 @@
 A client that follows (header ``X-Loopback-Clock: follow``) gets before every message a ping with the time at which it
 is delivered, so that what it stamps depends neither on speed nor on the machine; and pings that ask whether it is
 quiet, before which the market does not go on. Other clients get the same messages, and nobody waits for them.
+
+The two sockets of a pair are told the same times, but a client reads one before the other: what it stamps is the time
+told on the connection that brought the message.
 """
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-import numpy as np
+import polars as pl
 from aiohttp import web
-from picows import WSCloseCode, WSUpgradeRequest, WSUpgradeResponseWithListener, ws_create_server
+from picows import WSUpgradeResponseWithListener, ws_create_server
 
-from data.loopback.chunk import Chunk
-from data.loopback.connection import Connection, accepted
-from data.loopback.delivery import Deliveries
-from data.loopback.faults import Faults
+from data.loopback.audience import Audience
+from data.loopback.connection import Connection, Handshake, refused
+from data.loopback.faults import Announcement, Faults, RequestFault, StreamFault
 from data.loopback.market import Market
-from data.loopback.pace import Pace
+from data.loopback.meter import Meter
+from data.loopback.player import SECOND_NS, Outage, Player
+from data.loopback.quirks import Quirky
+from data.loopback.request_trouble import RequestTrouble
 from data.loopback.rest import Rest
 from data.loopback.tape import NS_PER_MS, Source, to_ms
+from data.loopback.trouble import Trouble
+from data.loopback.truth import Truth
 
-SECOND_NS = 1_000_000_000
-TAIL_NS = 10 * SECOND_NS  # after the source's end: what was under way still arrives
-_QUIET_EVERY_NS = 10 * SECOND_NS
-_QUIET_EVERY_ROWS = 1_000
-_BACK_WITHIN_S = 5.0  # of the machine's time: how long clients that were cut off are waited for
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outage:
-    """At that market time every connection is cut, and ``seconds`` of the tape pass unheard."""
-
-    at: datetime
-    seconds: float
+_REFUSED_PASSES_NS = SECOND_NS  # of the tape, when nobody else could bring a refused client the time
 
 
 class Loopback:
     """An exchange at work; an async context manager.
+
+    Attributes
+    ----------
+    truth : what was really sent and what was done to it.
 
     Parameters
     ----------
@@ -53,6 +52,7 @@ class Loopback:
     start : the market's time at the beginning, UTC; None for the source's start. What lies before is history for REST.
     life_s : market seconds after which the exchange closes a connection.
     weight_limit : of REST requests, per minute.
+    faults : everything else that is wrong.
 
     Notes
     -----
@@ -72,36 +72,33 @@ class Loopback:
         start: datetime | None = None,
         life_s: float = 86_400.0,
         weight_limit: int = 2_400,
+        faults: Faults | None = None,
     ):
         if speed is not None and not speed > 0:
             raise ValueError(f"speed: expected a positive factor or None for as fast as followers go, got {speed}")
         if start is not None and not source.start <= start < source.end:
             raise ValueError(f"start: expected a time of the tape, {source.start} to {source.end}, got {start}")
-        self.source = source
+        faults, start = faults or Faults(), start or source.start
+        start_ns = to_ms(start) * NS_PER_MS
+        self.source = Quirky(source, faults, to_ms(start))
         self.speed = speed
         self.weight_limit = weight_limit
-        self.frames_sent: Counter[str] = Counter()
+        self.meter = Meter(weight_limit, faults.ban_after, faults.ban_s)
+        self.truth = Truth()
         self.market: Market  # once it is open
         self._host, self._port, self._stream_port = host, port, stream_port
-        self._grid_ns = to_ms(source.start) * NS_PER_MS
-        self._end_ns = to_ms(source.end) * NS_PER_MS + TAIL_NS
-        self._now_ns = to_ms(start or source.start) * NS_PER_MS
-        self._sent_ns = self._now_ns - 1  # everything delivered up to then has been sent
-        self._outages = sorted(
-            ((to_ms(each.at) * NS_PER_MS, each.seconds) for each in outages if each.at > (start or source.start)),
-            reverse=True,  # the next one last
-        )
-        self._life_ns = round(life_s * SECOND_NS)
-        self._faults = Faults()
-        self._connections: list[Connection] = []
-        self._changed = asyncio.Event()
-        self._orders: list[tuple[Callable[[], None], asyncio.Future[None]]] = []
-        self._back_soon = 0  # followers that were cut off and are waited for
-        self._quiet_at_ns = 0  # next time at which all followers must be quiet; 0 when not chosen yet
+        self._offset_ms = faults.clock_offset_ms
+        self._trouble = Trouble(faults.seed, self.truth)
+        self._trouble.add(faults.streams, start_ns)
+        self._request_trouble = RequestTrouble(faults.seed)
+        self._request_trouble.add(faults.requests, start_ns)
+        self._audience = Audience(self, self.truth, round(life_s * SECOND_NS))
         self._worker = ThreadPoolExecutor(1, "loopback tape")  # the tape is read by one thread
-        self._next: tuple[int, asyncio.Future[Deliveries]] | None = None
-        self._current: tuple[int, Deliveries] | None = None
-        self._pace = Pace(speed)
+        self._player = Player(
+            self.source, self._audience, self._trouble, self.truth, self._on_tape,
+            start=start, speed=speed, outages=outages,
+        )  # fmt: skip
+        self._announce(faults.announcements)
 
     async def __aenter__(self) -> Self:
         self.market = await self._on_tape(lambda: Market(self.source))
@@ -110,28 +107,29 @@ class Loopback:
         await web.TCPSite(runner, self._host, self._port).start()
         self._rest_runner = runner
         self._port = runner.addresses[0][1]
-        self._server = await ws_create_server(self._accept, self._host, self._stream_port, enable_auto_pong=False)
+        self._server = await ws_create_server(
+            self._audience.accept, self._host, self._stream_port, enable_auto_pong=False
+        )
         self._stream_port = self._server.sockets[0].getsockname()[1]
-        self._player = asyncio.create_task(self._play(), name="loopback tape")
-        self._player.add_done_callback(self._ended)
+        self._playing = asyncio.create_task(self._player.play(self.market.decimals), name="loopback tape")
+        self._playing.add_done_callback(self._ended)
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        self._player.cancel()
-        await asyncio.wait({self._player})
-        for connection in self._open():
-            connection.leave(WSCloseCode.GOING_AWAY)
+        self._playing.cancel()
+        await asyncio.wait({self._playing})
+        self._audience.leave()
         self._server.close()
         await self._server.wait_closed()
         await self._rest_runner.cleanup()
         self._worker.shutdown(cancel_futures=True)
-        if not self._player.cancelled():
-            self._player.result()  # a tape that could not be read is no quiet end
+        if not self._playing.cancelled():
+            self._playing.result()  # a tape that could not be read is no quiet end
 
-    def _ended(self, player: "asyncio.Task[None]") -> None:
+    def _ended(self, playing: "asyncio.Task[None]") -> None:
         """Let nobody wait for a market that will not go on."""
-        if not player.cancelled() and player.exception() is not None:
-            self._cut_all()
+        if not playing.cancelled() and playing.exception() is not None:
+            self._player.cut_all()
 
     @property
     def rest_url(self) -> str:
@@ -144,40 +142,97 @@ class Loopback:
     @property
     def now_ns(self) -> int:
         """The market's time, nanoseconds since 1970."""
-        return self._now_ns
+        return self._player.now_ns
 
     @property
     def now_ms(self) -> int:
-        return self._now_ns // NS_PER_MS
+        return self.now_ns // NS_PER_MS
+
+    @property
+    def clock_ms(self) -> int:
+        """The exchange's own clock, which may be wrong."""
+        return self.now_ms + self._offset_ms
+
+    @property
+    def frames_sent(self) -> Counter[str]:
+        """How many messages of each stream were sent, over all connections."""
+        return self._player.frames_sent
 
     async def finished(self) -> None:
         """Return once the tape has ended and every follower has dealt with it."""
-        await asyncio.shield(self._player)
+        await asyncio.shield(self._playing)
 
-    async def cut(self, outage_s: float = 0.0) -> None:
-        """Cut every connection, and let so much of the tape pass unheard."""
+    async def cut(self, outage_s: float = 0.0, socket: int | None = None) -> None:
+        """Cut every connection, or that socket of every pair, and let so much of the tape pass unheard."""
 
         def cut() -> None:
-            self._cut_all()
-            self._pass(round(outage_s * SECOND_NS))
+            self._audience.cut(self._of(socket))
+            if outage_s:
+                self._player.pass_unheard(round(outage_s * SECOND_NS), "outage")
 
-        await self._order(cut)
+        await self._player.order(cut)
+
+    async def half_open(self, socket: int | None = None) -> None:
+        """Let every connection, or that socket of every pair, carry nothing any more, though it stays open."""
+
+        def halve() -> None:
+            for connection in self._of(socket):
+                self._audience.halve(connection)
+
+        await self._player.order(halve)
 
     async def skip(self, seconds: float) -> None:
         """Let so much of the tape pass unheard; connections stay."""
-        await self._order(lambda: self._pass(round(seconds * SECOND_NS)))
+        await self._player.order(lambda: self._player.pass_unheard(round(seconds * SECOND_NS), "skip"))
+
+    async def trouble(self, faults: Faults) -> None:
+        """Put more faults into force; their times count from now.
+
+        Raises
+        ------
+        ValueError
+            When they concern the tape itself, which is being played.
+        """
+        allowed = Faults(
+            seed=faults.seed, streams=faults.streams, requests=faults.requests, announcements=faults.announcements,
+            clock_offset_ms=faults.clock_offset_ms,
+        )  # fmt: skip
+        if faults != allowed:
+            raise ValueError(
+                "faults: expected streams, requests, announcements or clock_offset_ms; "
+                "the others are set when the exchange starts"
+            )
+
+        def add() -> None:
+            self._trouble.add(faults.streams, self.now_ns)
+            self._request_trouble.add(faults.requests, self.now_ns)
+            self._offset_ms = faults.clock_offset_ms or self._offset_ms
+            self._announce(faults.announcements)
+
+        await self._player.order(add)
 
     def refuse_rest(self, path: str = "", seconds: float = 60.0, status: int = 503) -> None:
         """Refuse an endpoint (``klines``; empty for all) with an HTTP status for so long by the market's time."""
-        self._faults.refuse(path, self._now_ns + round(seconds * SECOND_NS), status)
+        retry_after_s = 60 - self.now_ms // 1_000 % 60 if status == 429 else None
+        self._request_trouble.refuse(path, self.now_ns + round(seconds * SECOND_NS), status, retry_after_s)
 
-    def refused(self, name: str) -> int | None:
-        """HTTP status with which that endpoint is refused now; None when it works."""
-        return self._faults.refused(name, self._now_ns)
+    def request_fault(self, name: str) -> RequestFault | None:
+        """What is wrong with a request for that endpoint now; None when all is well."""
+        return self._request_trouble.befalls(name, self.now_ns)
 
-    def mute(self, stream: str, seconds: float) -> None:
+    def mute(self, stream: str, seconds: float, socket: int | None = None) -> None:
         """Let a stream fall silent for so long by the market's time, with its connections open."""
-        self._faults.mute(stream, self._now_ns + round(seconds * SECOND_NS))
+        if seconds > 0:
+            fault = StreamFault(kind="drop", streams=stream, socket=socket, for_s=seconds)
+            self._trouble.add([fault], self.now_ns)
+
+    def set_clock(self, offset_ms: int) -> None:
+        """Set how far the exchange's own clock is ahead of the market's time."""
+        self._offset_ms = offset_ms
+
+    async def lost(self, *streams: str) -> pl.DataFrame:
+        """Messages due by now that no connection was sent whole: stream, time_ns, payload; by stream and time."""
+        return await self._player.lost(streams)
 
     def status(self) -> dict[str, Any]:
         """What GET /loopback tells."""
@@ -188,7 +243,7 @@ class Loopback:
             "end_ms": to_ms(self.source.end),
             "speed": self.speed,
             "symbols": list(self.source.symbols),
-            "is_finished": self._player.done(),
+            "is_finished": self._playing.done(),
             "frames_sent": sum(self.frames_sent.values()),
         }
 
@@ -198,193 +253,35 @@ class Loopback:
 
     def changed(self) -> None:
         """A connection came, left, answered, or listens to something else."""
-        self._changed.set()
+        self._audience.changed()
+
+    def ended(self, connection: Connection) -> None:
+        """A connection is no more."""
+        self._trouble.lose(connection)
+
+    def refusal(self, handshake: Handshake, socket: int) -> WSUpgradeResponseWithListener | None:
+        """The answer to a handshake that is refused; None when it may come in."""
+        fault = self._trouble.refusal(socket, handshake.names, self.now_ns)
+        if fault is None:
+            return None
+        self.truth.note(self.now_ns, "refuse", socket=socket)
+        if handshake.is_follower and not self._audience.followers():
+            self._player.begin_order(lambda: self._player.pass_unheard(_REFUSED_PASSES_NS, "refuse"))
+        return refused(fault.status, "refused", fault.retry_after_s)
+
+    def _announce(self, announcements: Sequence[Announcement]) -> None:
+        """Plan announcements; their times count from now."""
+        for number, each in enumerate(announcements):
+            due_ns = self.now_ns + round(each.from_s * SECOND_NS)
+            english = {
+                "i": due_ns // NS_PER_MS + number, "t": each.title, "s": "", "c": each.category,
+                "d": due_ns // NS_PER_MS, "S": False, "j": "", "C": "",
+            }  # fmt: skip
+            text = json.dumps({"e": "announcement", "en": english, "zh": english}, separators=(",", ":"))
+            self._player.plan(due_ns, lambda text=text: self._audience.tell_all(text.encode()))
+
+    def _of(self, socket: int | None) -> list[Connection]:
+        return [each for each in self._audience.open() if socket in (None, each.socket)]
 
     def _on_tape(self, work: Callable[[], Any]) -> "asyncio.Future[Any]":
         return asyncio.get_running_loop().run_in_executor(self._worker, work)
-
-    def _accept(self, request: WSUpgradeRequest) -> Connection | WSUpgradeResponseWithListener:
-        """Answer an opening handshake."""
-        answer = accepted(self, request)
-        if isinstance(answer, Connection):
-            self._connections.append(answer)
-        return answer
-
-    async def _order(self, what: Callable[[], None]) -> None:
-        """Have something done between two messages, when the followers are quiet."""
-        if self._player.done():
-            what()
-            return
-        done = asyncio.get_running_loop().create_future()
-        self._orders.append((what, done))
-        self.changed()
-        await done
-
-    def _open(self) -> list[Connection]:
-        self._connections = [connection for connection in self._connections if not connection.is_gone]
-        return [connection for connection in self._connections if connection.is_open]
-
-    def _cut_all(self) -> None:
-        self._wait_for_return()
-        for connection in self._open():
-            connection.cut()
-
-    def _pass(self, passed_ns: int) -> None:
-        """Time passes and nobody hears of it."""
-        self._now_ns = self._sent_ns = min(self._now_ns + passed_ns, self._end_ns)
-        self._quiet_at_ns = 0
-        self._pace.stop()
-        while self._outages and self._outages[-1][0] <= self._now_ns:
-            self._outages.pop()
-        for connection in self._open():
-            connection.tell(self._now_ns)
-
-    async def _play(self) -> None:
-        """The market's time, from the start to the end."""
-        while True:
-            await self._obey()
-            if self._now_ns >= self._end_ns:
-                break
-            if not self._is_heard():
-                self._pace.stop()
-                await self._something_changed(lambda: self._is_heard() or bool(self._orders))
-                await self._quiet()  # who is still asking for the past is not ready for what comes
-                continue
-            deliveries = await self._deliveries()
-            quiet_at_ns = self._choose_quiet(deliveries.chunk)
-            paced_ns = await self._pace.reached(self._now_ns)
-            stop_ns = quiet_at_ns if paced_ns is None else min(quiet_at_ns, paced_ns)
-            await self._make_ready(deliveries)
-            if not self._is_heard():  # gone meanwhile
-                continue
-            self._send(deliveries, stop_ns)
-            if stop_ns == quiet_at_ns:
-                self._quiet_at_ns = 0
-                await self._quiet()
-                self._tend()
-            if self._outages and self._outages[-1][0] <= self._now_ns:
-                _, seconds = self._outages.pop()
-                self._cut_all()
-                self._pass(round(seconds * SECOND_NS))
-        await self._quiet()
-        await self._obey()
-
-    async def _obey(self) -> None:
-        """Do what was ordered."""
-        while self._orders:
-            what, done = self._orders.pop(0)
-            await self._quiet()
-            what()
-            if not done.done():
-                done.set_result(None)
-
-    def _is_heard(self) -> bool:
-        """Whether time may pass."""
-        followers = self._listening_followers()
-        if followers < self._back_soon:
-            return False
-        self._back_soon = 0
-        return followers > 0 or (self.speed is not None and any(each.is_listening for each in self._open()))
-
-    def _listening_followers(self) -> int:
-        return sum(connection.is_follower and connection.is_listening for connection in self._open())
-
-    def _wait_for_return(self) -> None:
-        """Clients are about to be cut off: time stands still until as many follow again, or for a while.
-
-        Several clients come back one after the other; the first must not run away with the market.
-        """
-        self._back_soon = max(self._back_soon, self._listening_followers())
-        asyncio.get_running_loop().call_later(_BACK_WITHIN_S, self._wait_no_longer)
-
-    def _wait_no_longer(self) -> None:
-        self._back_soon = 0
-        self.changed()
-
-    async def _something_changed(self, is_enough: Callable[[], bool]) -> None:
-        while not is_enough():
-            self._changed.clear()
-            await self._changed.wait()
-
-    async def _quiet(self) -> None:
-        """Return once every follower has dealt with what it was sent."""
-        followers = [connection for connection in self._open() if connection.is_follower]
-        for connection in followers:
-            connection.ask(self._now_ns)
-        await self._something_changed(lambda: not any(connection.is_awaited for connection in followers))
-
-    def _tend(self) -> None:
-        """What the exchange does to connections as time passes."""
-        for connection in self._open():
-            if self._now_ns - connection.opened_ns >= self._life_ns:
-                self._wait_for_return()
-                connection.leave(WSCloseCode.GOING_AWAY)
-            else:
-                connection.keep_alive(self._now_ns)
-
-    async def _deliveries(self) -> Deliveries:
-        """Those of now; the next ones are then being made."""
-        chunk_ns = self.source.chunk_ms * NS_PER_MS
-        index = (self._sent_ns + 1 - self._grid_ns) // chunk_ns
-        if self._current is not None and self._current[0] == index:
-            return self._current[1]
-        if self._next is None or self._next[0] != index:
-            follows = self._current is not None and self._current[0] == index - 1
-            self._next = self._begin(index, self._current[1].chunk.last_ns if follows else 0)
-        self._current = (index, await self._next[1])
-        if self._grid_ns + (index + 1) * chunk_ns < self._end_ns:
-            self._next = self._begin(index + 1, self._current[1].chunk.last_ns)
-        return self._current[1]
-
-    def _begin(self, index: int, after_ns: int) -> "tuple[int, asyncio.Future[Deliveries]]":
-        """Have the chunk of that number made for those who listen now."""
-        chunk_ns = self.source.chunk_ms * NS_PER_MS
-        start_ns = self._grid_ns + index * chunk_ns
-        listeners = {connection.listener for connection in self._open() if connection.is_listening}
-
-        def made() -> Deliveries:
-            chunk = Chunk(self.source, self.market.decimals, start_ns, start_ns + chunk_ns, after_ns)
-            deliveries = Deliveries(chunk, self.source.symbols)
-            for listener in listeners:
-                deliveries.queue(listener)
-            return deliveries
-
-        return index, self._on_tape(made)
-
-    async def _make_ready(self, deliveries: Deliveries) -> None:
-        """Return once everybody who listens has a queue; others may come meanwhile."""
-        while missing := [
-            connection.listener
-            for connection in self._open()
-            if connection.is_listening and not deliveries.is_ready(connection.listener)
-        ]:
-            await self._on_tape(lambda listener=missing[0]: deliveries.queue(listener))
-
-    def _choose_quiet(self, chunk: Chunk) -> int:
-        """When the followers must be quiet next.
-
-        It depends on the tape alone and not on who listens, so that the same run gives the same moments.
-        """
-        if not self._quiet_at_ns:
-            last_ns = max(chunk.end_ns - 1, chunk.last_ns)
-            first = int(np.searchsorted(chunk.times_ns, self._sent_ns, "right"))
-            rows = chunk.times_ns[first + _QUIET_EVERY_ROWS - 1 :][:1]
-            every_ns = (self._now_ns // _QUIET_EVERY_NS + 1) * _QUIET_EVERY_NS
-            outage_ns = [self._outages[-1][0]] if self._outages else []
-            self._quiet_at_ns = min(last_ns, every_ns, self._end_ns, *rows.tolist(), *outage_ns)
-        return self._quiet_at_ns
-
-    def _send(self, deliveries: Deliveries, stop_ns: int) -> None:
-        """Send everything delivered up to ``stop_ns``."""
-        muted = self._faults.muted(self._now_ns)
-        for connection in self._open():
-            if connection.is_listening:
-                queue = deliveries.queue(connection.listener)
-                first, last = np.searchsorted(queue.times_ns, (self._sent_ns, stop_ns), "right").tolist()
-                wire, streams = queue.between(first, last, muted)
-                if wire:
-                    connection.send(b"".join(wire))
-                    self.frames_sent.update({queue.names[stream]: count for stream, count in streams.items()})
-            if stop_ns != self._quiet_at_ns:  # else the question whether it is quiet tells it
-                connection.tell(stop_ns)
-        self._now_ns = self._sent_ns = stop_ns

@@ -139,8 +139,9 @@ class RecordingSource:
         if unknown:
             raise ValueError(f"tables to play: expected some of {[*STREAMED, *ASKED]}, got {sorted(unknown)}")
         self._lake, self._venue = lake, venue
-        self.tables = tuple(tables or (*STREAMED, *ASKED))
         self.symbols = tuple(symbols or sorted({*lake.symbols("trades"), *lake.symbols("klines")}))
+        has_fills = any(lake.span("raw_trades", symbol, venue) is not None for symbol in self.symbols)
+        self.tables = tuple(name for name in tables or (*STREAMED, *ASKED) if has_fills or name != "raw_trades")
         spans = [lake.span(table, symbol, venue) for symbol in self.symbols for table in ("trades", "klines")]
         spans = [span for span in spans if span is not None]
         if not spans and (start is None or end is None):

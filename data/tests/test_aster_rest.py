@@ -12,6 +12,7 @@ from aiohttp import web
 
 from data.clock import Clock, FollowedClock, RealClock, ScaledClock
 from data.venues.aster import ASTER, Answer, AsterRest, Unavailable, Venue, fate, told_wait_s, venue_of
+from data.venues.questions import Question
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 START_MS = 1_767_225_600_000
@@ -37,17 +38,19 @@ class Exchange:
     def __init__(self, *replies: Reply):
         self.replies = list(replies)
         self.asked: list[str] = []
+        self.bodies: list[bytes] = []
 
     async def _answer(self, request: web.Request) -> web.Response:
         reply = self.replies[min(len(self.asked), len(self.replies) - 1)]
         self.asked.append(request.raw_path)
+        self.bodies.append(await request.read())
         if reply.hangs_up:
             request.transport.abort()
         return web.Response(body=reply.body, status=reply.status, headers=reply.headers)
 
     async def __aenter__(self) -> "Exchange":
         application = web.Application()
-        application.router.add_get("/{path:.*}", self._answer)
+        application.router.add_route("*", "/{path:.*}", self._answer)
         self.runner = web.AppRunner(application, access_log=None)
         await self.runner.setup()
         site = web.TCPSite(self.runner, "127.0.0.1", 0)
@@ -78,6 +81,19 @@ def test_the_body_comes_as_it_was_sent_and_the_used_weight_is_remembered():
             return body, rest.used_weight, exchange.asked
 
     assert asyncio.run(scene()) == (KLINE, 42, ["/fapi/v3/klines?symbol=BTCUSDT&interval=1m&startTime=1&limit=99"])
+
+
+def test_a_question_knows_how_it_is_asked():
+    hyperliquid = Question(path="/info", params={"type": "metaAndAssetCtxs", "dex": None}, is_post=True)
+
+    async def scene():
+        async with asking(Reply(b"", 503), Reply(b"[]")) as (rest, exchange):
+            answers = [await rest.ask(hyperliquid), await rest.ask(Question(path=KLINES, params={"limit": 9}))]
+            return answers, exchange.asked, exchange.bodies
+
+    answers, asked, bodies = asyncio.run(scene())
+    assert (answers, asked) == ([b"[]", b"[]"], ["/info", "/info", KLINES + "?limit=9"])
+    assert [json.loads(body or b"null") for body in bodies] == [{"type": "metaAndAssetCtxs"}] * 2 + [None]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from data.dedupe import has_identity, sift
-from data.schema import BOOK_TICKER, GAPS, INSTRUMENTS, KLINES, TRADES, conform
+from data.schema import BOOK_TICKER, GAPS, INSTRUMENTS, KLINES, RAW, TRADES, conform
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -125,6 +125,14 @@ def test_a_gap_found_again_later_adds_nothing_and_its_repair_does():
     assert counts(GAPS, again, opened) == (0, 1, 0)
     repaired = conform(opened.with_columns(state=pl.lit("repaired"), rows_recovered=2), GAPS)
     assert counts(GAPS, repaired, opened) == (1, 0, 0)
+
+
+def test_bytes_that_contradict_are_told_in_hexadecimal():
+    record = {"segment": "0/a.wal", "line": 1, "event_time": NOON, "payload": b"{}"}
+    stored = conform(pl.DataFrame([record]), RAW)
+    assert counts(RAW, stored, stored) == (0, 1, 0)
+    told = sift(RAW, conform(pl.DataFrame([record | {"payload": b"[]"}]), RAW), stored).disputed.row(0, named=True)
+    assert (json.loads(told["stored"])["payload"], json.loads(told["arrived"])["payload"]) == ("7b7d", "5b5d")
 
 
 @pytest.mark.parametrize(

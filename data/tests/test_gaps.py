@@ -1,6 +1,7 @@
-"""What is missing, and how much of each day is there."""
+"""What is missing between rows, and the ledger's rows of it."""
 
-from datetime import UTC, date, datetime, timedelta
+import itertools
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.gaps import COVERAGE, HOLES, coverage, gap_rows, kline_gaps, mark_gaps, trade_gaps
+from data.gaps import HOLES, Run, apart, gap_rows, kline_gaps, mark_gaps, missing_in, runs_of, trade_gaps
 from data.lake import Lake
 from data.schema import GAPS, KLINES, MARK_PRICE, TRADES, conform, interval_ms
 
@@ -147,114 +148,6 @@ def test_finding_a_gap_twice_leaves_one_row_in_the_ledger_and_its_repair_another
     assert lake.scan("gaps").select("state", "rows_recovered").rows() == [("open", 0), ("repaired", 2)]
 
 
-# --- coverage --------------------------------------------------------------------------------------------------------
-
-
-def test_an_empty_lake_covers_nothing(lake):
-    assert coverage(lake).equals(COVERAGE.to_frame())
-
-
-def test_trades_of_a_day_are_counted_by_their_ids(lake):
-    lake.append("trades", trades([1, 2, 6, 7, 8]), origin="ws")
-    (day,) = coverage(lake).rows(named=True)
-    assert day == {
-        "table": "trades",
-        "symbol": "BTCUSDT",
-        "interval": None,
-        "date": date(2026, 1, 2),
-        "rows": 5,
-        "first_time": MIDNIGHT + SECOND,
-        "last_time": MIDNIGHT + 8 * SECOND,
-        "expected": 8,
-        "missing": 3,
-        "is_estimate": False,
-        "covered": 0.625,
-        "longest_gap_ms": 4_000,
-        "state": "open",
-    }
-
-
-def test_a_day_without_holes_is_complete(lake):
-    lake.append("trades", trades([1, 2, 3]), origin="ws")
-    assert coverage(lake).select("covered", "missing", "longest_gap_ms", "state").rows() == [(1.0, 0, 0, "complete")]
-
-
-def test_a_hole_over_midnight_is_shared_out_and_a_day_without_rows_is_missing(lake):
-    ids = [-30, 2 * 86_400 - 60]  # half a minute before midnight, a minute before the day after next ends
-    lake.append("trades", trades(ids), origin="ws")
-    days = coverage(lake)
-    assert days["date"].to_list() == [date(2026, 1, 1), date(2026, 1, 2), date(2026, 1, 3)]
-    assert days["missing"].to_list() == [29, 86_400, 86_340]
-    assert days["missing"].sum() == ids[1] - ids[0] - 1
-    assert days["is_estimate"].all()
-    assert days["longest_gap_ms"].to_list() == [30_000, 86_400_000, 86_340_000]
-    assert days["state"].to_list() == ["open", "missing", "open"]
-    assert days["covered"][1] == 0.0
-
-
-def test_bars_missing_over_midnight_are_shared_out_exactly(lake):
-    lake.append("klines", bars([-3, 2]), origin="rest")
-    days = coverage(lake)
-    assert days.select("missing", "expected", "is_estimate").rows() == [(2, 3, False), (2, 3, False)]
-
-
-def test_bars_are_counted_against_the_range_that_is_asked_for(lake):
-    lake.append("klines", bars([10, 11]), origin="rest")
-    days = coverage(lake, start=MIDNIGHT, end=MIDNIGHT + 20 * MINUTE)
-    assert days.select("rows", "expected", "missing", "covered").rows() == [(2, 20, 18, 0.1)]
-    days = coverage(lake, start=MIDNIGHT + 10 * MINUTE, end=MIDNIGHT + 12 * MINUTE)
-    assert days.select("rows", "expected", "missing", "state").rows() == [(2, 2, 0, "complete")]
-
-
-def test_every_interval_is_counted_on_its_own(lake):
-    lake.append("klines", pl.concat([bars([0, 1, 3]), bars([0, 60], "1h")]), origin="rest")
-    days = coverage(lake)
-    assert days.select("interval", "rows", "missing").rows() == [("1h", 2, 0), ("1m", 3, 1)]
-
-
-def test_asked_for_days_without_any_row_are_missing(lake):
-    lake.append("trades", trades([1]), origin="ws")
-    asked = {"start": MIDNIGHT - timedelta(days=2), "end": MIDNIGHT}
-    for table in ("trades", "klines"):
-        days = coverage(lake, tables=[table], symbols=["BTCUSDT"], **asked)
-        assert days.select("date", "rows", "covered", "state").rows() == [
-            (date(2025, 12, 31), 0, 0.0, "missing"),
-            (date(2026, 1, 1), 0, 0.0, "missing"),
-        ]
-
-
-def test_mark_prices_are_an_estimate(lake):
-    lake.append("mark_price", marks([0, 1, 2, 12]), origin="ws")
-    assert coverage(lake).select("expected", "missing", "is_estimate", "longest_gap_ms").rows() == [
-        (13, 9, True, 10_000)
-    ]
-
-
-def test_quotes_that_are_missing_cannot_be_known_but_silence_can(lake):
-    times = [MIDNIGHT - 3 * SECOND, MIDNIGHT - SECOND, MIDNIGHT + 4 * SECOND, MIDNIGHT + 5 * SECOND]
-    quotes = pl.DataFrame({"venue": "aster", "symbol": "BTCUSDT", "update_id": [1, 2, 3, 4], "event_time": times})
-    lake.append("book_ticker", quotes, origin="ws")
-    assert coverage(lake).select("rows", "expected", "missing", "covered", "longest_gap_ms", "state").rows() == [
-        (2, None, None, None, 2_000, "unknown"),
-        (2, None, None, None, 4_000, "unknown"),
-    ]
-
-
-def test_a_hole_that_the_ledger_gave_up_is_unrepairable(lake):
-    lake.append("trades", trades([1, 4]), origin="ws")
-    holes = trade_gaps(lake.scan("trades"))
-    lake.append("gaps", gap_rows(holes, cause="sequence", detected_time=MIDNIGHT), origin="gaps")
-    assert coverage(lake)["state"].to_list() == ["open"]
-    given_up = gap_rows(holes, cause="sequence", detected_time=MIDNIGHT + MINUTE, state="unrepairable")
-    lake.append("gaps", given_up, origin="repair")
-    assert coverage(lake)["state"].to_list() == ["unrepairable"]
-
-
-def test_ambiguous_trades_are_rows_but_not_counted(lake):
-    lake.append("trades", pl.concat([trades([1, 2]), trades([9], is_ambiguous=True)]), origin="import")
-    assert coverage(lake).select("rows", "expected", "missing").rows() == [(3, 2, 0)]
-
-
 @pytest.mark.parametrize("symbol", ["ASTERUSDT", "ETHUSDT"])
 def test_the_golden_recordings_have_no_hole(real_data, symbol):
     recorded = pl.read_csv(real_data / "collector-2025-09-24" / f"trades_{symbol}.csv")
@@ -262,3 +155,53 @@ def test_the_golden_recordings_have_no_hole(real_data, symbol):
         venue=pl.lit("aster"), symbol=pl.lit(symbol), agg_trade_id="id", event_time="unix_timestamp_ms"
     )
     assert trade_gaps(conform(rows, TRADES)).is_empty()
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_that_follow_each_other_are_one_run():
+    found = runs_of(TRADES, trades([7, 1, 2, 3, 6]))
+    second_ms = int(MIDNIGHT.timestamp()) * 1_000
+    assert found == {
+        ("aster", "BTCUSDT", None): [
+            Run(1, 3, second_ms + 1_000, second_ms + 3_000),
+            Run(6, 7, second_ms + 6_000, second_ms + 7_000),
+        ]
+    }
+
+
+def test_bars_are_counted_in_steps_of_their_interval_and_months_not_at_all():
+    frame = pl.concat([bars([0, 1, 3]), bars([0, 60, 180], "1h"), bars([0], "1M")])
+    found = runs_of(KLINES, frame, is_new=True)
+    assert {owner[2]: [run.last - run.first + 1 for run in runs] for owner, runs in found.items()} == {
+        "1m": [2, 1],
+        "1h": [2, 1],
+    }
+    assert all(run.is_new for runs in found.values() for run in runs)
+
+
+def test_mark_prices_belong_together_up_to_five_seconds_apart():
+    (runs,) = runs_of(MARK_PRICE, marks([0, 5, 10.001])).values()
+    assert len(runs) == 2
+
+
+positions = st.sets(st.integers(0, 40), max_size=20)
+
+
+@given(positions, positions)
+@settings(max_examples=100, deadline=None)
+def test_pieces_that_are_missing_are_exactly_those_that_no_run_has(stored, new):
+    runs = [run for ids in (stored, new) for run in runs_of_positions(ids)]
+    pieces = missing_in(5, 35, runs)
+    assert {position for first, last in pieces for position in range(first, last + 1)} == set(
+        range(5, 36)
+    ) - stored - new
+    assert all(later[0] > earlier[1] + 1 for earlier, later in itertools.pairwise(pieces))
+    holes = {position for before, after in apart(runs) for position in range(before.last + 1, after.first)}
+    both = stored | new
+    assert holes == (set(range(min(both), max(both))) - both if both else set())
+
+
+def runs_of_positions(ids: set[int]) -> list[Run]:
+    return [run for runs in runs_of(TRADES, trades(sorted(ids))).values() for run in runs]

@@ -2,6 +2,7 @@
 
 import sqlite3
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -272,8 +273,13 @@ def test_however_rows_arrive_each_is_kept_once_and_in_order(batches):
 # --- SQL -------------------------------------------------------------------------------------------------------------
 
 
-def test_an_empty_lake_has_every_view_and_depth5(lake):
-    assert set(lake.sql("SHOW TABLES")["name"]) == {*TABLES, "depth5"}
+def test_every_view_is_there_once_whatever_has_rows(lake):
+    assert sorted(lake.sql("SHOW TABLES")["name"]) == sorted([*TABLES, "depth5", "ledger"])
+    lake.append("trades", trades([1]), origin="ws")
+    assert sorted(lake.sql("SHOW TABLES")["name"]) == sorted([*TABLES, "depth5", "ledger"])
+
+
+def test_an_empty_lake_has_every_view(lake):
     for name, table in TABLES.items():
         assert lake.sql(f"SELECT * FROM {name}").columns == table.columns.names()
 
@@ -305,6 +311,31 @@ def test_depth5_shows_the_first_five_levels(lake):
     assert len(found.columns) == len(DEPTH.columns) - 60
 
 
+def test_the_ledger_shows_the_newest_row_of_each_gap(lake):
+    gap = {"venue": "aster", "symbol": "BTCUSDT", "gap_id": "trades|BTCUSDT|3|4", "cause": "sequence"}
+    for minute, state in ((0, "open"), (5, "partial"), (5, "repaired")):
+        row = gap | {"state": state, "rows_recovered": minute, "detected_time": MIDNIGHT + timedelta(minutes=minute)}
+        lake.append("gaps", pl.DataFrame([row]), origin="test")
+    assert lake.sql("SELECT gap_id, state FROM ledger").rows() == [("trades|BTCUSDT|3|4", "repaired")]
+    with lake.connect() as database:
+        assert database.sql("SELECT state FROM ledger").fetchall() == [("repaired",)]
+
+
+def test_what_a_query_makes_is_gone_with_it(lake):
+    for _ in range(2):
+        assert lake.sql("CREATE TABLE mine AS SELECT 1 AS one").height <= 1
+    with pytest.raises(ValueError, match="mine"):
+        lake.sql("SELECT * FROM mine")
+
+
+def test_queries_of_several_threads_do_not_meet(lake):
+    lake.append("trades", trades([1, 2]), origin="ws")
+    symbols = [["BTCUSDT"], ["ETHUSDT"]] * 8
+    with ThreadPoolExecutor(8) as pool:
+        found = pool.map(lambda names: lake.sql("SELECT count(*) AS n FROM trades", symbols=names)["n"].item(), symbols)
+        assert list(found) == [2, 0] * 8
+
+
 def test_an_open_connection_does_not_see_later_appends(lake):
     lake.append("trades", trades([1]), origin="ws")
     with lake.connect() as before:
@@ -333,7 +364,7 @@ def test_names_in_a_query_are_never_variables_of_the_program(lake):
 
 def test_files_of_an_older_schema_read_with_nulls_in_the_new_columns(lake, monkeypatch):
     with monkeypatch.context() as past:
-        past.setattr("data.lake.SCHEMA_VERSION", SCHEMA_VERSION - 1)
+        past.setattr("data.manifest_entries.SCHEMA_VERSION", SCHEMA_VERSION - 1)
         lake.append("trades", trades([1]), origin="ws")
     (entry,) = lake.files()
     path = lake.root / entry.path

@@ -30,7 +30,7 @@ from data.manifest import Manifest
 from data.tests.test_lake import BEFORE, MIDNIGHT, ids, landed, parquet_files, trades
 
 root, moment = sys.argv[1:]
-die = lambda *_: os._exit(9)
+die = lambda *_, **__: os._exit(9)
 if moment == "before the commit":
     Manifest.commit = die
 else:
@@ -115,7 +115,7 @@ def test_a_manifest_that_cannot_grow_is_reported_as_a_full_disk(lake, monkeypatc
         error.sqlite_errorcode = sqlite3.SQLITE_FULL
         raise error
 
-    monkeypatch.setattr("data.manifest._to_row", refuse)
+    monkeypatch.setattr("data.manifest_entries.to_row", refuse)
     with pytest.raises(OSError, match="free space") as caught:
         lake.append("trades", trades([1]), origin="ws")
     assert caught.value.errno == errno.ENOSPC
@@ -237,11 +237,11 @@ def test_a_file_set_aside_is_kept_and_its_rows_can_be_appended_again(lake):
 
 def test_a_reader_never_waits_for_a_writer(lake):
     lake.append("trades", trades([1]), origin="ws")
-    with Manifest(lake.root).write_lock():
+    with Manifest(lake.root).locked("trades"):
         assert ids(lake) == [1]
 
 
 def test_a_writer_that_waits_too_long_says_for_whom(lake, monkeypatch):
     monkeypatch.setattr("data.manifest.LOCK_WAIT_SECONDS", 0)
-    with Manifest(lake.root).write_lock(), pytest.raises(TimeoutError, match="another process has been writing"):
+    with Manifest(lake.root).locked("trades"), pytest.raises(TimeoutError, match="another process has been writing"):
         lake.append("trades", trades([1]), origin="ws")

@@ -77,8 +77,9 @@ def slow_rows(records: list[Record]) -> dict[str, list[dict]]:
         if table in ("trades", "raw_trades"):
             row["is_ambiguous"] = False
         found.setdefault(table, []).append(row)
+        row["socket"] = 0
         if row.get("is_final"):
-            found.setdefault("klines", []).append({key: row[key] for key in row if key != "is_final"})
+            found.setdefault("klines", []).append({key: row[key] for key in row if key not in ("is_final", "socket")})
     return found
 
 
@@ -99,7 +100,7 @@ def assert_same(records: list[Record]) -> Counter:
 symbols = st.sampled_from(["BTCUSDT", "ETHUSDT", "ASTERUSDT"])
 times = st.integers(START_MS, START_MS + 10**9)
 ids = st.none() | st.integers(0, 2**62)
-amounts = st.decimals(0, 10**9, places=8).map(str)
+amounts = st.decimals(0, 10**6, places=8).map(str)
 prices = st.decimals("0.00000001", 10**6, places=8).map(lambda price: format(price, "f"))
 flags = st.booleans()
 
@@ -146,7 +147,9 @@ books = st.tuples(
 def test_rows_are_those_of_a_plain_conversion(said):
     records = [frame(each, RECV_NS + number) for number, each in enumerate(said)]
     assert_same(records)
-    assert tables_of(records, venue="aster").quarantine.is_empty()
+    told = tables_of(records, venue="aster")
+    assert told.quarantine.filter(~pl.col("reason").str.contains("missing field")).is_empty()
+    assert told.lossy == {}
 
 
 def test_every_frame_of_a_real_burst_lands_is_counted_or_is_quarantined(real_data):

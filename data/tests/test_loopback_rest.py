@@ -15,8 +15,9 @@ import pytest
 from data.exchange_info import instruments
 from data.loopback.rest import ENDPOINTS
 from data.loopback.server import Loopback
-from data.loopback.tape import SyntheticSource, to_ms
+from data.loopback.tape import to_ms
 from data.synthetic import ALT_LIKE, BTC_LIKE, MarketSpec, generate
+from data.tests.loopback_client import market
 
 START = datetime(2026, 1, 5, 22, tzinfo=UTC)
 NOW = START + timedelta(hours=3, minutes=10, seconds=30)
@@ -35,7 +36,7 @@ def served(**settings) -> Iterator[str]:
     async def serve() -> None:
         nonlocal stop
         stop = asyncio.Event()
-        async with Loopback(SyntheticSource(MARKET), start=NOW, **settings) as exchange:
+        async with Loopback(market(MARKET), start=NOW, **settings) as exchange:
             urls.append(exchange.rest_url)
             loops.append(asyncio.get_running_loop())
             started.set()
@@ -151,7 +152,7 @@ SAMPLES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ENDPOINTS)
+@pytest.mark.parametrize("name", [*ENDPOINTS, "time"])
 def test_an_answer_has_the_keys_and_types_of_the_documents_under_both_versions(url, name):
     params, sample = SAMPLES[name]
     answers = [ask(url, name, prefix=prefix, **params) for prefix in ("/fapi/v1/", "/fapi/v3/")]

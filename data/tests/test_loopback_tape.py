@@ -294,3 +294,22 @@ def test_an_unknown_table_or_an_empty_lake_cannot_be_played(lake):
         RecordingSource(lake, tables=["tradez"])
     with pytest.raises(LookupError, match="nothing to play: the lake has no trades and no klines of"):
         RecordingSource(lake)
+
+
+def test_each_aggregate_is_one_fill_where_no_fills_are_known(whole):
+    fills = said(whole, "btcusdt@trade")
+    assert [(fill["t"], fill["T"], fill["p"], fill["q"], fill["m"], fill["X"]) for fill in fills] == [
+        (trade["f"], trade["T"], trade["p"], trade["q"], trade["m"], "MARKET")
+        for trade in said(whole, "btcusdt@aggTrade")
+    ]
+
+
+def test_thinned_books_follow_each_other_wherever_the_tape_is_cut():
+    source = SyntheticSource(replace(MARKET, depth_interval_s=1))
+    books = []
+    for first, last in ((0, 1), (1, 2), (2, 5)):
+        part = chunk(source, first, last)
+        slow = stream_of("btcusdt@depth5", SYMBOLS)
+        books += [json.loads(text) for text in part.messages(replace(slow, cadence_ms=3_000))[1]]
+    assert len(books) == 100
+    assert [book["pu"] for book in books[1:]] == [book["u"] for book in books[:-1]]

@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from data.manifest import FileEntry, Manifest, ranges, to_ms
+from data.facts import described, ranges
+from data.manifest import FileEntry, Manifest, NewFile, to_ms
 from data.schema import CLOCK_OFFSETS, TRADES, conform
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -37,6 +38,10 @@ def entry(path: str, rows: pl.DataFrame) -> FileEntry:
     )
 
 
+def new(path: str, rows: pl.DataFrame) -> NewFile:
+    return NewFile(entry=entry(path, rows), described=described(rows, TRADES))
+
+
 @pytest.fixture
 def manifest(tmp_path: Path) -> Manifest:
     manifest = Manifest(tmp_path, create=True)
@@ -45,9 +50,7 @@ def manifest(tmp_path: Path) -> Manifest:
         "late": trades("BTCUSDT", 20, 30),
         "other": trades("ETHUSDT", 0, 30),
     }
-    manifest.commit(
-        [entry(path, rows) for path, rows in files.items()], [ranges(rows, TRADES) for rows in files.values()]
-    )
+    manifest.commit([new(path, rows) for path, rows in files.items()])
     return manifest
 
 
@@ -98,11 +101,11 @@ def test_files_that_may_hold_the_same_ids_are_found_by_id(manifest):
 
 
 def test_pending_paths_are_abandoned_until_they_are_committed(manifest):
-    manifest.announce(["early", "lost"])
-    assert manifest.abandoned() == ["lost"]
-    rows = trades("BTCUSDT", 40, 41)
-    manifest.commit([entry("lost", rows)], [ranges(rows, TRADES)])
-    assert manifest.abandoned() == []
+    manifest.announce({"early": "trades", "lost": "trades", "other's": "klines"})
+    assert manifest.abandoned("trades") == ["lost"]
+    manifest.commit([new("lost", trades("BTCUSDT", 40, 41))])
+    assert manifest.abandoned("trades") == []
+    assert manifest.abandoned("klines") == ["other's"]
 
 
 def test_a_removed_file_is_found_no_more(manifest):

@@ -4,11 +4,13 @@ import gzip
 import json
 from collections import Counter
 
+import msgspec
 import pytest
 
 from data import messages
 from data.messages import (
     AggTrade,
+    Announcement,
     Bar,
     BookTicker,
     Depth,
@@ -17,14 +19,13 @@ from data.messages import (
     Kline,
     Liquidation,
     MarkPrice,
+    Notice,
     Other,
-    RestKline,
     Trade,
     Unknown,
     as_json,
     decode,
-    decode_answer,
-    rest_rows,
+    decode_quickly,
     stream_levels,
 )
 
@@ -37,7 +38,7 @@ BOOK_TICKER = b"""{"e":"bookTicker","u":770001,"E":1780000000011,"T":17800000000
 DEPTH = b"""{"e":"depthUpdate","E":1780000000250,"T":1780000000248,"s":"BTCUSDT","U":5001,"u":5010,"pu":5000,"b":[["61000.0","0"]],"a":[["61000.1","0.280"]]}"""  # noqa: E501
 FORCE_ORDER = b"""{"e":"forceOrder","E":1780000001000,"o":{"s":"ETHUSDT","S":"SELL","o":"LIMIT","f":"IOC","q":"4.200","p":"2990.11","ap":"3004.55","X":"FILLED","l":"1.000","z":"4.200","T":1780000000871}}"""  # noqa: E501
 TRADE = b"""{"e":"trade","E":1787302843505,"T":1787302843450,"s":"DOGEUSDT","t":21955616,"p":"0.086245","q":"3894","X":"INSURANCE_FUND","m":true}"""  # noqa: E501
-REST_KLINE = b'[[1780000000000,"1.0","2.0","0.5","1.5","10",1780000059999,"15",7,"4","6","0"]]'
+ANNOUNCEMENT = b"""{"e":"announcement","en":{"i":1001,"t":"Maintenance","s":"Short","c":"UPDATES","d":1780000000000,"S":false,"j":"https://x","C":"<p>"},"zh":{"i":1001,"t":"\xe7\xbb\xb4\xe6\x8a\xa4","d":1780000000000}}"""
 
 
 def wrapped(stream: str, message: bytes) -> bytes:
@@ -127,8 +128,8 @@ def test_a_book_has_the_levels_that_its_stream_or_the_caller_names():
         previous_update_id=5000,
         event_time=1780000000248,
         sent_time=1780000000250,
-        bids=(("61000.0", "0"),),
-        asks=(("61000.1", "0.280"),),
+        bids=msgspec.Raw(b'[["61000.0","0"]]'),
+        asks=msgspec.Raw(b'[["61000.1","0.280"]]'),
     )
     assert decode(DEPTH) == [changes]
     assert changes.levels is None
@@ -210,11 +211,11 @@ def test_ids_and_times_may_be_absent_or_null_as_in_old_recordings():
 
 
 def test_a_field_that_nobody_knows_is_named_and_costs_nothing_else():
-    newer = AGG_TRADE[:-1] + b',"nq":"0.016","st":1}'
-    assert decode(newer) == [*decode(AGG_TRADE), Drift("aggTrade", ("nq", "st"))]
+    newer = AGG_TRADE[:-1] + b',"nn":"0.016","zz":1}'
+    assert decode(newer) == [*decode(AGG_TRADE), Drift("aggTrade", ("nn", "zz"))]
     assert decode(wrapped("btcusdt@aggTrade", newer)) == decode(newer)
-    newer = FORCE_ORDER[:-2] + b',"ps":"ETHUSDT"},"v":2}'
-    assert decode(newer) == [*decode(FORCE_ORDER), Drift("forceOrder", ("v", "o.ps"))]
+    newer = FORCE_ORDER[:-2] + b',"xx":"ETHUSDT"},"v":2}'
+    assert decode(newer) == [*decode(FORCE_ORDER), Drift("forceOrder", ("v", "o.xx"))]
     book = wrapped("btcusdt@depth5", DEPTH[:-1] + b',"w":1}')
     assert [decode(book)[0].levels, decode(book)[1]] == [5, Drift("depthUpdate", ("w",))]
 
@@ -263,7 +264,7 @@ def test_single_captured_frames_of_several_venues(real_data):
         "binance-testnet": [["ForceOrder"]],
         "bybit": [["Unknown"], ["Unknown"]],
         "okx": [["Unknown"]],
-        "binance": [["AggTrade", "Drift"], ["ForceOrder", "Drift"], ["ForceOrder", "Drift"], ["ForceOrder"]],
+        "binance": [["AggTrade"], ["ForceOrder"], ["ForceOrder"], ["ForceOrder"]],
     }
 
 
@@ -283,23 +284,33 @@ def test_a_message_is_written_as_the_exchange_would():
         assert json.loads(as_json(decode(frame)[0])) == json.loads(frame)
 
 
-def test_an_answer_is_its_question_and_its_body_as_it_came():
-    payload = b'{"path":"/fapi/v3/klines","params":{"symbol":"BTCUSDT","interval":"1m"},"since_ms":5,"body":[1, 2]}'
-    answer = decode_answer(payload)
-    assert (answer.name, answer.params["interval"], answer.since_ms, answer.effective_ms) == ("klines", "1m", 5, None)
-    assert bytes(answer.body) == b"[1, 2]"
-    assert isinstance(decode_answer(b'{"path":"/fapi/v3/klines"}'), Unknown)
-
-
-def test_rest_rows_and_those_that_cannot_be_read():
-    bar = RestKline(1780000000000, "1.0", "2.0", "0.5", "1.5", "10", 1780000059999, "15", 7, "4", "6")
-    assert rest_rows(REST_KLINE, RestKline) == ([bar], [])
-    rows, refused = rest_rows(REST_KLINE[:-1] + b',[1,"2"],"x"]', RestKline)
-    assert (rows, [text for text, _ in refused]) == ([bar], ['[1,"2"]', '"x"'])
-    assert rest_rows(b"[]", RestKline) == ([], [])
-    rows, refused = rest_rows(b'{"code":-1121,"msg":"Invalid symbol."}', RestKline)
-    assert (rows, refused[0][0]) == ([], '{"code":-1121,"msg":"Invalid symbol."}')
-
-
 def test_every_kind_of_message_can_be_decoded():
-    assert set(messages.KINDS.values()) == {AggTrade, Trade, BookTicker, MarkPrice, Kline, Depth, ForceOrder}
+    plain = {AggTrade, Trade, BookTicker, MarkPrice, Kline, Depth, ForceOrder}
+    assert set(messages.KINDS.values()) == plain | {Announcement}
+
+
+def test_an_announcement_between_the_messages_is_told_in_english_where_there_is_english():
+    (found,) = decode(ANNOUNCEMENT)
+    assert found.notice == Notice(
+        announcement_id="1001",
+        title="Maintenance",
+        subtitle="Short",
+        category="UPDATES",
+        event_time=1780000000000,
+        is_read=False,
+        link="https://x",
+        html="<p>",
+    )
+    said = json.loads(ANNOUNCEMENT)
+    (chinese,) = decode(json.dumps({"e": "announcement", "zh": said["zh"]}).encode())
+    assert chinese.notice.title == "维护"
+    (neither,) = decode(b'{"e":"announcement"}')
+    assert neither.reason.startswith("announcement: expected the announcement in en or zh")
+    newer = json.dumps(said | {"en": said["en"] | {"x": 1}}).encode()
+    assert decode(newer) == [found, Drift("announcement", ("en.x",))]
+
+
+def test_a_plain_frame_is_decoded_to_the_message_itself_and_anything_else_to_a_list():
+    assert decode_quickly(wrapped("btcusdt@aggTrade", AGG_TRADE)) == decode(AGG_TRADE)[0]
+    assert decode_quickly(b'{"result":null,"id":1}') == []
+    assert decode_quickly(b"[" + MARK_PRICE + b"]") == decode(MARK_PRICE)

@@ -1,5 +1,6 @@
 """One file: how its rows are grouped, written, read back and proven."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from data import parquet
 from data.manifest import CorruptFile
-from data.schema import INSTRUMENTS, TRADES, conform
+from data.schema import DEPTH, INSTRUMENTS, RAW, SCHEMA_VERSION, TRADES, conform
+from data.table import TIME_MS
 
 
 @pytest.fixture
@@ -40,8 +42,8 @@ def test_a_symbol_that_fills_a_group_has_its_own():
     assert list(parquet.row_groups([20_000, 30_000, 10])) == [(0, 20_000), (20_000, 30_000), (50_000, 10)]
 
 
-def test_a_symbol_larger_than_a_group_is_cut_into_equal_ones():
-    assert list(parquet.row_groups([5, 245_761])) == [(0, 5), (5, 81_920), (81_925, 81_920), (163_845, 81_921)]
+def test_a_symbol_larger_than_a_group_fills_groups_and_its_rest_shares_one():
+    assert list(parquet.row_groups([5, 245_761, 7])) == [(0, 5), (5, 122_880), (122_885, 122_880), (245_765, 8)]
 
 
 @given(st.lists(st.integers(1, 400_000), max_size=12))
@@ -71,7 +73,71 @@ def test_ids_and_times_are_delta_encoded_prices_and_text_have_a_dictionary(tmp_p
     for name in ("price", "quantity", "symbol", "source"):
         assert columns[name].has_dictionary_page
     assert {column.compression for column in columns.values()} == {"ZSTD"}
-    assert pq.read_metadata(path).metadata == {b"table": b"trades", b"schema_version": b"1"}
+    told = pq.read_metadata(path).metadata
+    assert (told[b"table"], told[b"schema_version"]) == (b"trades", str(SCHEMA_VERSION).encode())
+
+
+def test_the_footer_tells_how_many_digits_write_each_symbols_numbers(tmp_path, trades):
+    odd = trades.with_columns(quantity=pl.Series([0.001, 20.0, 3.0, 0.1 + 0.2, 1.0]))
+    parquet.write(tmp_path / "a.parquet", odd, TRADES)
+    told = json.loads(pq.read_metadata(tmp_path / "a.parquet").metadata[b"decimals"])
+    assert told == {"price": {"BTCUSDT": 1, "ETHUSDT": 0}, "quantity": {"BTCUSDT": 3, "ETHUSDT": None}}
+
+
+def test_the_levels_of_a_book_share_their_digits(tmp_path):
+    row = {"venue": "aster", "symbol": "A", "update_id": 1, "event_time": datetime(2026, 1, 1, tzinfo=UTC)}
+    book = conform(pl.DataFrame([row | {"bid_price_0": 1.5, "bid_price_1": 1.25, "ask_quantity_3": 7.0}]), DEPTH)
+    parquet.write(tmp_path / "a.parquet", book, DEPTH)
+    told = json.loads(pq.read_metadata(tmp_path / "a.parquet").metadata[b"decimals"])
+    assert told["bid_price"] == {"A": 2}
+    assert told["ask_quantity"] == {"A": 0}
+
+
+def test_a_file_is_the_same_however_it_is_cut_into_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "MIN_GROUP_ROWS", 10)
+    monkeypatch.setattr(parquet, "MAX_GROUP_ROWS", 25)
+    runs = {"A": 3, "B": 60, "C": 9, "D": 2, "E": 26}
+    symbols = [symbol for symbol, rows in runs.items() for _ in range(rows)]
+    rows = conform(
+        pl.DataFrame({"symbol": symbols, "agg_trade_id": range(100), "price": 1.5}).with_columns(
+            venue=pl.lit("aster"), event_time=pl.col("agg_trade_id").cast(TIME_MS)
+        ),
+        TRADES,
+    )
+    whole = parquet.write(tmp_path / "whole.parquet", rows, TRADES)
+    for size in (1, 7, 40):
+        with parquet.Writer(tmp_path / f"{size}.parquet", TRADES) as writer:
+            for offset in range(0, 100, size):
+                writer.add(rows.slice(offset, size))
+            assert writer.close().sha256 == whole.sha256
+    footer = pq.read_metadata(tmp_path / "whole.parquet")
+    lengths = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+    assert lengths == [rows for _, rows in parquet.row_groups(runs.values())] == [3, 25, 25, 10, 11, 25, 1]
+
+
+def test_a_writer_that_is_left_before_its_end_leaves_nothing_behind(tmp_path, trades):
+    with pytest.raises(RuntimeError), parquet.Writer(tmp_path / "a.parquet", TRADES) as writer:
+        writer.add(trades)
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_half_way_is_told_and_left_clean(mounted_disk, monkeypatch):
+    monkeypatch.setattr(parquet, "MIN_GROUP_ROWS", 1_000)
+    monkeypatch.setattr(parquet, "MAX_GROUP_ROWS", 1_000)
+    disk = mounted_disk("size=100k")
+    numbers = pl.int_range(30_000, eager=True)
+    rows = pl.DataFrame({"symbol": "A", "agg_trade_id": numbers, "price": numbers.hash() % 10**12 / 100})
+    rows = conform(rows.with_columns(venue=pl.lit("aster"), event_time=numbers.cast(TIME_MS)), TRADES)
+    with pytest.raises(OSError, match="No space left"):
+        parquet.write(disk / "trades" / "a.parquet", rows, TRADES)
+    assert list((disk / "trades").iterdir()) == []
+
+
+def test_raw_messages_come_back_byte_for_byte(tmp_path):
+    rows = conform(pl.DataFrame({"segment": "0/a.wal", "line": [1, 2], "payload": [b"\x00\xff{", b""], "kind": 0}), RAW)
+    parquet.write(tmp_path / "a.parquet", rows, RAW)
+    assert pl.read_parquet(tmp_path / "a.parquet")["payload"].to_list() == [b"\x00\xff{", b""]
 
 
 def test_nested_columns_survive(tmp_path):

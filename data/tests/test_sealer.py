@@ -11,9 +11,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from data import lake as lake_module
-from data import sealer, wal
+from data import parquet, raw, sealer, wal
 from data.lake import Lake
+from data.manifest import Manifest
 from data.sealer import main, seal, seal_folder
 from data.wal import Kind, Log, segments
 
@@ -48,12 +48,12 @@ def lake(tmp_path) -> Lake:
 
 def quote(number: int, symbol: str = "BTCUSDT", bid: str = "1.5") -> bytes:
     said = {"e": "bookTicker", "u": number, "E": START_MS, "T": START_MS + number, "s": symbol, "b": bid, "a": "1.6"}
-    return json.dumps(said).encode()
+    return json.dumps(said | {"B": "3", "A": "4"}).encode()
 
 
 def trade(number: int, symbol: str = "BTCUSDT") -> bytes:
     said = {"e": "aggTrade", "a": number, "E": START_MS, "T": START_MS + number, "s": symbol, "p": "2", "q": "1"}
-    return json.dumps(said | {"m": False}).encode()
+    return json.dumps(said | {"f": number, "l": number, "m": False}).encode()
 
 
 def logged(folder: Path, *payloads: bytes) -> Path:
@@ -76,7 +76,7 @@ def market(numbers: range) -> list[bytes]:
 
 
 def content(lake: Lake) -> dict[str, pl.DataFrame]:
-    return {table: lake.scan(table) for table in ("book_ticker", "trades", "quarantine", "conflicts")}
+    return {table: lake.scan(table) for table in ("book_ticker", "trades", "quarantine", "conflicts", "gaps", "raw")}
 
 
 def assert_same(lake: Lake, other: Lake) -> None:
@@ -92,7 +92,7 @@ def test_a_segment_lands_once_and_a_second_time_adds_nothing(lake, tmp_path):
     assert (first.conflicts, first.quarantined, first.cut_bytes) == (1, 1, 0)
     before = content(lake)
     second = seal(segment, lake)
-    assert (second.landed, second.present) == ({"book_ticker": 0, "trades": 0}, 3)
+    assert (second.records, second.landed, second.present) == (5, {}, 0)
     assert all(rows.equals(before[table]) for table, rows in content(lake).items())
     assert {file.origin for file in lake.files("trades")} == {f"wal {segment.name}"}
 
@@ -106,6 +106,48 @@ def test_slices_do_not_change_what_lands(tmp_path, monkeypatch):
         assert seal(segment, lakes[-1]).landed == {"book_ticker": 40, "trades": 40}
     assert_same(*lakes)
     assert lakes[0].scan("quarantine")["line"].to_list() == [1 * 4 + 1, 82]
+
+
+def test_every_record_is_kept_as_it_came(lake, tmp_path, monkeypatch):
+    monkeypatch.setattr(sealer, "SLICE_RECORDS", 2)
+    segment = logged(tmp_path / "wal" / "3", quote(1), b"\x00noise", trade(1))
+    seal(segment, lake)
+    rows = lake.scan("raw")
+    assert rows.select("segment", "line", "kind").rows() == [(f"3/{segment.name}", line, 0) for line in (1, 2, 3)]
+    assert raw.as_records(rows) == list(wal.read(segment))
+
+
+def test_what_is_missing_between_trades_is_in_the_ledger_and_told(lake, tmp_path, capsys):
+    logged(tmp_path / "wal" / "0", trade(1), trade(2), trade(6))
+    logged(tmp_path / "wal" / "1", trade(4))
+    assert main([str(tmp_path / "wal"), str(lake.root)]) == 0
+    (gap,) = lake.scan("gaps").to_dicts()
+    assert (gap["table"], gap["from_id"], gap["to_id"], gap["missing"], gap["state"]) == ("trades", 3, 5, 3, "open")
+    open_gaps = [json.loads(line)["open"] for line in capsys.readouterr().out.splitlines()]
+    assert [[told["remaining"] for told in each] for each in open_gaps] == [[[[3, 5]]], [[[3, 3], [5, 5]]]]
+
+
+def test_a_slice_is_stored_whole_or_not_at_all(lake, tmp_path, monkeypatch):
+    segment = logged(tmp_path / "wal", *market(range(4)))
+    monkeypatch.setattr(sealer, "SLICE_RECORDS", 10)
+    commit, commits = Manifest.commit, []
+
+    def full_at_the_second(*given, **more):
+        commits.append(more)
+        if len(commits) == 2:
+            raise OSError(28, "No space left on device")
+        return commit(*given, **more)
+
+    with monkeypatch.context() as full:
+        full.setattr(Manifest, "commit", full_at_the_second)
+        with pytest.raises(OSError, match="No space left"):
+            seal(segment, lake)
+    name = raw.segment_name(segment)
+    assert lake.sealed_records(name) == lake.scan("raw").height == 10
+    assert sum(lake.scan(table).height for table in ("book_ticker", "trades", "quarantine")) == 10
+    sealed = seal(segment, lake)
+    assert (sealed.records, sum(sealed.landed.values())) == (17, 7)
+    assert lake.scan("raw").height == 17
 
 
 def test_a_folder_is_sealed_segment_by_segment_and_emptied_except_for_the_one_that_grows(lake, tmp_path):
@@ -122,7 +164,7 @@ def test_a_folder_is_sealed_segment_by_segment_and_emptied_except_for_the_one_th
         assert segments(folder) == [growing]
     assert [sealed.landed for sealed in seal_folder(folder, lake, keep=True)] == [{"book_ticker": 1}]
     assert segments(folder) == [growing]
-    assert [sealed.present for sealed in seal_folder(folder, lake)] == [1]
+    assert [sealed.records for sealed in seal_folder(folder, lake)] == [1]
     assert segments(folder) == []
     assert lake.scan("book_ticker")["update_id"].to_list() == [1, 2, 3]
 
@@ -168,7 +210,7 @@ def test_a_full_disk_leaves_the_segment_and_the_next_sealing_finishes(lake, tmp_
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as full:
-        full.setattr(lake_module.parquet, "write", refuse)
+        full.setattr(parquet, "write", refuse)
         with pytest.raises(OSError, match="No space left"):
             seal(segment, lake, keep=False)
     assert segment.exists()
@@ -182,7 +224,7 @@ def test_killed_at_random_moments_and_sealed_again_the_lake_is_the_same(tmp_path
     undisturbed = Lake(tmp_path / "undisturbed", create=True)
     for number in range(3):
         seal(logged(folder, *market(range(100 * number, 100 * number + 150))), undisturbed)
-    for _ in range(5):
+    for _ in range(3):
         touches = chance.randrange(1, TOUCHES_PER_SEGMENT)
         command = [sys.executable, "-c", KILLED, str(touches), str(folder), str(root)]
         assert subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode == -signal.SIGKILL
@@ -199,7 +241,7 @@ def test_following_seals_what_it_is_told_and_ends_with_its_input(tmp_path):
     command = [sys.executable, "-m", "data.sealer", str(folder), str(tmp_path / "lake"), "--follow"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
-        told = []
+        told = [json.loads(process.stdout.readline())]
         for name in names:
             process.stdin.write(f"{name}\n")
             process.stdin.flush()
@@ -209,7 +251,8 @@ def test_following_seals_what_it_is_told_and_ends_with_its_input(tmp_path):
         process.stdin.close()
         told.append(json.loads(process.stdout.readline()))
         assert process.wait() == 0
-    assert told[0] == {
+    assert told[0] == {"segment": None, "open": []}
+    assert told[1] == {
         "segment": names[0],
         "records": 1,
         "landed": {"book_ticker": 1},
@@ -217,10 +260,13 @@ def test_following_seals_what_it_is_told_and_ends_with_its_input(tmp_path):
         "conflicts": 0,
         "skipped": {},
         "quarantined": 0,
+        "copies": 0,
+        "lossy": 0,
         "cut_bytes": 0,
+        "open": [],
     }
-    assert told[1]["landed"] == {"book_ticker": 1}
-    assert told[2] == {
+    assert told[2]["landed"] == {"book_ticker": 1}
+    assert told[3] == {
         "segment": "missing.wal",
         "error": "there is no such segment: it was sealed before, or never written",
     }
@@ -257,7 +303,7 @@ def test_what_the_lake_refuses_is_tried_again_with_the_next_name(tmp_path, monke
     monkeypatch.setattr(sys, "stdin", iter([f"{name}\n" for name in names]))
     assert main([str(folder), str(tmp_path / "lake"), "--follow"]) == 0
     assert tries == [names[0], names[0], names[1]]
-    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()][1:]
     assert told[0] == {"segment": names[0], "error": "[Errno 28] No space left on device"}
     assert [line["landed"] for line in told[1:]] == [{"book_ticker": 1}] * 2
 

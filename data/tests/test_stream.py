@@ -19,7 +19,8 @@ from picows import (
 )
 
 from data.clock import Clock, FollowedClock, RealClock, ScaledClock
-from data.stream import Stream, streams_of
+from data.stream import Stream
+from data.stream_names import streams_of
 from data.venues.aster import Venue
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -100,18 +101,20 @@ class Heard:
     def __init__(self, clock: Clock):
         self.clock = clock
         self.events: list[tuple] = []
+        self.lives: list[tuple] = []
 
-    def opened(self, recv_ns, connection, streams):
+    def opened(self, recv_ns, connection, streams, life):
         self.events.append(("opened", recv_ns, connection, tuple(streams)))
+        self.lives.append(("opened", connection, life))
 
-    def frame(self, recv_ns, connection, payload):
-        self.events.append(("frame", recv_ns, connection, payload))
-
-    def burst(self):
+    def burst(self, connection, frames):
+        for recv_ns, payload in frames:
+            self.events.append(("frame", recv_ns, connection, payload))
         self.events.append(("burst",))
 
-    def closed(self, recv_ns, connection, reason):
+    def closed(self, recv_ns, connection, reason, life, heard_ns):
         self.events.append(("closed", recv_ns, connection, reason))
+        self.lives.append(("closed", connection, life, reason, heard_ns))
 
     def of(self, kind: str) -> list[tuple]:
         return [event[1:] for event in self.events if event[0] == kind]
@@ -138,12 +141,14 @@ async def streaming(
     *streams: str,
     sink: Heard | None = None,
     is_loopback: bool = False,
-    silence_s: float = 10.0,
+    sockets: int = 1,
+    **settings,
 ) -> AsyncIterator[Heard]:
-    """A stream that runs inside the block and is stopped behind it."""
+    """A stream that runs inside the block and is stopped behind it; one socket where nothing else is said."""
     sink = sink or Heard(clock)
     venue = Venue(name="test", rest_url="", stream_url=exchange.url, is_loopback=is_loopback)
-    stream = Stream(venue, streams or ("btcusdt@aggTrade",), clock=clock, sink=sink, silence_s=silence_s)
+    names = streams or ("btcusdt@aggTrade",)
+    stream = Stream(venue, names, clock=clock, sink=sink, sockets=sockets, **settings)
     run = asyncio.create_task(stream.run())
     try:
         yield sink
@@ -211,7 +216,7 @@ def test_streams_are_dealt_out_over_connections_of_at_most_150():
     carried = [path.removeprefix("/stream?streams=").split("/") for path in paths]
     assert sorted(map(len, carried)) == [100, 100, 101]
     assert sorted(itertools.chain.from_iterable(carried)) == sorted(names)
-    assert sorted(number for _, number, _ in sink.of("opened")) == [0, 1, 2]
+    assert sorted(number for _, number, _ in sink.of("opened")) == [0, 2, 4]
 
 
 def test_frames_arrive_as_sent_with_strictly_increasing_stamps_and_a_burst_behind_them():
@@ -294,7 +299,7 @@ def test_a_followed_clock_gives_exactly_the_told_times():
             return sink, exchange.peers[0]
 
     sink, peer = asyncio.run(scene())
-    assert peer.headers["X-Loopback-Clock"] == "follow"
+    assert peer.headers["X-Loopback-Clock"].startswith("follow ") and peer.headers["X-Loopback-Socket"] == "0"
     assert [stamp - START_NS for stamp, _, _ in sink.of("opened")] == [0]
     assert [(stamp - START_NS, payload) for stamp, _, payload in sink.of("frame")] == [
         (1_000, b"1"),
@@ -370,7 +375,7 @@ def test_cancelling_closes_the_connection_and_says_so():
         sink = Heard(clock)
         async with Exchange(quietly) as exchange:
             venue = Venue(name="test", rest_url="", stream_url=exchange.url)
-            run = asyncio.create_task(Stream(venue, ["a@trade"], clock=clock, sink=sink).run())
+            run = asyncio.create_task(Stream(venue, ["a@trade"], clock=clock, sink=sink, sockets=1).run())
             await until(lambda: sink.of("opened"))
             run.cancel()
             with pytest.raises(asyncio.CancelledError):

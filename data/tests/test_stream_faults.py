@@ -2,13 +2,15 @@
 
 import asyncio
 import errno
+import itertools
 import ssl
 
 import pytest
 from picows import WSMsgType, ws_create_server
 
 from data.clock import RealClock, ScaledClock
-from data.stream import Fate, Stream, fate
+from data.sockets import Fate, fate
+from data.stream import Stream
 from data.tests.test_stream import START, Exchange, Heard, Peer, fast, quietly, streaming, until
 from data.venues.aster import Venue
 
@@ -60,8 +62,8 @@ def test_a_connection_of_rare_events_is_asked_before_it_is_given_up():
     assert asyncio.run(scene()).reasons[0] == "silent for 400 s"
 
 
-class SteppedBack(ScaledClock):
-    """The machine's clock was set back meanwhile."""
+class Stepped(ScaledClock):
+    """The machine's clock was set meanwhile."""
 
     step_ns = 0
 
@@ -71,7 +73,7 @@ class SteppedBack(ScaledClock):
 
 def test_silence_is_noticed_although_the_clock_was_set_back():
     async def scene():
-        clock = SteppedBack(START, 1_000)
+        clock = Stepped(START, 1_000)
         async with (
             Exchange(quietly) as exchange,
             streaming(exchange, clock, "btcusdt@markPrice@1s", silence_s=60.0) as sink,
@@ -86,11 +88,12 @@ def test_silence_is_noticed_although_the_clock_was_set_back():
 
 def test_a_broken_frame_ends_the_connection_and_not_the_run():
     async def scene():
-        stray = lambda peer: peer.transport.send(WSMsgType.CONTINUATION, b"end of nothing")  # noqa: E731
-        garbage = lambda peer: peer.transport.underlying_transport.write(b"\xff\xff\xff\xff")  # noqa: E731
+        text = b"\x81\x01"  # of one byte
+        stray = lambda peer: peer.transport.underlying_transport.write(text + b"1" + b"\x80\x01x")  # noqa: E731
+        garbage = lambda peer: peer.transport.underlying_transport.write(text + b"2" + b"\xff\xff\xff\xff")  # noqa: E731
         async with Exchange(stray, garbage, lambda peer: peer.text(b"3")) as exchange:
             async with streaming(exchange, fast()) as sink:
-                await until(lambda: sink.payloads == [b"3"])
+                await until(lambda: sink.payloads == [b"1", b"2", b"3"])  # what came before it is kept
             return sink
 
     reasons = asyncio.run(scene()).reasons
@@ -99,39 +102,51 @@ def test_a_broken_frame_ends_the_connection_and_not_the_run():
 
 
 class Failing(Heard):
-    """A sink whose disk is full at the second frame, or at once."""
+    """A sink whose disk is full at the message 2, or at once; counts what reaches it afterwards."""
 
     at_once = False
+    calls_after = None
 
-    def opened(self, recv_ns, connection, streams):
-        super().opened(recv_ns, connection, streams)
+    def _fail(self):
+        self.calls_after = 0
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    def opened(self, recv_ns, connection, streams, life):
+        super().opened(recv_ns, connection, streams, life)
         if self.at_once:
-            raise OSError(errno.ENOSPC, "no space left on device")
+            self._fail()
 
-    def frame(self, recv_ns, connection, payload):
-        super().frame(recv_ns, connection, payload)
-        if payload == b"2":
-            raise OSError(errno.ENOSPC, "no space left on device")
+    def burst(self, connection, frames):
+        if self.calls_after is not None:
+            self.calls_after += 1
+        super().burst(connection, frames)
+        if b"2" in [payload for _, payload in frames]:
+            self._fail()
 
 
-@pytest.mark.parametrize(("at_once", "payloads"), [(False, [b"1", b"2"]), (True, [])])
-def test_what_the_sink_raises_ends_the_run_and_nothing_more_reaches_it(at_once, payloads):
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("sockets", [1, 2])
+def test_what_the_sink_raises_ends_the_run_and_nothing_more_reaches_it(at_once, sockets):
+    def keep_sending(peer: Peer) -> None:
+        peer.text(b"1", b"2", b"3", b"4")
+        asyncio.get_running_loop().call_later(0.05, peer.text, b"5")
+
     async def scene():
         clock = RealClock()
         sink = Failing(clock)
         sink.at_once = at_once
-        async with Exchange(lambda peer: peer.text(b"1", b"2", b"3", b"4")) as exchange:
-            stream = Stream(
-                Venue(name="test", rest_url="", stream_url=exchange.url), ["a@trade"], clock=clock, sink=sink
-            )
+        async with Exchange(keep_sending) as exchange:
+            venue = Venue(name="test", rest_url="", stream_url=exchange.url)
+            stream = Stream(venue, ["a@trade"], clock=clock, sink=sink, sockets=sockets)
             with pytest.raises(OSError, match="no space left") as raised:
                 await asyncio.wait_for(stream.run(), 20)
             assert raised.value.errno == errno.ENOSPC
+            await asyncio.sleep(0.1)
         return sink
 
     sink = asyncio.run(scene())
-    assert sink.payloads == payloads
-    assert sink.reasons == []
+    assert (sink.calls_after, sink.reasons) == (0, [])
+    assert (sink.payloads == []) == at_once
 
 
 def test_a_refused_connection_is_tried_until_somebody_listens():
@@ -152,15 +167,20 @@ def test_a_refused_connection_is_tried_until_somebody_listens():
     assert "refused" in sink.reasons[0].lower() or "Connect call failed" in sink.reasons[0]
 
 
-class Noting(ScaledClock):
-    """Notes how long it was asked to sleep and does not."""
+class Leaping(ScaledClock):
+    """Time passes only while something sleeps, and then at once; very long sleeps never end."""
 
     def __init__(self):
         super().__init__(START, 1)
-        self.slept_s: list[float] = []
+        self.slept_ns = 0
+
+    def now_ns(self) -> int:
+        return self.slept_ns
 
     async def sleep(self, seconds: float) -> None:
-        self.slept_s.append(seconds)
+        if seconds > 1_000:
+            await asyncio.Event().wait()
+        self.slept_ns += round(seconds * 1e9)
         await asyncio.sleep(0)
 
 
@@ -170,13 +190,11 @@ def waits_s(seed: int) -> list[float]:
     async def scene():
         async with Exchange() as exchange:
             pass
-        venue = Venue(name="test", rest_url="", stream_url=exchange.url)
-        clock = Noting()
-        run = asyncio.create_task(Stream(venue, ["a@trade"], clock=clock, sink=Heard(clock), seed=seed).run())
-        await until(lambda: len(clock.slept_s) >= 20)
-        run.cancel()
-        await asyncio.gather(run, return_exceptions=True)
-        return clock.slept_s[:20]
+        clock = Leaping()
+        async with streaming(exchange, clock, seed=seed, silence_s=10_000.0) as sink:
+            await until(lambda: len(sink.reasons) > 20)
+        closed_ns = [recv_ns for recv_ns, _, _ in sink.of("closed")]
+        return [round((later - earlier) / 1e9, 6) for earlier, later in itertools.pairwise(closed_ns[:21])]
 
     return asyncio.run(scene())
 

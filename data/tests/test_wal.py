@@ -48,6 +48,18 @@ def written(folder: Path, payloads=FRAMES) -> Path:
     return segments(folder)[-1]
 
 
+def test_frames_of_one_read_are_written_as_one_by_one(folder):
+    frames = [(number, bytes([number % 256]) * number) for number in range(2_500)]  # the segment grows meanwhile
+    with Log(folder) as log:
+        log.write(5, Kind.NOTE, 0, b"{}")
+        log.write_frames(3, frames)
+        log.write_frames(4, [])
+        log.write(6, Kind.NOTE, 0, b"{}")
+    _, *found, last = read(segments(folder)[-1])
+    assert found == [Record(recv_ns, Kind.FRAME, 3, payload) for recv_ns, payload in frames]
+    assert last.recv_ns == 6
+
+
 def test_what_is_written_is_read_back_byte_for_byte(folder):
     path = written(folder)
     assert list(read(path)) == [Record(1_000 + n, Kind.FRAME, n, payload) for n, payload in enumerate(FRAMES)]

@@ -7,8 +7,7 @@ import contextlib
 import email.utils
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from random import Random
 from typing import Any, NamedTuple, Self
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple, Self
 import aiohttp
 
 from data.clock import Clock, FollowedClock, RealClock
+from data.venues.questions import Question, Venue
 
 LOOPBACK_URL = "http://127.0.0.1:8730"
 _TIMEOUT_S = 10.0
@@ -25,20 +25,6 @@ _FIREWALL_S = 300.0  # a 403 is the web application firewall: asking again soon 
 _BAN_S = 120.0  # the shortest ban that answers 418
 _SHUT_DOWN_S = 60.0
 _MINUTE_MS = 60_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Venue:
-    """Where an exchange is.
-
-    ``name`` as the lake stores it; ``rest_url`` and ``stream_url`` without a slash at the end; ``is_loopback`` when it
-    is our own loopback exchange, which tells its clients the time.
-    """
-
-    name: str
-    rest_url: str
-    stream_url: str
-    is_loopback: bool = False
 
 
 ASTER = Venue(name="aster", rest_url="https://fapi.asterdex.com", stream_url="wss://fstream.asterdex.com")
@@ -122,7 +108,7 @@ _CONNECTION_TROUBLE = (
 
 
 def fate(path: str, outcome: Answer | Exception, now_ms: int) -> Exception | None:
-    """What the outcome of a GET means; the one place where it is decided what is retried and what is fatal.
+    """What the outcome of a request means; the one place where it is decided what is retried and what is fatal.
 
     Returns
     -------
@@ -157,8 +143,18 @@ def fate(path: str, outcome: Answer | Exception, now_ms: int) -> Exception | Non
     return None
 
 
+def open_interest_questions(symbols: Sequence[str]) -> list[Question]:
+    """Open interest now, base quantity. Undocumented: many use it, nobody promises it, and there is no history."""
+    return [Question(path="/fapi/v1/openInterest", params={"symbol": symbol}) for symbol in symbols]
+
+
+def index_reference_questions(symbols: Sequence[str]) -> list[Question]:
+    """Which markets an index price is made of; weight 1 each."""
+    return [Question(path="/fapi/v3/indexreferences", params={"symbol": symbol}) for symbol in symbols]
+
+
 class AsterRest:
-    """Public GETs of one venue: bounded in time, retried where that helps, silent for as long as the venue asks.
+    """Public requests to one venue: bounded in time, retried where that helps, silent for as long as the venue asks.
 
     An async context manager. With a followed clock every request holds the time, so that its answer belongs to the
     moment in which it was asked, and a clock that was never told anything learns the time on entering.
@@ -211,10 +207,15 @@ class AsterRest:
         ValueError
             When the request is at fault: path, code and message of the venue.
         """
+        return await self.ask(Question(path=path, params=params))
+
+    async def ask(self, question: Question) -> bytes:
+        """The body of the answer to a question, as it came; raises like ``get``."""
+        path = question.path
         for tried in range(1, _TRIES + 1):
             if self._clock.now_ns() < self._refused_until_ns:
                 raise Unavailable(self._refusal.reason, (self._refused_until_ns - self._clock.now_ns()) / 1e9)
-            outcome = await self._ask(path, {name: str(given) for name, given in params.items() if given is not None})
+            outcome = await self._ask(question)
             error = fate(path, outcome, self._clock.now_ms())
             if error is None:
                 return outcome.body
@@ -239,12 +240,17 @@ class AsterRest:
         except ValueError as error:
             raise ValueError(f"{path}: expected JSON, got {_begin_of(body)}") from error
 
-    async def _ask(self, path: str, params: Mapping[str, str]) -> Answer | Exception:
+    async def _ask(self, question: Question) -> Answer | Exception:
+        given = {name: value for name, value in question.params.items() if value is not None}
+        if question.is_post:
+            method, sent = "POST", {"json": given}
+        else:
+            method, sent = "GET", {"params": {name: str(value) for name, value in given.items()}}
         held = self._clock.hold() if isinstance(self._clock, FollowedClock) else contextlib.nullcontext()
         with held:
             try:
-                async with self._session.get(
-                    self._venue.rest_url + path, params=params, allow_redirects=False
+                async with self._session.request(
+                    method, self._venue.rest_url + question.path, allow_redirects=False, **sent
                 ) as response:
                     answer = Answer(response.status, response.headers, await response.read())
             except _CONNECTION_TROUBLE as error:

@@ -115,5 +115,5 @@ def backtests(config: TradingConfig, feed: StreamFeed, lake: Lake) -> tuple[pl.D
     asked = {"interval": config.interval, "substitutions": config.substitutions}
     bars = build_bars(lake, config.symbol, start, end, latency_ms=config.costs.latency_ms, **asked)
     ticks = read_ticks(lake, config.symbol, start, end, **asked)
-    bar_trades = backtest(config, bars, last=bars.frame.height - 1).trades
+    bar_trades = backtest(config, bars, last=bars.frame.height - 1, min_coverage=0.0).trades
     return bar_trades, backtest_ticks(config, bars, ticks, end_ms=feed.ended_ms)

@@ -3,7 +3,8 @@ import math
 
 import pytest
 
-from data.messages import decode, decode_answer
+from data.messages import decode
+from data.messages_rest import decode_answer
 from data.wal import answer
 from live.readings import bar_of, bars_of_answer, known_ms, mark_of, quote_of, trade_of
 

@@ -33,7 +33,7 @@ SUBSTITUTED = Substitutions(spread_ticks=1.0, mark="last", funding_rate_bps=1.0,
 def assert_same_trades(path, config, bars) -> pl.DataFrame:
     """The journal's trade list is the backtest's, every float to the bit."""
     listed = trades(path, config.config_hash, config.symbol)
-    assert_frame_equal(listed, engine.backtest(config, bars).trades, check_exact=True)
+    assert_frame_equal(listed, engine.backtest(config, bars, min_coverage=0.0).trades, check_exact=True)
     return listed
 
 

@@ -177,13 +177,13 @@ def test_nothing_is_done_that_the_log_does_not_hold(often, tmp_path, monkeypatch
         flush(log)
 
     monkeypatch.setattr(Log, "flush", refusing)
-    take = Session.frame
+    take = Session.burst
 
-    def counted(session, *frame):
-        taken.append(frame)
-        take(session, *frame)
+    def counted(session, connection=0, frames=()):
+        taken.extend(frames)
+        take(session, connection, frames)
 
-    monkeypatch.setattr(Session, "frame", counted)
+    monkeypatch.setattr(Session, "burst", counted)
     with pytest.raises(OSError, match="No space left"):
         paper(configs, path, hours=0.5)
     monkeypatch.undo()

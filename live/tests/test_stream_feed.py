@@ -66,7 +66,7 @@ def heard(config, tmp_path, monkeypatch):
         if resolution == "tick":
             expected = backtest_ticks(traded, bars, ticks, end_ms=feed.ended_ms)
         else:
-            expected = backtest(traded, bars, last=bars.frame.height - 1).trades
+            expected = backtest(traded, bars, last=bars.frame.height - 1, min_coverage=0.0).trades
         assert_frame_equal(listed, expected, check_exact=True)
         return feed, list(events), listed, bars, ticks
 

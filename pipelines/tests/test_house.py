@@ -21,9 +21,9 @@ HOMES = {
     "duckdb": ("data/lake.py",),
     "plotly": ("research/plots/",),
     "papermill": ("pipelines/notebooks.py",),
-    "picows": ("data/stream.py", "data/loopback/"),
+    "picows": ("data/sockets.py", "data/loopback/"),
     "aiohttp": ("data/venues/", "data/loopback/"),
-    "msgspec": ("data/messages.py", "data/loopback/"),
+    "msgspec": ("data/messages", "data/loopback/"),
 }
 
 

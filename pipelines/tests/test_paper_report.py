@@ -22,7 +22,7 @@ def market(synthetic_lake, synthetic_spec):
     terms = {"interval": "1m", "substitutions": config.substitutions}
     bars = build_bars(synthetic_lake, "BTCUSDT", *span, latency_ms=config.costs.latency_ms, **terms)
     ticks = read_ticks(synthetic_lake, "BTCUSDT", *span, **terms)
-    return config, bars, backtest(config, bars).trades, backtest_ticks(config, bars, ticks)
+    return config, bars, backtest(config, bars, min_coverage=0.0).trades, backtest_ticks(config, bars, ticks)
 
 
 @pytest.fixture

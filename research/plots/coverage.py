@@ -46,8 +46,8 @@ def plot_gap_calendar(coverage: pl.DataFrame, *, title: str = "Gap calendar: wha
 
     Parameters
     ----------
-    coverage : ``data.gaps.COVERAGE``, a row per table, symbol, interval and date. ``hour`` (UTC) may stand in place of
-        ``date`` for spans under 14 days, state may be "repaired", and a column ``cause`` is shown where there is one.
+    coverage : ``data.coverage.COVERAGE``, a row per table, symbol, interval and date. ``hour`` (UTC) may stand for
+        ``date`` in spans under 14 days, state may be "repaired", and a column ``cause`` is shown where there is one.
         The 60 most damaged streams and the latest 400 columns are drawn.
     """
     column = "hour" if "hour" in coverage.columns else "date"

@@ -154,6 +154,22 @@ def test_a_slot_declared_lost_is_a_gap_known_then_even_where_trades_could_rebuil
     assert after_noon_ms(frame, "avail_time") == [121_000, 121_000, 183_000]
 
 
+@pytest.mark.parametrize("state", ["open", "partial", "unrepairable"])
+def test_trades_do_not_stand_in_for_a_bar_that_the_ledger_misses_and_nothing_waits_for_its_word(state):
+    prints = [(7, -1_000, 100.0), (8, 30_000, 101.0), (9, 90_000, 102.0), (10, 150_000, 103.0), (11, 181_000, 104.0)]
+    source = pl.lit(None if state == "open" else "/fapi/v3/klines", pl.String)
+    missed = gaps([("a", state, -1, 3, 86_400_000)]).with_columns(repair_source=source)
+    frame = signal(4, trades=trades(prints), klines=klines({1: 102.0, 3: 104.0}), gaps=missed)
+    assert frame["is_gap"].to_list() == [True, False, True, False]
+    assert after_noon_ms(frame, "avail_time") == [63_000, 123_000, 183_000, 243_000]
+
+
+def test_trades_stand_in_for_a_bar_of_a_gap_that_is_repaired():
+    prints = [(7, -1_000, 100.0), (8, 30_000, 101.0), (9, 90_000, 102.0)]
+    told = gaps([("a", "open", -1, 1, 121_000), ("a", "repaired", -1, 1, 200_000)])
+    assert signal(1, trades=trades(prints), gaps=told)["close"].to_list() == [101.0]
+
+
 @pytest.mark.parametrize("state", ["open", "repaired", "partial"])
 def test_the_newest_word_on_a_gap_counts(state):
     told = gaps([("a", state, -1, 1, 200_000), ("a", "unrepairable", -1, 1, 121_000)])

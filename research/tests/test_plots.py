@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import polars as pl
 import pytest
 
-from data.gaps import COVERAGE
+from data.coverage import COVERAGE
 from research import plots
 from research.plots.equity import spread, worst_drawdowns
 from research.plots.style import DARK, OOS_RAMP, TOKENS, for_page, paint

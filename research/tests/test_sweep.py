@@ -71,6 +71,20 @@ def test_the_grid_must_name_every_parameter_and_none_else(config):
         dataclasses.replace(config, grid={("stop_bp" if n == "stop_bps" else n): v for n, v in config.grid.items()})
 
 
+def test_bars_of_which_too_few_were_seen_are_not_swept_unless_the_user_says_so(config, bars):
+    is_gap = pl.int_range(pl.len()).is_between(100, 129)
+    holey = dataclasses.replace(bars, frame=bars.frame.with_columns(is_gap=is_gap))
+    with pytest.raises(ValueError, match=r"99\.3056% of the 1m bars .* asks for 99\.9000%.*aster repair"):
+        Evaluator(config, holey)
+    Evaluator(dataclasses.replace(config, min_coverage=0.99), holey)
+
+
+@pytest.mark.parametrize("min_coverage", [-0.1, 1.1, 99.9])
+def test_a_coverage_that_is_no_fraction_is_refused(config, min_coverage):
+    with pytest.raises(ValueError, match=f"min_coverage {min_coverage} is no fraction"):
+        dataclasses.replace(config, min_coverage=min_coverage)
+
+
 def test_an_empty_grid_is_refused(config):
     with pytest.raises(ValueError, match=r"without values \['stop_bps'\]"):
         dataclasses.replace(config, grid={**config.grid, "stop_bps": ()})

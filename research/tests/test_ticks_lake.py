@@ -176,7 +176,7 @@ def test_on_recorded_ticks_both_resolutions_decide_the_same_rows(real_data, tmp_
     options = {"interval": "15s", "substitutions": assumed}
     bars = build_bars(lake, "BNBUSDT", first, last, latency_ms=150, **options)
     bar, tick = (
-        backtest(config, bars).trades,
+        backtest(config, bars, min_coverage=0.0).trades,
         backtest_ticks(config, bars, read_ticks(lake, "BNBUSDT", first, last, **options)),
     )
     difference = resolution_difference(bar, tick)

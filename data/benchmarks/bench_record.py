@@ -1,0 +1,76 @@
+"""``aster bench record``: what receiving, decoding and logging costs, beside a collector as there was before.
+
+One process sends frames over TCP on this machine, without encryption; another one receives them. What counts is the
+processor time of the receiver while it never waits, the best of three runs: other work on the machine only adds time.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from data.benchmarks.figures import figure
+from data.benchmarks.frames import mixed_frames
+from data.benchmarks.sender import Sender
+
+_FRAMES = 120_000
+_COLLECTED = 10_000
+_PACED = 15_000
+_PACE = 5_000  # frames a second
+_RUNS = 3
+_BASELINE = "collector: websocket-client, json.loads, CSV"
+
+TARGET_FRAMES_PER_SECOND = 300_000.0
+TARGET_CORE = 0.05
+TARGET_WRITTEN_MS = 1.0
+TARGET_SYNCED_MS = 250.0
+
+
+def bench_record(real_data: Path | None = None) -> list[dict]:
+    """Figures of both sides: what, value, unit, baseline, baseline_value, ratio, target, holds.
+
+    Parameters
+    ----------
+    real_data : folder of the real recordings, which the frames are made of where it is there.
+    """
+    frames = mixed_frames(_FRAMES, real_data)
+    alone = max((measure("saturated", frames) for _ in range(_RUNS)), key=_rate)
+    pair = max((measure("saturated", frames[: _FRAMES // 2], sockets=2) for _ in range(_RUNS)), key=_rate)
+    collector = max((measure("collector", frames[:_COLLECTED]) for _ in range(_RUNS)), key=_rate)
+    paced = measure("paced", frames[:_PACED], pace=_PACE)
+    mean_bytes = sum(map(len, frames)) / len(frames)
+    return [
+        figure(
+            f"received, decoded and logged, all different, {mean_bytes:.0f} bytes each, one core saturated",
+            _rate(alone),
+            "frames/s",
+            baseline=_BASELINE,
+            baseline_value=_rate(collector),
+            at_least=TARGET_FRAMES_PER_SECOND,
+        ),
+        figure("the same over a pair of sockets, every message twice", _rate(pair), "frames/s"),
+        figure(
+            f"processor time at {_PACE:,} frames/s",
+            paced["process_seconds"] / paced["seconds"],
+            "cores",
+            at_most=TARGET_CORE,
+        ),
+        figure("received to written", paced["written_ms"], "ms, 99th percentile", at_most=TARGET_WRITTEN_MS),
+        figure(
+            "received to safe from a power cut", paced["synced_ms"], "ms, 99th percentile", at_most=TARGET_SYNCED_MS
+        ),
+    ]
+
+
+def _rate(measured: dict) -> float:
+    return measured["frames"] / measured["process_seconds"]
+
+
+def measure(side: str, frames: list[bytes], *, sockets: int = 1, pace: int | None = None) -> dict:
+    """Send to one side in a fresh process."""
+    with TemporaryDirectory() as folder, Sender(frames, sockets, pace) as sender:
+        command = [sys.executable, "-m", "data.benchmarks.receivers", side, sender.url, folder]
+        command += [str(sockets), str(len(frames) * sockets)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout)

@@ -1,0 +1,166 @@
+"""The two sides of ``bench record``, each in a process of its own: our recorder's inbox, and a collector as before it.
+
+``python -m data.benchmarks.receivers SIDE URL FOLDER SOCKETS FRAMES`` receives so many frames and prints as JSON what
+that cost. The collector is our own rendering of prior-art 004's method: websocket-client, ``json.loads``, rows in
+lists, written to CSV files every five seconds.
+"""
+
+import asyncio
+import csv
+import gc
+import json
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from data.clock import RealClock
+from data.recorder_inbox import Inbox
+from data.stream import Stream
+from data.venues.aster import Venue
+from data.wal import Log
+
+_SYNC_S = 0.2  # as the recorder does
+_FLUSH_S = 5.0  # as the collector does by default
+_STREAMS = [f"{symbol}@{kind}" for symbol in ("ethusdt", "asterusdt")
+            for kind in ("aggTrade", "bookTicker", "depth5@100ms", "markPrice@1s", "kline_1m")]  # fmt: skip
+
+
+class _Timed(Inbox):
+    """An inbox that notes when the first frames came and when all were there."""
+
+    def __init__(self, log: Log, expected: int):
+        super().__init__(log)
+        self.expected = expected
+        self.uncounted = 0  # they came before the time was taken
+        self.began: tuple[float, float] | None = None
+        self.ended = (0.0, 0.0)
+        self.unsynced_ns: list[int] = []
+        self.written_ms: list[float] = []
+        self.is_done = asyncio.Event()
+
+    def burst(self, connection: int = 0, frames: Sequence[tuple[int, bytes]] = ()) -> None:
+        super().burst(connection, frames)
+        if self.began is None and self.total:
+            self.began, self.uncounted = _now(), self.total
+        elif self.total >= self.expected and not self.is_done.is_set():
+            self.ended = _now()
+            self.is_done.set()
+
+
+class _Sampled(_Timed):
+    """Notes also when frames were written."""
+
+    def burst(self, connection: int = 0, frames: Sequence[tuple[int, bytes]] = ()) -> None:
+        super().burst(connection, frames)
+        now_ns = time.time_ns()
+        for recv_ns, _ in frames[:1]:
+            self.written_ms.append((now_ns - recv_ns) / 1e6)
+            self.unsynced_ns.append(recv_ns)
+
+
+def _now() -> tuple[float, float]:
+    return time.process_time(), time.perf_counter()
+
+
+def ours(url: str, folder: Path, sockets: int, frames: int, kind: type[_Timed]) -> dict:
+    """Receive, log, decode and watch as the recorder does, without its children."""
+
+    async def receive() -> dict:
+        with Log(folder / "wal") as log:
+            inbox = kind(log, frames)
+            venue = Venue(name="bench", rest_url="", stream_url=url)
+            stream = Stream(
+                venue, _STREAMS, clock=RealClock(), sink=inbox, sockets=sockets, silence_s=60.0, silent=inbox.silent
+            )
+            synced_ms: list[float] = []
+            tasks = [asyncio.create_task(stream.run()), asyncio.create_task(sync(log, inbox, synced_ms))]
+            await inbox.is_done.wait()
+            await asyncio.sleep(2 * _SYNC_S)  # the last of them are synced
+            stream.stop()
+            await tasks[0]
+            tasks[1].cancel()
+            assert not inbox.watch.unknown and not inbox.watch.missing_trades
+            return {
+                "frames": inbox.total - inbox.uncounted,
+                "process_seconds": inbox.ended[0] - inbox.began[0],
+                "seconds": inbox.ended[1] - inbox.began[1],
+                "written_ms": _percentile_99(inbox.written_ms),
+                "synced_ms": _percentile_99(synced_ms),
+            }
+
+    async def sync(log: Log, inbox: _Timed, synced_ms: list[float]) -> None:
+        while True:
+            await asyncio.sleep(_SYNC_S)
+            written, inbox.unsynced_ns = inbox.unsynced_ns, []
+            await asyncio.to_thread(log.sync)
+            synced_ms += [(time.time_ns() - recv_ns) / 1e6 for recv_ns in written]
+
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    return asyncio.run(receive())
+
+
+def collector(url: str, folder: Path, frames: int) -> dict:
+    """Receive as the collector does."""
+    import websocket
+
+    count, began, flushed = 0, None, time.monotonic()
+    rows: dict[str, list[Sequence]] = {}
+
+    def flush() -> None:
+        for name, waiting in rows.items():
+            with (folder / f"{name}.csv").open("a", newline="") as file:
+                csv.writer(file).writerows(waiting)
+            waiting.clear()
+
+    def take(connection: websocket.WebSocket, message: str) -> None:
+        nonlocal count, began, flushed
+        if began is None:
+            began = _now()
+        said = json.loads(message)["data"]
+        symbol, now = said["s"], time.time()
+        if said["e"] == "aggTrade":
+            side = "sell" if said["m"] else "buy"
+            row = (said["a"], said["T"], side, f"{float(said['p']):.6f}", f"{float(said['q']):.6f}")
+            rows.setdefault(f"trades_{symbol}", []).append(row)
+        elif said["e"] == "depthUpdate":
+            bid, ask = float(said["b"][0][0]), float(said["a"][0][0])
+            levels = [f"{float(each):.6f}" for level in said["b"] + said["a"] for each in level]
+            prices = (now, f"{bid:.6f}", f"{ask:.6f}", f"{(bid + ask) / 2:.6f}")
+            rows.setdefault(f"prices_{symbol}", []).append(prices)
+            rows.setdefault(f"orderbook_{symbol}", []).append((now, said["u"], *levels))
+        count += 1
+        if time.monotonic() - flushed >= _FLUSH_S:
+            flush()
+            flushed = time.monotonic()
+        if count == frames:
+            connection.close()
+
+    app = websocket.WebSocketApp(f"{url}/stream?streams={'/'.join(_STREAMS)}", on_message=take)
+    with suppress(websocket.WebSocketException):
+        app.run_forever()
+    flush()
+    ended = _now()
+    return {"frames": count - 1, "process_seconds": ended[0] - began[0], "seconds": ended[1] - began[1]}
+
+
+def _percentile_99(values: list[float]) -> float | None:
+    return sorted(values)[int(len(values) * 0.99)] if values else None
+
+
+_SIDES = {
+    "saturated": lambda url, folder, sockets, frames: ours(url, folder, sockets, frames, _Timed),
+    "paced": lambda url, folder, sockets, frames: ours(url, folder, sockets, frames, _Sampled),
+    "collector": lambda url, folder, _, frames: collector(url, folder, frames),
+}
+
+
+def _main(side: str, url: str, folder: str, sockets: str, frames: str) -> None:
+    print(json.dumps(_SIDES[side](url, Path(folder), int(sockets), int(frames))))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

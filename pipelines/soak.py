@@ -1,0 +1,190 @@
+"""``aster bench soak``: a recorder beside a loopback exchange that does everything wrong, for as long as one likes.
+
+The exchange plays a synthetic market many times faster than real, so that half an hour holds half a day with its ends
+of connections, outages, dead streams, refused requests and broken frames. At the end every message that no connection
+was sent must be in the lake by repair, or in the gap ledger.
+"""
+
+import asyncio
+import json
+import re
+import signal
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from data.config import load
+from data.gaps import kline_gaps, trade_gaps
+from data.lake import Lake
+from data.loopback.faults import Faults
+from data.loopback.server import Loopback
+from data.loopback.tape import SyntheticSource
+from data.recorder_config import RecorderConfig
+from data.synthetic import ALT_LIKE, MarketSpec
+
+FRAMES_PER_SECOND = 2_000  # of both sockets together
+SYMBOLS = tuple(f"{name}USDT" for name in ("BNB", "SOL", "XRP", "DOGE", "ADA", "LINK", "AVAX", "SUI", "LTC", "ASTER"))
+SPEED = 30.0  # market seconds per second: ten such symbols then make as many frames
+LIFE_S = 7_200.0  # after which the exchange closes a connection, instead of a day
+FLAT_MIB = 24.0  # by how much the memory may differ between the second quarter and the last
+_SAMPLE_S = 5.0
+_SLACK_MS = 2_000  # the ledger speaks of the exchange's time, a loss of the time of delivery
+_START = datetime(2026, 1, 5, tzinfo=UTC)
+
+FAULTS = Path(__file__).parent / "faults.toml"
+
+_TABLES = {
+    "bookTicker": "book_ticker",
+    "markPriceUpdate": "mark_price",
+    "aggTrade": "trades",
+    "depthUpdate": "depth",
+    "kline": "kline_updates",
+    "forceOrder": "force_orders",
+}
+
+
+def run_soak(folder: Path, minutes: float, tell: Callable[[str, int, int], None]) -> list[dict[str, Any]]:
+    """Record for so many minutes into ``<folder>/lake``; figures as of every benchmark.
+
+    Raises
+    ------
+    FileExistsError
+        When the folder holds a lake already.
+    """
+    if (folder / "lake").exists():
+        raise FileExistsError(f"{folder / 'lake'}: the soak wants a lake of its own; give another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return asyncio.run(_soak(folder, minutes, tell))
+
+
+async def _soak(folder: Path, minutes: float, tell: Callable[[str, int, int], None]) -> list[dict[str, Any]]:
+    days = minutes * SPEED / 1_440 + 0.1
+    specs = tuple(replace(ALT_LIKE, symbol=symbol) for symbol in SYMBOLS)
+    source = SyntheticSource(MarketSpec(symbols=specs, start=_START, days=days, seed=4))
+    config = folder / "recorder.toml"
+    config.write_text(f"symbols = {json.dumps(SYMBOLS)}\nlife_s = {LIFE_S - 600}\nmetrics_port = 0\n")
+    async with Loopback(source, speed=SPEED, faults=load(Faults, FAULTS), life_s=LIFE_S) as exchange:
+        with (folder / "status.json").open("wb") as said:
+            recorder = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "pipelines.cli", "record", "--venue", exchange.rest_url, "--json",
+                "--lake", str(folder / "lake"), "--config", str(config), stdout=said,
+            )  # fmt: skip
+        memory_mib = await _watch(recorder, minutes, tell)
+        end_ns = exchange.now_ns
+        recorder.send_signal(signal.SIGTERM)
+        exit_status = await recorder.wait()
+        lost = await exchange.lost(*load(RecorderConfig, config).stream_names())
+    lost = lost.filter(pl.col("time_ns") <= end_ns)
+    lake = Lake(folder / "lake")
+    left = unexplained(lake, lost)
+    left.write_parquet(folder / "unexplained.parquet")
+    status = json.loads((folder / "status.json").read_text())
+    rate = sum(status["messages"].values()) / (minutes * 60)
+    return [
+        _figure("frames received", rate, "frames/s", FRAMES_PER_SECOND, rate >= FRAMES_PER_SECOND),
+        _figure("exit status of the recorder", exit_status, "", 0, exit_status == 0),
+        *_memory_figures(memory_mib),
+        _figure("messages that no connection was sent", lost.height, "messages"),
+        _figure("of them neither in the lake nor in the ledger", left.height, "messages", 0, left.is_empty()),
+        *_lake_figures(lake),
+    ]
+
+
+async def _watch(
+    recorder: asyncio.subprocess.Process, minutes: float, tell: Callable[[str, int, int], None]
+) -> list[float]:
+    """Memory of the recorder and its children every five seconds, MiB, until the time is over or it ends."""
+    began, memory_mib = time.monotonic(), []
+    while (passed_s := time.monotonic() - began) < minutes * 60 and recorder.returncode is None:
+        tell("soak, seconds", round(passed_s), round(minutes * 60))
+        memory_mib.append(sum(map(_resident_mib, _family(recorder.pid))))
+        await asyncio.sleep(_SAMPLE_S)
+    return memory_mib
+
+
+def _family(pid: int) -> Iterator[int]:
+    """A process and those it has started."""
+    yield pid
+    for told in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for child in told.read_text().split():
+                yield from _family(int(child))
+
+
+def _resident_mib(pid: int) -> float:
+    """Its own memory; 0 when it has just ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), flags=re.MULTILINE)
+        return int(found[1]) / 1_024 if found else 0.0
+    return 0.0
+
+
+def _memory_figures(memory_mib: list[float]) -> list[dict[str, Any]]:
+    quarter = max(len(memory_mib) // 4, 1)
+    early, late = statistics.median(memory_mib[quarter : 2 * quarter]), statistics.median(memory_mib[-quarter:])
+    return [
+        _figure("memory of all its processes, second quarter", early, "MiB"),
+        _figure("memory of all its processes, last quarter", late, "MiB", early + FLAT_MIB, late <= early + FLAT_MIB),
+    ]
+
+
+def _lake_figures(lake: Lake) -> list[dict[str, Any]]:
+    trades = lake.scan("trades", columns=["venue", "symbol", "agg_trade_id", "event_time", "is_ambiguous"])
+    bars = lake.scan("klines", columns=["venue", "symbol", "interval", "open_time"])
+    missing = int(trade_gaps(trades)["missing"].sum() + kline_gaps(bars, "1m")["missing"].sum())
+    told = lake.scan("gaps").sort("detected_time").unique("gap_id", keep="last")
+    states = dict(told.group_by("state").len().iter_rows())
+    still_open, conflicts, damaged = states.pop("open", 0), lake.scan("conflicts").height, len(lake.verify())
+    return [
+        *(_figure(f"gaps {state}", count, "gaps") for state, count in sorted(states.items())),
+        _figure("gaps still open", still_open, "gaps", 0, still_open == 0),
+        _figure("trades and bars missing between stored ones", missing, "rows", 0, missing == 0),
+        _figure("rows in conflict", conflicts, "rows", 0, conflicts == 0),
+        _figure("files that fail verification", damaged, "files", 0, damaged == 0),
+    ]
+
+
+def _figure(what: str, value: float, unit: str, target: float | None = None, holds: bool = True) -> dict[str, Any]:
+    beside = {"baseline": None, "baseline_value": None, "ratio": None}
+    return {"what": what, "value": value, "unit": unit, **beside, "target": target, "holds": holds}
+
+
+def unexplained(lake: Lake, lost: pl.DataFrame) -> pl.DataFrame:
+    """Messages that no connection was sent, and of which the lake neither has the row nor knows that it is missing.
+
+    Parameters
+    ----------
+    lost : as ``Loopback.lost`` gives it: stream, time_ns, payload.
+    """
+    trades = set(lake.scan("trades", columns=["symbol", "agg_trade_id"]).iter_rows())
+    bars = set(
+        lake.scan("klines", columns=["symbol", "open_time"])
+        .with_columns(pl.col("open_time").dt.epoch("ms"))
+        .iter_rows()
+    )
+    told = lake.scan("gaps").with_columns(pl.col("from_time", "to_time").dt.epoch("ms"))
+    known: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+    for table, symbol, from_ms, to_ms in told.select("table", "symbol", "from_time", "to_time").iter_rows():
+        known[table, symbol].append((from_ms, to_ms))
+    left = []
+    for stream, time_ns, payload in lost.select("stream", "time_ns", "payload").iter_rows():
+        message = json.loads(payload)
+        kind, symbol = message["e"], message.get("o", message)["s"]
+        if kind == "aggTrade" and (symbol, message["a"]) in trades:
+            continue
+        if kind == "kline" and (not message["k"]["x"] or (symbol, message["k"]["t"]) in bars):
+            continue
+        moment_ms = time_ns // 10**6
+        spans = known[_TABLES[kind], symbol]
+        if not any(from_ms - _SLACK_MS <= moment_ms <= to_ms + _SLACK_MS for from_ms, to_ms in spans):
+            left.append((stream, time_ns, payload))
+    return pl.DataFrame(left, lost.schema, orient="row")
