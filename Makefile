@@ -21,7 +21,7 @@ demo: $(READY)
 	$(BIN)/aster demo
 
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.news_url= \

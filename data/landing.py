@@ -231,7 +231,7 @@ class Lander:
         socket = np.fromiter((record.connection & 1 for record in self._records), np.int64, count)
         recv2_ns = np.zeros(count, np.int64)
         recv2_ns[list(self._second)] = list(self._second.values())
-        is_later = (recv2_ns > 0) & (recv2_ns < recv_ns)  # a client may read one socket of the pair well after the other
+        is_later = (recv2_ns > 0) & (recv2_ns < recv_ns)  # one socket may be read well after the other
         recv_ns, recv2_ns = np.where(is_later, recv2_ns, recv_ns), np.where(is_later, recv_ns, recv2_ns)
         socket = np.where(is_later, 1 - socket, socket)
         done = []

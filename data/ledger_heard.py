@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from data.gaps import MARK_SILENCE_MS, MARK_STEP_MS, Run, hole, step_ms
+from data.gaps import MARK_SILENCE_MS, Run, hole, step_ms
 from data.lake import Lake
 from data.listening import Hole, Key, Listening
 from data.schema import (
@@ -67,7 +67,7 @@ def unheard(lake: Lake, holes: Sequence[Hole], told: Listening) -> list[dict[str
     for lost in holes:
         before_ms, after_ms = lost.from_ns // 10**6, -(-lost.to_ns // 10**6)
         for table, symbol, interval in carried(lost.stream):
-            is_short = table is MARK_PRICE and MARK_STEP_MS <= after_ms - before_ms <= MARK_SILENCE_MS
+            is_short = table is MARK_PRICE and after_ms - before_ms <= MARK_SILENCE_MS
             if table not in HEARD and not is_short:
                 continue
             symbols = _all_symbols(lake, lost.venue, told) if symbol is None else [symbol]

@@ -112,7 +112,8 @@ class Listening:
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=-(-self._now_ns // 10**6))
 
     def follow(self, records: Iterable[Record]) -> Iterator[Record]:
-        """Hand the records through, taking each."""
+        """Hand the records through, taking each: those of one slice, between which nobody asks for holes."""
+        self._forget()
         frames = self._frames
         for record in records:
             if record.kind is _FRAME:
@@ -144,7 +145,7 @@ class Listening:
         return self._began.get(key)
 
     def holes(self) -> list[Hole]:
-        """Where nobody listened, of the last hour; a hole that is still open has no end yet and is not told."""
+        """Where nobody listened, in the last slice and the hour before it; a hole that goes on has no end to tell."""
         if not self._is_told:
             return []
         found = []
@@ -187,7 +188,6 @@ class Listening:
                 self._back(record.connection, told["stream"], record.recv_ns)
             case "refused" if told.get("gap_id"):
                 self.refused[told["gap_id"]] = told["reason"]
-        self._forget()
 
     def _start(self) -> None:
         """A process begins: whoever listened here before died without a word, as far as it did not say goodbye."""

@@ -37,6 +37,7 @@ from data.wal import all_segments, connection_of
 
 _SYNC_S, _REPORT_S, _REPORTS_PER_FILE = 0.2, 0.5, 4  # the machine's seconds; a status file every two
 _ROWS_PER_LOG = 0.5  # bytes of rows that a byte of the log becomes, generously
+_ASK_ABSENT_S = 600.0  # a venue that refused
 _LAST_REPAIRS_S = 30.0  # of the machine, when the run is over
 _LOOPBACK_MARK = "loopback"  # a file in lakes that hold what a loopback exchange sent, which no row of them tells
 _OTHER_VENUES = {"binance": BINANCE, "hyperliquid": HYPERLIQUID}
@@ -219,12 +220,21 @@ class _Recorder:
 
         async def listen(venue: Venue, names: Sequence[str]) -> None:
             await self._polls.is_checked.wait()
-            stream = Stream(
-                venue, names, clock=self._clock, sink=self._inbox, sockets=self._config.sockets,
-                silence_s=self._config.silence_s, life_s=self._config.life_s, seed=os.getpid(),
-                silent=self._inbox.silent,
-            )  # fmt: skip
-            await stream.run()
+            while True:
+                stream = Stream(
+                    venue, names, clock=self._clock, sink=self._inbox, sockets=self._config.sockets,
+                    silence_s=self._config.silence_s, life_s=self._config.life_s, seed=os.getpid(),
+                    silent=self._inbox.silent,
+                )  # fmt: skip
+                try:
+                    return await stream.run()
+                except ValueError as error:
+                    if venue.speaks == self._venue.speaks:
+                        raise
+                    # another venue may refuse this machine for good; the exchange itself is recorded all the same
+                    self._report.absent[venue.speaks] = f"{error}; asked again in {_ASK_ABSENT_S / 60:.0f} minutes"
+                await sleep_until(self._clock, self._clock.now_ns() + round(_ASK_ABSENT_S * 1e9))
+                del self._report.absent[venue.speaks]
 
         return [listen(self._at(speaks), names) for speaks, names in self._streams.items()]
 

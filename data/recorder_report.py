@@ -31,6 +31,7 @@ class Report:
     ----------
     state : as in ``Status``. failure : what ended the run. since_ms : when listening began.
     is_room_short : sealing waits for room on the disk.
+    absent : why another venue's streams are not recorded, by venue.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Report:
         self.failure: str | None = None
         self.since_ms = clock.now_ms()
         self.is_room_short = False
+        self.absent: dict[str, str] = {}
         self._root = root
         self._venue = venue
         self._symbols = symbols
@@ -81,7 +83,7 @@ class Report:
         room = f"only {free_bytes / 1e6:,.0f} MB free: sealing waits, the log goes on" if self.is_room_short else None
         troubles = (
             self.failure, inbox.disk_trouble, room, sealing.trouble, *(asking.trouble for asking in askings),
-            *(repair.trouble for repair in repairs), compaction.trouble,
+            *(repair.trouble for repair in repairs), compaction.trouble, *self.absent.values(),
         )  # fmt: skip
         refused = [sentence for asking in askings for sentence in asking.refused.values()]
         return Status(

@@ -68,7 +68,7 @@ CONFLICTS = Table(
 RAW = Table(
     name="raw",  # the raw log after sealing: what every other row of a recorder can be made from again
     time="event_time",
-    key=("segment", "line"),
+    key=("segment", "event_time", "line"),  # the time keeps a seal from looking into every raw file there is
     columns=pl.Schema(
         {
             "segment": pl.String,  # of the raw log

@@ -1,7 +1,7 @@
-"""A day of faults in minutes: with one socket of the pair faulty nothing is missing, with both it comes back or is told.
+"""A day of faults in minutes: with one socket faulty nothing is missing, with both all comes back or is told.
 
-The exchange does one thing wrong after the other, and its truth log says what it did. ASTER_SEEDS=5 for more seeds; with
-each the sockets change places.
+The exchange does one thing wrong after the other, and its truth log says what it did. ASTER_SEEDS=5 for more seeds;
+with each of them the sockets change places.
 """
 
 import asyncio
@@ -251,7 +251,10 @@ def both_faulty(request, tmp_path_factory) -> Played:
 
 def decoded(lost: pl.DataFrame) -> list[dict]:
     """What the messages say."""
-    return [message.get("o", message) | {"e": message["e"], "E": message["E"]} for message in map(json.loads, lost["payload"].to_list())]
+    return [
+        message.get("o", message) | {"e": message["e"], "E": message["E"]}
+        for message in map(json.loads, lost["payload"].to_list())
+    ]
 
 
 def test_every_trade_and_bar_that_no_socket_brought_is_in_the_lake_as_rest_has_it(both_faulty):

@@ -166,12 +166,19 @@ def test_what_is_no_note_is_passed_over():
 
 
 def test_holes_are_forgotten_after_an_hour_and_the_stream_is_not():
-    records = [started(0), opened(1), closed(10), opened(12, life=2), frame(4_000)]
-    assert holes(*records) == [(10, 12, "reconnect")]
+    listener = listening(started(0), opened(1), closed(10), opened(12, life=2), frame(4_000))
+    assert [(hole.from_ns, hole.to_ns) for hole in listener.holes()] == [(ns(10), ns(12))]
     check = told(4_001, "listening", open=[[FIRST, 2, [QUOTES], ns(4_000)]])
-    assert holes(*records, check) == []
-    again = (closed(4_100, life=2), opened(4_102, life=3))
-    assert holes(*records, check, *again) == [(4_100, 4_102, "reconnect")]
+    assert list(listener.follow([check])) == [check]
+    assert listener.holes() == []
+    list(listener.follow([closed(4_100, life=2), opened(4_102, life=3)]))
+    assert [(hole.from_ns, hole.to_ns) for hole in listener.holes()] == [(ns(4_100), ns(4_102))]
+
+
+def test_a_slice_of_many_hours_tells_all_its_holes():
+    cuts = [(closed(4_000 * n, life=n), opened(4_000 * n + 2, life=n + 1)) for n in range(1, 5)]
+    records = [started(0), opened(1), *(record for cut in cuts for record in cut)]
+    assert holes(*records) == [(4_000 * n, 4_000 * n + 2, "reconnect") for n in range(1, 5)]
 
 
 def test_a_refused_question_is_kept_with_its_gap():

@@ -14,6 +14,7 @@ import pytest
 
 from data.clock import FollowedClock
 from data.lake import Lake
+from data.loopback.faults import Faults, StreamFault
 from data.loopback.server import Loopback
 from data.loopback.tape import SyntheticSource
 from data.recorder import record
@@ -180,3 +181,22 @@ def test_a_config_without_a_leading_venue_records_none():
     assert RecorderConfig(symbols=("BTCUSDT",)).leading is None
     with pytest.raises(ValueError, match="leading streams: unknown 'depth'; there are aggTrade, bookTicker"):
         LeadingConfig(symbols=("BTCUSDT",), streams=("depth",))
+
+
+def test_a_leading_venue_that_refuses_for_good_costs_nothing_but_itself(tmp_path):
+    refusal = StreamFault(kind="refuse", streams="*@bookTicker", status=451)
+    config = replace(
+        CONFIG, streams=("markPrice",), leading=LeadingConfig(symbols=("BTCUSDT",), streams=("bookTicker",)),
+        run_length_s=120.0,
+    )  # fmt: skip
+    told = []
+
+    async def play() -> Status:
+        async with Loopback(SyntheticSource(SHORT), faults=Faults(streams=(refusal,))) as exchange:
+            venue = await venue_of(exchange.rest_url)
+            return await record(config, venue, tmp_path / "lake", FollowedClock(), tell=told.append)
+
+    status = asyncio.run(play())
+    assert any("HTTP 451" in sentence for status in told for sentence in status.trouble)
+    assert (status.state, status.gaps_open) == ("stopped", 0)
+    assert Lake(tmp_path / "lake").scan("mark_price").height > 100

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from polars.testing import assert_frame_equal
@@ -22,7 +23,7 @@ from live.journal import Journal, trades
 from live.runner import feed_folder
 from live.session import Session, walk
 from live.stream_feed import StreamFeed
-from research.bars import build_bars
+from research.bars import Bars, build_bars
 from research.engine import TradingConfig, backtest, backtest_ticks
 from research.ticks import read_ticks, resolution_difference
 
@@ -111,9 +112,18 @@ def assert_proven(configs: Sequence[TradingConfig], path: Path, head: str) -> li
 
 def backtests(config: TradingConfig, feed: StreamFeed, lake: Lake) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Trades on the lake at bar and at tick resolution, of the rows that the feed told."""
-    start, end = (datetime.fromtimestamp(ms / 1_000, UTC) for ms in (feed.first_ms, feed.told_until_ms))
-    asked = {"interval": config.interval, "substitutions": config.substitutions}
-    bars = build_bars(lake, config.symbol, start, end, latency_ms=config.costs.latency_ms, **asked)
-    ticks = read_ticks(lake, config.symbol, start, end, **asked)
+    bars = bars_of(config, feed, lake)
+    assert (bars.frame.height, bars.frame["is_gap"].sum()) == (feed.bars + feed.gaps, feed.gaps)
+    ticks = read_ticks(lake, config.symbol, **_asked(config, feed))
     bar_trades = backtest(config, bars, last=bars.frame.height - 1, min_coverage=0.0).trades
     return bar_trades, backtest_ticks(config, bars, ticks, end_ms=feed.ended_ms)
+
+
+def bars_of(config: TradingConfig, feed: StreamFeed, lake: Lake) -> Bars:
+    """The lake's bars of the rows that the feed told."""
+    return build_bars(lake, config.symbol, latency_ms=config.costs.latency_ms, **_asked(config, feed))
+
+
+def _asked(config: TradingConfig, feed: StreamFeed) -> dict[str, Any]:
+    start, end = (datetime.fromtimestamp(ms / 1_000, UTC) for ms in (feed.first_ms, feed.told_until_ms))
+    return {"start": start, "end": end, "interval": config.interval, "substitutions": config.substitutions}

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from data import wal
+from data.gaps import moment
 from data.lake import Lake
 from data.loopback.server import Outage
 from data.synthetic import generate
@@ -17,7 +18,7 @@ from live.feed import BarClosed, Gap
 from live.journal import Journal, read_journal
 from live.runner import feed_folder
 from live.session import Session
-from live.tests.paper_run import MARKET, OFTEN, OPENING, START, assert_proven, paper
+from live.tests.paper_run import MARKET, OFTEN, OPENING, START, assert_proven, bars_of, paper
 
 MINUTE = timedelta(minutes=1)
 
@@ -106,12 +107,19 @@ def test_a_bar_that_rest_does_not_have_either_is_a_gap_and_takes_no_entry(often,
     slots, feed = list(told), session.dispatcher.seats[0].feed
     assert slots[0].row.open_ms == feed.first_ms
     assert set(np.diff([event.row.open_ms for event in slots])) == {60_000}
-    gaps = {event.row.open_ms for event in slots if isinstance(event, Gap)}
+    gaps = [event.row.open_ms for event in slots if isinstance(event, Gap)]
     assert len(gaps) >= 1 and feed.gaps == len(gaps)
     (listed,) = assert_proven(configs, path, head)
-    assert listed.height > 1 and not gaps & set(listed["entry_row_time"].dt.epoch("ms"))
-    ledger = Lake(path.with_suffix(".lake")).scan("gaps", symbols=["BTCUSDT"])
-    assert ledger.height == len(gaps) and set(ledger["state"]) == {"unrepairable"}
+    assert listed.height > 1 and not set(gaps) & set(listed["entry_row_time"].dt.epoch("ms"))
+    lake = Lake(path.with_suffix(".lake"))
+    assert bars_of(configs[0], feed, lake).frame.filter("is_gap")["open_time"].dt.epoch("ms").to_list() == gaps
+    ledger = lake.scan("gaps", symbols=["BTCUSDT"]).sort("from_time")
+    bars = ledger.filter(table="klines")  # given up, each by itself, and not found missing once more
+    assert bars.select("from_time", "to_time", "state").rows() == [
+        (minute - MINUTE, minute + MINUTE, "unrepairable") for minute in map(moment, gaps)
+    ]
+    quotes = ledger.filter(table="book_ticker")  # what the outages cost beside the bars
+    assert quotes["cause"].to_list() == ["reconnect"] * session.dispatcher.reconnects
 
 
 @pytest.fixture
