@@ -19,6 +19,7 @@ from data.schema import INSTRUMENTS, TABLES, is_test_symbol
 from data.table import TIME_MS, Table, in_order
 from data.tail import Tail
 
+SET_ASIDE = "set_aside"  # folder of a lake: damaged files, never deleted
 _BEFORE_ALL = -(2**62)  # ms
 _ATTEMPTS = 50  # to find the raw log and the files of one moment, while segments are sealed
 

@@ -12,7 +12,7 @@ import polars as pl
 
 from data import parquet
 from data.dedupe import Sifted, has_identity, sift
-from data.lake_reader import LakeReader, table_named
+from data.lake_reader import SET_ASIDE, LakeReader, table_named
 from data.manifest import CorruptFile, FileEntry, Listened, NewFile, SegmentDone, storage_errors
 from data.schema import CONFLICTS, conform, is_test_symbol
 from data.table import Table, by_date
@@ -137,7 +137,7 @@ class LakeWriter(LakeReader):
         """Take a damaged file out of the lake and move it to ``<lake>/set_aside``; returns where it lies now."""
         with storage_errors(self.root):
             self._manifest.remove(path)
-            place = self.root / "set_aside" / path.replace("/", "_")
+            place = self.root / SET_ASIDE / path.replace("/", "_")
             place.parent.mkdir(exist_ok=True)
             with suppress(FileNotFoundError):
                 (self.root / path).replace(place)

@@ -166,7 +166,7 @@ class Listening:
 
     def _take_note(self, record: Record, told: Mapping[str, Any]) -> None:
         match told["note"]:
-            case "started":
+            case "started" | "resumed":
                 self._start()
             case "listening":
                 self._check(record.recv_ns, told["open"])

@@ -1,5 +1,6 @@
 """A damaged file's rows once more, from the raw log; what is not there any more goes into the gap ledger."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,9 +10,12 @@ import polars as pl
 
 from data import ledger, raw
 from data.lake import Lake
+from data.lake_reader import SET_ASIDE
 from data.landing import Lander, Landing
-from data.manifest import FileEntry
+from data.manifest import storage_errors
 from data.schema import GAPS, QUARANTINE, RAW, TABLES
+from data.table import Table
+from data.verify import LOST, unfinished
 from data.wal import Kind
 
 _BEFORE = timedelta(minutes=10)  # whole segments, and our clock may have been slow
@@ -41,9 +45,11 @@ class Rebuilt:
 def rebuild(lake: Lake, path: str, now: datetime | None = None) -> Rebuilt:
     """Set a damaged file aside and store its rows again from the raw log, as far as that is retained and readable.
 
+    Killed at any moment, ``verify`` names the path again until another run has finished.
+
     Parameters
     ----------
-    path : of a file of the lake, relative to it.
+    path : of a file of the lake, relative to it, or of one whose rebuild was interrupted.
     now : for the ledger; None for the machine's clock.
 
     Raises
@@ -51,41 +57,59 @@ def rebuild(lake: Lake, path: str, now: datetime | None = None) -> Rebuilt:
     LookupError
         When the lake has no such file.
     OSError
-        When the disk is full or not writable. What was stored again by then stays; ``aster repair`` finds the rest.
+        When the disk is full or not writable. What was stored again by then stays; run it again.
     """
     entry = next((entry for entry in lake.files() if entry.path == path), None)
     if entry is None:
+        lost = unfinished(lake).get(path)
+    else:
+        lost = lake.facts([entry.table]).filter(pl.col("path") == path)
+    if lost is None:
         raise LookupError(f"{path}: the lake has no such file; give a path that `aster verify` names")
-    lost = lake.facts([entry.table]).filter(pl.col("path") == path)
+    note = _noted(lake, path, lost)
+    table, rows = TABLES[lost["table"][0]], lost["rows"].sum()
     aside = lake.set_aside(path)
-    recovered = 0 if entry.table == RAW.name else _restore(lake, entry)
+    origin = f"rebuild {path}"
+    if table is not RAW:
+        _restore(lake, table, lost, origin)
+    recovered = sum(entry.rows for entry in lake.files(table.name) if entry.origin == origin)
     gaps = 0
-    if recovered < entry.rows:
-        rows = ledger.corrupt(lake, lost, datetime.now(UTC) if now is None else now)
-        gaps = lake.append(GAPS.name, rows, origin=f"rebuild {path}").landed
-    return Rebuilt(
-        path=path, table=entry.table, aside=aside, lost=entry.rows, recovered=min(recovered, entry.rows), gaps=gaps
-    )
+    if recovered < rows:
+        found = ledger.corrupt(lake, lost, datetime.now(UTC) if now is None else now)
+        gaps = lake.append(GAPS.name, found, origin=origin).landed
+    note.unlink()
+    return Rebuilt(path=path, table=table.name, aside=aside, lost=rows, recovered=min(recovered, rows), gaps=gaps)
 
 
-def _restore(lake: Lake, entry: FileEntry) -> int:
-    """Store the rows of a file's date again; returns how many were new."""
-    table = TABLES[entry.table]
-    landed = 0
-    for landing in _landings(lake, entry):
+def _noted(lake: Lake, path: str, lost: pl.DataFrame) -> Path:
+    """Write down what the file held, before it leaves the lake."""
+    note = lake.root / SET_ASIDE / f"{path.replace('/', '_')}{LOST}"
+    with storage_errors(lake.root):
+        note.parent.mkdir(exist_ok=True)
+        unnamed = note.with_suffix(".tmp")
+        with unnamed.open("wb") as file:
+            lost.write_ipc(file)
+            file.flush()
+            os.fsync(file.fileno())
+        unnamed.replace(note)
+    return note
+
+
+def _restore(lake: Lake, table: Table, lost: pl.DataFrame, origin: str) -> None:
+    """Store the rows of a file's date again."""
+    for landing in _landings(lake, lost["first_time"].min(), lost["last_time"].max()):
         found = landing.quarantine if table is QUARANTINE else landing.tables.get(table.name)
         if found is not None:
-            of_the_day = found.filter(pl.col(table.time).dt.date() == entry.dt)
-            landed += lake.append(table.name, of_the_day, origin=f"rebuild {entry.path}").landed
-    return landed
+            of_the_day = found.filter(pl.col(table.time).dt.date() == lost["dt"][0])
+            lake.append(table.name, of_the_day, origin=origin)
 
 
-def _landings(lake: Lake, entry: FileEntry) -> Iterator[Landing]:
-    """What the raw log holds that may have been in the file: what arrived meanwhile, and every later answer.
+def _landings(lake: Lake, first: datetime, last: datetime) -> Iterator[Landing]:
+    """What the raw log holds of the time from the first row to the last: what arrived meanwhile, every later answer.
 
     Segment by segment, as when they were sealed: the same records give the same rows.
     """
-    start, end = entry.min_time - _BEFORE, entry.max_time + _AFTER
+    start, end = first - _BEFORE, last + _AFTER
     landers: dict[str, Lander] = {}
     for rows in raw.read(lake, start=start, end=end, skip_damaged=True):
         parts = rows.sort("segment", "line").partition_by("segment", maintain_order=True)

@@ -21,12 +21,12 @@ from typing import Any
 import polars as pl
 from filelock import FileLock
 
-from data import ledger, raw, wal
+from data import instruments, ledger, raw, wal
 from data.lake import Lake, Landed
 from data.landing import Lander, Landing
 from data.listening import Listening
 from data.manifest import CorruptFile, SegmentDone
-from data.schema import GAPS, QUARANTINE, RAW
+from data.schema import GAPS, INSTRUMENTS, QUARANTINE, RAW
 
 SLICE_RECORDS = 200_000  # turned into rows at once: bounds the memory
 _SLICE_BYTES = 64 << 20  # REST answers are large
@@ -199,6 +199,8 @@ class _Sealing:
     def _store(self, records: Sequence[wal.Record], first_line: int, is_whole: bool) -> None:
         """One slice, in one transaction."""
         landing = self._lander.take()
+        if INSTRUMENTS.name in landing.tables:
+            self._keep_changes(landing.tables)
         found = ledger.found(self._lake, landing.tables, self._told)
         settled = ledger.settle(self._lake, landing.tables, landing.answers, self._told)
         gaps = [*(landing.tables[name] for name in (GAPS.name,) if name in landing.tables), found, settled]
@@ -213,6 +215,12 @@ class _Sealing:
             listened=self._told.listened(),
         )
         self._count(landing, {name: landed[name] for name, rows in tables.items() if not rows.is_empty()})
+
+    def _keep_changes(self, tables: dict[str, pl.DataFrame]) -> None:
+        """Of the contracts' rules, keep what says something new."""
+        rows = instruments.changed(self._lake.scan(INSTRUMENTS.name, venue=None), tables.pop(INSTRUMENTS.name))
+        if not rows.is_empty():
+            tables[INSTRUMENTS.name] = rows
 
     def _count(self, landing: Landing, landed: dict[str, Landed]) -> None:
         sealed = self._sealed

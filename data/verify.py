@@ -9,12 +9,13 @@ import polars as pl
 
 from data import parquet
 from data.facts import described, describing, merged
-from data.lake_reader import LakeReader
+from data.lake_reader import SET_ASIDE, LakeReader
 from data.manifest import CorruptFile, FileEntry
 from data.manifest_entries import to_time
 from data.schema import TABLES
 from data.table import TIME_MS
 
+LOST = ".lost"  # beside a file that was set aside: what it held, until its rows are made again
 _TOLD = ("venue", "symbol", "interval", "rows", "counted", "first_time", "last_time", "first_id", "last_id", "missing")
 
 
@@ -38,10 +39,11 @@ def verify(lake: LakeReader, tell: Callable[[int, int], None] | None = None) -> 
 
     Returns
     -------
-    In the order of the files, strays last; nothing where all is well.
+    In the order of the files, then those whose rebuild was interrupted, strays last; nothing where all is well.
     """
     strays = set(lake.strays())
     entries = lake.files()
+    paths = {entry.path for entry in entries}
     facts = {name: _facts(lake, name) for name in {entry.table for entry in entries}}
     problems = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -51,10 +53,21 @@ def verify(lake: LakeReader, tell: Callable[[int, int], None] | None = None) -> 
                 problems.append(Problem(path=entry.path, table=entry.table, message=message))
             if tell is not None:
                 tell(done, len(entries))
+    for path, lost in unfinished(lake).items():
+        if path not in paths:
+            message = "set aside by a rebuild that did not finish: its rows are not all made again"
+            problems.append(Problem(path=path, table=lost["table"][0], message=message))
+            strays.discard(path)
     for path in sorted(strays.intersection(lake.strays())):
         message = "not in the manifest: left by an append that did not finish, or put there by hand"
         problems.append(Problem(path=path, table=None, message=message))
     return problems
+
+
+def unfinished(lake: LakeReader) -> dict[str, pl.DataFrame]:
+    """Files that a rebuild set aside, or was about to, and what each held (``Lake.facts``), by path."""
+    notes = sorted((lake.root / SET_ASIDE).glob(f"*{LOST}"))
+    return {lost["path"][0]: lost for lost in map(pl.read_ipc, notes)}
 
 
 def _facts(lake: LakeReader, table: str) -> Mapping[str, pl.DataFrame] | None:

@@ -53,7 +53,8 @@ class Dispatcher:
     seats : one per config, in their order; empty until the log holds all that trading needs to begin.
     resolution, since_ms : as the log says.
     last_ns : when the last record arrived.
-    opened : how often a connection was opened, by number.
+    opened : how often a connection was opened that was not open, by number.
+    open : number and life of every open connection; two lives of one while it is renewed.
     """
 
     def __init__(self, configs: Sequence[TradingConfig], journal: Journal) -> None:
@@ -65,6 +66,7 @@ class Dispatcher:
         self.since_ms = 0
         self.last_ns = 0
         self.opened: dict[int, int] = {}
+        self.open: set[tuple[int, int]] = set()
         self._configs, self._journal = tuple(configs), journal
         self._by_symbol: dict[str, list[Seat]] = {}
         self._instruments: dict[str, dict[str, Any]] = {}
@@ -130,10 +132,15 @@ class Dispatcher:
             case "ready":
                 self._ready(record.recv_ns)
             case "resumed":
+                self.open.clear()  # nobody says so of a run that was killed
                 for seat in self.seats:
                     seat.feed.ended_ms = None
             case "opened":
-                self.opened[record.connection] = self.opened.get(record.connection, 0) + 1
+                if all(number != record.connection for number, _ in self.open):
+                    self.opened[record.connection] = self.opened.get(record.connection, 0) + 1
+                self.open.add((record.connection, told.get("life", 0)))
+            case "closed":
+                self.open.discard((record.connection, told.get("life", 0)))
             case "gave_up":
                 for seat in self._by_symbol.get(told["symbol"], ()):
                     if seat.feed.interval == told["interval"]:

@@ -83,7 +83,6 @@ class Session:
         self._lake, self._run_length_s = lake, run_length_s
         self._last_ns = max(self.dispatcher.last_ns, journal.last_ms * NS_PER_MS)
         self._pending: list[Record] = []
-        self._open: set[tuple[int, int]] = set()  # connections and their lives
         self._is_listening = asyncio.Event()
         self._is_new_due = asyncio.Event()
         self._armed_ms: int | None = None
@@ -127,10 +126,7 @@ class Session:
             self._log.sync()
 
     def opened(self, recv_ns: int, connection: int, streams: Sequence[str], life: int) -> None:
-        was_open = any(number == connection for number, _ in self._open)
-        self._open.add((connection, life))
-        what = "renewed" if was_open else "opened"
-        self._write(recv_ns, Kind.NOTE, connection, wal.note(what, streams=list(streams)))
+        self._write(recv_ns, Kind.NOTE, connection, wal.note("opened", streams=list(streams), life=life))
         self.burst()
         self._is_listening.set()
 
@@ -147,8 +143,8 @@ class Session:
             self._is_new_due.set()
 
     def closed(self, recv_ns: int, connection: int, reason: str, life: int, heard_ns: int) -> None:
-        self._open.discard((connection, life))
-        self._write(recv_ns, Kind.NOTE, connection, wal.note("closed", reason=reason))
+        told = {"reason": reason, "life": life, "heard_ns": heard_ns}
+        self._write(recv_ns, Kind.NOTE, connection, wal.note("closed", **told))
         self.burst()
 
     def progress(self) -> Progress:
@@ -157,7 +153,7 @@ class Session:
         was_open = bool(self.dispatcher.opened)
         return Progress(
             now=datetime.fromtimestamp(self._clock.now_ms() / 1_000, UTC),
-            connection="connected" if self._open else "reconnecting" if was_open else "starting",
+            connection="connected" if self.dispatcher.open else "reconnecting" if was_open else "starting",
             side=sum(seat.desk.side for seat in seats),
             trades=sum(seat.desk.closed_trades for seat in seats),
             net_pnl_usdt=sum(seat.desk.net_pnl_usdt for seat in seats),

@@ -14,9 +14,9 @@ import click
 from rich.live import Live
 from rich.text import Text
 
-from data.recorder_status import ALIVE, SocketStatus, Status, read_statuses
+from data.recorder_status import ALIVE, Status, read_statuses
 from pipelines.options import Seconds, Utc, json_option, lake_folder, lake_option, symbol_list, symbols_option
-from pipelines.terminal import ERRORS, print_json, print_rows
+from pipelines.terminal import ERRORS, output, print_json, print_rows
 
 DEFAULT_CONFIG = Path(__file__).parent / "recorder.toml"
 FIRST_DAY = datetime(2026, 1, 5, tzinfo=UTC)
@@ -125,50 +125,28 @@ def _on_signals(stop: asyncio.Event) -> None:
 
 
 @record.command("status")
+@click.option("--watch", "is_watched", is_flag=True, help="Go on showing it, until Ctrl-C.")
 @lake_option
 @json_option
 @click.pass_context
-def status_command(context, lake_path, as_json):
+def status_command(context, is_watched, lake_path, as_json):
     """How the recorders of a lake are doing, or how they ended.
 
     The exit status is 0 while at least one of them is alive and none is in trouble.
     """
-    statuses = read_statuses(lake_folder(lake_path or context.parent.params["lake_path"]))
+    from pipelines.recorder_view import show, watch
+
+    root = lake_folder(lake_path or context.parent.params["lake_path"])
+    statuses = watch(root) if is_watched else read_statuses(root)
     if as_json:
         first, *others = map(asdict, statuses)
         print_json(first | {"others": others} if others else first)
-    else:
-        for status in statuses:
-            _print_status(status)
+    elif not is_watched:
+        show(statuses, output())
     alive = [status for status in statuses if status.state in ALIVE]
     failed = [status for status in statuses if status.state in ("failed", "killed")]
     if not alive or failed or any(status.trouble for status in alive):
         sys.exit(1)
-
-
-def _print_status(status: Status) -> None:
-    """What a recorder does, what came of it, and what there is to know."""
-    print_rows(_by_table(status), f"recorder {status.number} of {status.lake}")
-    if status.sockets:
-        print_rows([_socket_row(socket) for socket in status.sockets], "connections")
-    print(_summary(status))
-    for sentence in (*status.trouble, *status.notices):
-        print(sentence)
-
-
-def _socket_row(socket: SocketStatus) -> dict:
-    """One connection, as a row."""
-    return {
-        "venue": socket.venue,
-        "shard": socket.shard,
-        "socket": socket.socket,
-        "age (h)": None if socket.age_s is None else round(socket.age_s / 3_600, 2),
-        "messages": socket.messages,
-        "first": socket.first,
-        "only here": socket.only,
-        "lag (ms)": None if socket.lag_ms is None else round(socket.lag_ms, 1),
-        "lag p99 (ms)": None if socket.lag_p99_ms is None else round(socket.lag_p99_ms, 1),
-    }
 
 
 def _by_table(status: Status) -> list[dict]:

@@ -55,9 +55,14 @@ def print_json(content: Any) -> None:
     print(json.dumps(_plain(content), default=str))
 
 
+def output() -> Console:
+    """Standard output; wide where it is no terminal."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
 def print_rows(rows: Sequence[Mapping[str, Any]], title: str | None = None, *, right: Sequence[str] = ()) -> None:
     """A table on stdout; says so when it is empty. Numbers stand to the right, as do the columns named in ``right``."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = output()
     if not rows:
         console.print(f"{title or 'result'}: no rows")
         return

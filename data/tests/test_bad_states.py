@@ -24,6 +24,7 @@ from data.loopback.tape import SyntheticSource
 from data.recorder import RecorderConfig, record
 from data.recorder_metrics import metrics_text
 from data.recorder_status import Status, read_status
+from data.synthetic import ALT_LIKE
 from data.tests.test_recorder import CONFIG, MARKET, START, SYMBOLS, assert_same, expected, recorded
 from data.tests.test_recorder_faults import until
 from data.venues.aster import venue_of
@@ -194,7 +195,9 @@ def test_messages_that_cannot_be_read_affect_no_other(strange):
     is_lost = pl.struct("symbol", "update_id").map_elements(
         lambda key: tuple(key.values()) in lost, return_dtype=pl.Boolean
     )
-    assert_same(lake.scan("book_ticker").filter(pl.col("source") == "ws"), expected(market, "book_ticker").filter(~is_lost))
+    assert_same(
+        lake.scan("book_ticker").filter(pl.col("source") == "ws"), expected(market, "book_ticker").filter(~is_lost)
+    )
     trades = lake.scan("trades")
     assert trades.select(VALUES["trades"]).equals(expected(market, "trades").select(VALUES["trades"]))
     minute = trades.filter(pl.col("recv_time").dt.minute() == 4)
@@ -225,7 +228,7 @@ def test_repair_waits_as_long_as_it_is_told_and_the_streams_go_on(tmp_path, monk
     monkeypatch.setattr(RequestTrouble, "befalls", overheard)
     refusals = [
         RequestFault(kind="html" if status == 403 else "status", path="aggTrades", status=status, count=1,
-                     retry_after_s=wait_s)
+                     from_s=60.0, retry_after_s=wait_s)
         for status, wait_s in WAITS_S.items()
     ]  # fmt: skip
     dropped = StreamFault(kind="drop", streams="*@aggTrade", rate=0.2, together=True, from_s=20.0, for_s=30.0)
@@ -233,7 +236,8 @@ def test_repair_waits_as_long_as_it_is_told_and_the_streams_go_on(tmp_path, monk
     root, stop = tmp_path / "lake", asyncio.Event()
 
     def is_repaired() -> bool:
-        return all(any(each.status == status for each in asked) for status in WAITS_S) and not read_status(root).gaps_open
+        told = read_status(root)
+        return told.repair_answers > 0 and not told.gaps_open and {each.status for each in asked} >= WAITS_S.keys()
 
     async def play() -> tuple[Status, int]:
         market = replace(MARKET, days=1 / 24)
@@ -253,7 +257,9 @@ def test_repair_waits_as_long_as_it_is_told_and_the_streams_go_on(tmp_path, monk
             follower = asked[number + 1]
             assert follower.at_s - request.at_s >= wait_s, (request, follower)  # no request of any kind
     assert [each.status for each in asked if each.status != 200] == list(WAITS_S)
-    pages = [(each.at_s, weight_of("/fapi/v3/aggTrades", {"limit": 1_000})) for each in asked if each.path == "aggTrades"]
+    pages = [
+        (each.at_s, weight_of("/fapi/v3/aggTrades", {"limit": 1_000})) for each in asked if each.path == "aggTrades"
+    ]
     for at_s, _ in pages:
         assert sum(weight for when_s, weight in pages if at_s <= when_s < at_s + 60) <= CONFIG.rest_weight_per_minute
     lake, market = Lake(root), replace(MARKET, days=1 / 24)
@@ -271,31 +277,39 @@ def test_repair_waits_as_long_as_it_is_told_and_the_streams_go_on(tmp_path, monk
 
 
 def test_contracts_that_come_and_go_keep_every_status_and_their_streams_end_with_a_note(tmp_path):
-    market = replace(MARKET, days=3.5 / 24, trades_per_second=0.05, quote_interval_s=20, depth_interval_s=60)
+    new = replace(ALT_LIKE, symbol="NEWUSDT")
+    market = replace(
+        MARKET, symbols=(*MARKET.symbols, new), days=3.2 / 24, trades_per_second=0.02, quote_interval_s=20,
+        depth_interval_s=60, mark_interval_s=4,
+    )  # fmt: skip
     changes = (
-        ContractChange(symbol="ASTERUSDT", from_s=0.0, status="PENDING_TRADING"),
-        ContractChange(symbol="ASTERUSDT", from_s=5_000.0, status="TRADING"),
+        ContractChange(symbol="NEWUSDT", from_s=0.0, status="PENDING_TRADING"),
+        ContractChange(symbol="NEWUSDT", from_s=5_000.0, status="TRADING"),
         ContractChange(symbol="BTCUSDT", from_s=8_000.0, status="SETTLING"),
     )
-    root = tmp_path / "lake"
-    status = asyncio.run(recorded(SyntheticSource(market), root, CONFIG, faults=Faults(contracts=changes)))
-    lake = Lake(root)
-    history = {symbol: lake.scan("instruments", symbols=[symbol])["status"].to_list() for symbol in SYMBOLS}
-    assert history == {"BTCUSDT": ["TRADING", "SETTLING"], "ASTERUSDT": ["PENDING_TRADING", "TRADING"]}
+    config = replace(CONFIG, symbols=(*SYMBOLS, "NEWUSDT"), flush_interval_s=1_200.0)
+    status = asyncio.run(recorded(SyntheticSource(market), tmp_path / "lake", config, faults=Faults(contracts=changes)))
+    lake = Lake(tmp_path / "lake")
+    history = {symbol: lake.scan("instruments", symbols=[symbol])["status"].to_list() for symbol in config.symbols}
+    assert history == {
+        "BTCUSDT": ["TRADING", "SETTLING"], "ASTERUSDT": ["TRADING"], "NEWUSDT": ["PENDING_TRADING", "TRADING"],
+    }  # fmt: skip
 
     def at(hours: float) -> datetime:
         return START + timedelta(hours=hours)
 
-    assert [lake.universe(at(hours)) for hours in (0.5, 2.2, 3.3)] == [
-        ["BTCUSDT"], ["ASTERUSDT", "BTCUSDT"], ["ASTERUSDT"],
+    assert [lake.universe(at(hours)) for hours in (0.5, 2.1, 3.1)] == [
+        ["ASTERUSDT", "BTCUSDT"], ["ASTERUSDT", "BTCUSDT", "NEWUSDT"], ["ASTERUSDT", "NEWUSDT"],
     ]  # fmt: skip
-    assert lake.instrument("BTCUSDT", at(2.2))["status"] == "TRADING"
-    notes = [json.loads(payload) for payload in lake.sql("select payload from raw where kind = 2")["payload"]]
+    assert lake.instrument("BTCUSDT", at(2.1))["status"] == "TRADING"
+    notes = map(json.loads, lake.sql("select payload from raw where kind = 2 order by segment, line")["payload"])
     told = [(each["symbol"], each["status"]) for each in notes if each["note"] == "symbol_status"]
-    assert told == [("ASTERUSDT", "PENDING_TRADING"), ("ASTERUSDT", "TRADING"), ("BTCUSDT", "SETTLING")]
+    assert told == [("NEWUSDT", "PENDING_TRADING"), ("NEWUSDT", "TRADING"), ("BTCUSDT", "SETTLING")]
     assert any("BTCUSDT" in notice and "SETTLING" in notice for notice in status.notices)
-    for table in ("trades", "book_ticker", "mark_price"):
+    for table in ("book_ticker", "mark_price"):
         last = lake.scan(table, symbols=["BTCUSDT"])["event_time"].max()
         assert START + timedelta(seconds=7_900) < last <= START + timedelta(seconds=8_000)
-    assert lake.sql("select * from ledger where symbol = 'BTCUSDT'").is_empty()
-    assert (status.state, status.trouble, status.gaps_open) == ("stopped", (), 0)
+        found = lake.scan(table, symbols=["ASTERUSDT"]).filter(pl.col("source") == "ws")
+        assert_same(found, expected(market, table).filter(symbol="ASTERUSDT"))
+    assert lake.scan("gaps").is_empty()
+    assert (status.state, status.trouble, status.reconnects) == ("stopped", (), 0)

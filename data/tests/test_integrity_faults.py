@@ -7,33 +7,19 @@ with each of them the sockets change places.
 import asyncio
 import json
 import os
-import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
-import aiohttp
 import polars as pl
 import pytest
 
-from data.clock import FollowedClock
-from data.lake import Lake
 from data.loopback.faults import Faults, RequestFault, StreamFault
-from data.loopback.server import Loopback, Outage
-from data.loopback.tape import SyntheticSource
+from data.loopback.server import Outage
 from data.reconcile import reconcile
-from data.recorder import RecorderConfig, record
-from data.recorder_status import Status
-from data.synthetic import ALT_LIKE, BTC_LIKE, MarketSpec
-from data.tests.test_recorder import START, SYMBOLS, assert_same, expected
-from data.venues.aster import venue_of
+from data.tests.faulty_recording import CONFIG, Played, at_second, elements, market_of, play, within
+from data.tests.test_recorder import START, SYMBOLS, assert_same
 
-MARKET = MarketSpec(  # with many liquidations
-    symbols=tuple(replace(symbol, clusters_per_day=200.0) for symbol in (BTC_LIKE, ALT_LIKE)), start=START, days=1 / 24,
-    seed=31, depth_interval_s=1,
-)  # fmt: skip
 SEEDS = range(1, 1 + int(os.environ.get("ASTER_SEEDS", "1")))
-CONFIG = RecorderConfig(symbols=SYMBOLS, flush_interval_s=300.0, compaction=False)
 TABLES_OF_STREAMS = ("trades", "book_ticker", "depth", "mark_price", "force_orders", "klines")
 KEYS = {  # of messages of which REST has no copy: table, columns that tell them apart, the same of the message
     "bookTicker": ("book_ticker", ("symbol", "update_id"), ("s", "u")),
@@ -42,80 +28,6 @@ KEYS = {  # of messages of which REST has no copy: table, columns that tell them
     "forceOrder": ("force_orders", ("symbol", "event_time"), ("s", "T")),
 }
 TABLES_LOST = {event: table for event, (table, _, _) in KEYS.items()} | {"kline": "kline_updates", "aggTrade": "trades"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Played:
-    """What was recorded of an exchange, and what that says of itself."""
-
-    lake: Lake
-    status: Status
-    truth: pl.DataFrame
-    lost: pl.DataFrame  # messages that no connection was sent whole
-    answers: dict[str, dict[str, list[str]]]  # by endpoint and symbol: each trade or bar that REST has, as its text
-
-
-async def play(root: Path, minutes: int, config: RecorderConfig = CONFIG, **settings) -> Played:
-    """Record so many minutes at full speed."""
-    market = replace(MARKET, days=minutes / 1_440)
-    async with Loopback(SyntheticSource(market), speed=None, **settings) as exchange:
-        stop = asyncio.Event()
-        recording = asyncio.create_task(
-            record(config, await venue_of(exchange.rest_url), root, FollowedClock(), stop=stop)
-        )
-        ended = asyncio.create_task(exchange.finished())
-        async with asyncio.timeout(240):
-            await asyncio.wait([recording, ended], return_when=asyncio.FIRST_COMPLETED)
-        ended.cancel()
-        stop.set()
-        status = await recording
-        lost = await exchange.lost(*config.stream_names())
-        answers = await rest_answers(exchange.rest_url, expected(market, "trades").height)
-        return Played(lake=Lake(root), status=status, truth=exchange.truth.frame(), lost=lost, answers=answers)
-
-
-async def rest_answers(url: str, trades: int) -> dict[str, dict[str, list[str]]]:
-    """Everything REST has of trades and bars, asked for by itself, each trade or bar as the text it came as."""
-    answers: dict[str, dict[str, list[str]]] = {"aggTrades": {}, "klines": {}}
-    async with aiohttp.ClientSession() as session:
-        for symbol in SYMBOLS:
-            texts: list[str] = []
-            while True:
-                from_id = json.loads(texts[-1])["a"] + 1 if texts else 1
-                page = {"symbol": symbol, "fromId": from_id, "limit": 1_000}
-                async with session.get(f"{url}/fapi/v3/aggTrades", params=page) as answer:
-                    found = elements(await answer.text(), "{}")
-                texts += found
-                if len(found) < 1_000:
-                    break
-            answers["aggTrades"][symbol] = texts
-            asked = {"symbol": symbol, "interval": "1m", "limit": 499}
-            async with session.get(f"{url}/fapi/v3/klines", params=asked) as answer:
-                answers["klines"][symbol] = elements(await answer.text(), "[]")
-    assert sum(map(len, answers["aggTrades"].values())) == trades
-    return answers
-
-
-def elements(text: str, brackets: str) -> list[str]:
-    """The innermost objects or arrays of a JSON text, byte for byte."""
-    begin, end = map(re.escape, brackets)
-    return re.findall(f"{begin}[^{begin}{end}]*{end}", text)
-
-
-def market_of(minutes: int, table: str) -> pl.DataFrame:
-    """The market's own rows."""
-    return expected(replace(MARKET, days=minutes / 1_440), table)
-
-
-def within(rows: pl.DataFrame, from_s: float, to_s: float) -> pl.DataFrame:
-    """Rows that arrived in these seconds after the start."""
-    first, last = (START + timedelta(seconds=seconds) for seconds in (from_s, to_s))
-    return rows.filter(pl.col("recv_time").is_between(first, last, "left"))
-
-
-def at_second(time_ns: pl.Expr) -> pl.Expr:
-    """Seconds since the start."""
-    return (time_ns - round(START.timestamp()) * 10**9) / 1e9
 
 
 # One socket at a time. Each fault has a minute; it lasts half of it, and moments have time to be noticed.
@@ -209,6 +121,12 @@ LONG = 24  # minutes; bars are asked for when they are five minutes old
 OUTAGES = (Outage(at=START + timedelta(minutes=6), seconds=45), Outage(at=START + timedelta(minutes=8), seconds=3))
 
 
+HOLES_S = {  # seconds after the start in which trades are lost to everybody
+    "drop": (60, 110), "malformed": (240, 260), "outage": (360, 405), "short outage": (480, 483),
+    "half-open": (600, 615), "silent stream": (720, 735), "refused 403": (840, 855), "refused 418": (960, 975),
+}  # fmt: skip
+
+
 def both_sockets_faults(seed: int) -> Faults:
     def lasting(minute: float, seconds: float, kind: str, streams: str, **told) -> StreamFault:
         return StreamFault(kind=kind, streams=streams, from_s=60 * minute, for_s=seconds, **told)
@@ -262,7 +180,10 @@ def test_every_trade_and_bar_that_no_socket_brought_is_in_the_lake_as_rest_has_i
     gone = {(each["s"], each["a"]) for each in lost if each["e"] == "aggTrade"}
     gone_bars = {(each["s"], each["k"]["t"]) for each in lost if each["e"] == "kline" and each["k"]["x"]}
     print(f"\n{len(gone)} trades and {len(gone_bars)} bars were brought by no socket")
-    assert len(gone) > 100
+    second = at_second(pl.col("time_ns"))
+    trades_lost = both_faulty.lost.filter(pl.col("stream").str.ends_with("@aggTrade"))
+    counts = {name: trades_lost.filter(second.is_between(*span)).height for name, span in HOLES_S.items()}
+    assert min(counts.values()) > 0, counts
     assert len(gone_bars) > 4
     for symbol in SYMBOLS:
         trades = lake.scan("trades", symbols=[symbol])

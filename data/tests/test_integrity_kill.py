@@ -31,7 +31,7 @@ from data.recorder_status import read_status
 from data.schema import TABLES
 from data.synthetic import ALT_LIKE, MarketSpec
 from data.tests.test_recorder import expected
-from data.tests.test_recorder_faults import until
+from data.tests.test_recorder_faults import sealer_of, until
 from data.tests.witnessed_recorder import is_receiving, received, start, syncs
 
 KILLS = int(os.environ.get("ASTER_KILLS", "3"))
@@ -43,6 +43,7 @@ MARKET = MarketSpec(
 )  # fmt: skip
 CONFIG = RecorderConfig(symbols=SYMBOLS, flush_interval_s=30.0, compaction=False)
 PAGE_BYTES = 4_096
+POWER_CUTS = 5  # at most: each is a copy of the lake
 FACTS = {  # per event: the table, what tells a row, and the same of the message
     "aggTrade": ("trades", ("symbol", "agg_trade_id", "event_time", "price", "quantity"), ("s", "a", "T", "p", "q")),
     "bookTicker": (
@@ -120,7 +121,6 @@ class Session:
 async def play(root: Path, seed: int) -> Session:
     """Kill a recorder so many times, and let the last one end by itself."""
     random, lake, cuts, frames, unsealed, seconds = Random(seed), root / "lake", [], [], {}, 0.0
-    sealer_of = None  # a killed recorder's, which may still be at work
     async with Loopback(SyntheticSource(MARKET), speed=SPEED) as exchange:
         for number in range(KILLS + 1):
             witness = root / f"witness-{number}"
@@ -130,28 +130,32 @@ async def play(root: Path, seed: int) -> Session:
             if number == KILLS:
                 process.send_signal(signal.SIGTERM)
                 assert await process.wait() == 0
-            elif is_whole_group := number % 2 == 0:
-                os.killpg(process.pid, signal.SIGKILL)
             else:
                 process.kill()
-                sealer_of = process.pid
             killed_ns = time.monotonic_ns()
             await process.wait()
             frames.append(heard := received(witness))
             seconds += (heard["monotonic_ns"][-1] - heard["monotonic_ns"][0]) / 1e9
             if number == KILLS:
                 break
-            if is_whole_group:
-                if sealer_of is not None:  # then nobody writes there any more
-                    with suppress(ProcessLookupError):
-                        os.killpg(sealer_of, signal.SIGKILL)
-                    sealer_of = None
+            if number % 2 == 0:
+                await kill_sealers(lake)  # now nobody writes there any more
                 assert read_status(lake).state == "killed"
-                unsealed |= missing(facts_of(heard["payload"]), facts_in(Lake(lake), tail=True))
-                cuts.append(power_cut(lake, root / "cut", witness, heard, killed_ns, random))
+                if len(cuts) < POWER_CUTS:
+                    unsealed |= missing(facts_of(heard["payload"]), facts_in(Lake(lake), tail=True))
+                    cuts.append(power_cut(lake, root / "cut", witness, heard, killed_ns, random))
             (witness / "frames").unlink()
     rate = sum(each.height for each in frames) / seconds
     return Session(lake=Lake(lake), frames=pl.concat(frames), unsealed=unsealed, power_cuts=cuts, rate=rate)
+
+
+async def kill_sealers(lake: Path) -> None:
+    """End the sealers of recorders that were killed, wherever they are."""
+    with suppress(AssertionError):  # there is none any more
+        while True:
+            with suppress(ProcessLookupError):
+                os.kill(sealer_of(lake), signal.SIGKILL)
+            await asyncio.sleep(0.01)
 
 
 def power_cut(lake: Path, copy: Path, witness: Path, heard: pl.DataFrame, killed_ns: int, random: Random) -> PowerCut:

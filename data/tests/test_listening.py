@@ -175,6 +175,10 @@ def test_holes_are_forgotten_after_an_hour_and_the_stream_is_not():
     assert [(hole.from_ns, hole.to_ns) for hole in listener.holes()] == [(ns(4_100), ns(4_102))]
 
 
+def test_a_runner_that_goes_on_after_a_kill_says_so_too():
+    assert holes(started(0), opened(1), frame(10), told(20, "resumed"), opened(21), frame(30)) == [(10, 21, "crash")]
+
+
 def test_a_slice_of_many_hours_tells_all_its_holes():
     cuts = [(closed(4_000 * n, life=n), opened(4_000 * n + 2, life=n + 1)) for n in range(1, 5)]
     records = [started(0), opened(1), *(record for cut in cuts for record in cut)]

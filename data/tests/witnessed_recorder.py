@@ -93,11 +93,11 @@ def syncs(folder: Path) -> list[Synced]:
 
 
 async def start(url: str, lake: Path, witness: Path, config: RecorderConfig) -> asyncio.subprocess.Process:
-    """A recorder in a process group of its own, with its sealer."""
+    """A recorder with a witness."""
     witness.mkdir(parents=True, exist_ok=True)
     told = {"symbols": config.symbols, "flush_interval_s": config.flush_interval_s, "compaction": config.compaction}
     arguments = ("-m", "data.tests.witnessed_recorder", url, str(lake), str(witness), json.dumps(told))
-    return await asyncio.create_subprocess_exec(sys.executable, *arguments, cwd=ROOT, start_new_session=True)
+    return await asyncio.create_subprocess_exec(sys.executable, *arguments, cwd=ROOT)
 
 
 def _bear_witness(folder: Path) -> None:

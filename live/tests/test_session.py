@@ -14,6 +14,7 @@ from data.loopback.server import Outage
 from data.synthetic import generate
 from data.wal import Kind, Log
 from live.desk import Desk
+from live.dispatch import Dispatcher
 from live.feed import BarClosed, Gap
 from live.journal import Journal, read_journal
 from live.runner import feed_folder
@@ -177,10 +178,11 @@ def test_a_symbol_that_the_exchange_does_not_have_is_refused(often, tmp_path):
 def test_nothing_is_done_that_the_log_does_not_hold(often, tmp_path, monkeypatch):
     """A disk that refuses the log ends the run before anything is acted on."""
     configs, path = [often()], tmp_path / "paper.sqlite"
-    flush, taken = Log.flush, []
+    flush, taken, refused_ns = Log.flush, [], []
 
     def refusing(log):
         if len(taken) > 50:
+            refused_ns.append(taken[50][0])
             raise OSError(28, "No space left on device")
         flush(log)
 
@@ -196,7 +198,19 @@ def test_nothing_is_done_that_the_log_does_not_hold(often, tmp_path, monkeypatch
         paper(configs, path, hours=0.5)
     monkeypatch.undo()
     with Journal(path) as journal:
-        assert journal.last_ms * 10**6 <= max(record.recv_ns for record in records(path)) + 10**6
+        held_ns = max(record.recv_ns for record in records(path))
+        assert journal.last_ms * 10**6 <= min(held_ns, refused_ns[0]) + 10**6
+
+
+def test_a_connection_that_is_renewed_while_it_is_open_is_no_reconnect(often, tmp_path):
+    lives = [("opened", 1), ("opened", 2), ("closed", 1), ("closed", 2), ("opened", 3)]
+    with Journal(tmp_path / "paper.sqlite") as journal:
+        dispatcher = Dispatcher([often()], journal)
+        counted = []
+        for ns, (what, life) in enumerate(lives):
+            dispatcher.take(wal.Record(ns, Kind.NOTE, 0, wal.note(what, life=life)))
+            counted.append((dispatcher.reconnects, len(dispatcher.open)))
+    assert counted == [(0, 1), (0, 2), (0, 1), (0, 0), (1, 1)]
 
 
 def test_a_start_that_was_cut_off_is_made_again(often, tmp_path):

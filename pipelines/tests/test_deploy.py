@@ -23,8 +23,7 @@ def assert_is_a_command(words: list[str]) -> None:
     context = click.Context(cli)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         found = command.get_command(context, words[0])
-        if found is None:
-            break
+        assert found is not None, f"{command.name}: no command {words[0]}"
         command, words = found, words[1:]
     known = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= known, f"{command.name}: {words}"
