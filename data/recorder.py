@@ -290,8 +290,11 @@ class _Recorder:
 
     async def _sync_forever(self) -> None:
         """Bound what a power cut costs, and ask a full disk again when nothing arrives."""
+        passes = asyncio.get_running_loop().time
+        due_s = passes()
         while True:
-            await asyncio.sleep(_SYNC_S)
+            due_s = max(due_s + _SYNC_S, passes())  # from begin to begin: the time that a sync takes comes on top once
+            await asyncio.sleep(due_s - passes())
             if self._inbox.disk_trouble is not None:
                 self._inbox.burst()
             try:

@@ -53,6 +53,9 @@ def verify(lake: LakeReader, tell: Callable[[int, int], None] | None = None) -> 
                 problems.append(Problem(path=entry.path, table=entry.table, message=message))
             if tell is not None:
                 tell(done, len(entries))
+    if problems:  # a merge may have put another file in the place of one meanwhile
+        current = {entry.path for entry in lake.files()}
+        problems = [problem for problem in problems if problem.path in current]
     for path, lost in unfinished(lake).items():
         if path not in paths:
             message = "set aside by a rebuild that did not finish: its rows are not all made again"
@@ -89,7 +92,7 @@ def _examine(lake: LakeReader, entry: FileEntry, facts: Mapping[str, pl.DataFram
         message = str(error)
     if message is None and modified_ns != entry.modified_ns:
         lake.trust(entry.path, modified_ns)
-    return None if message is None or _is_gone(lake, entry) else message
+    return message
 
 
 def _miscounted(lake: LakeReader, entry: FileEntry, facts: Mapping[str, pl.DataFrame] | None) -> str | None:
@@ -107,8 +110,3 @@ def _miscounted(lake: LakeReader, entry: FileEntry, facts: Mapping[str, pl.DataF
     if facts is not None and (entry.path not in facts or not own.sort(_TOLD).equals(facts[entry.path])):
         return f"the manifest counts other rows per symbol than the file has: {own.to_dicts()[:3]} …"
     return None
-
-
-def _is_gone(lake: LakeReader, entry: FileEntry) -> bool:
-    """Whether a merge has put another file in its place meanwhile."""
-    return entry.path not in {each.path for each in lake.files(entry.table)}

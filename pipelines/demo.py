@@ -83,8 +83,13 @@ max_spread_ticks = [10]
 max_funding_bps = [5]
 """
 
+RECORDER = """\
+symbols = {symbols}
+sockets = 1               # this exchange breaks no connection, and half the messages are recorded in half the time
+flush_interval_s = 21600  # of market time, which passes in seconds
+"""
+
 _MARGIN = timedelta(minutes=1)  # the last bar's orders meet the market in the minute after it
-_FLUSH_INTERVAL = "6h"  # of market time, which passes in seconds
 _RECORDING = "record, market hours"
 
 
@@ -119,7 +124,7 @@ def run_demo(
     progress("report", 0, 1)
     report = write_sweep_report(run, lake, paper, folder / "report.html", market=SYNTHETIC)
     progress("report", 1, 1)
-    rows = sum(entry.rows for entry in lake.files())
+    rows = sum(entry.rows for entry in lake.files() if entry.table != "raw")
     return {
         "report": str(report),
         "run": str(run.path),
@@ -160,11 +165,13 @@ def _recorded(
         progress(_RECORDING, hours, hours)
         return Lake(root), 0
     reached = _reached(root, market)
-    symbols = ",".join(symbol.symbol for symbol in market.symbols)
+    settings = folder / "recorder.toml"
+    symbols = json.dumps([symbol.symbol for symbol in market.symbols])
+    write_whole(settings, RECORDER.format(symbols=symbols).encode())
     length_s = (until - reached).total_seconds()
     with exchange.client(
-        "recorder", "pipelines.cli", "record", "--venue", exchange.at(reached), "--symbols", symbols, "--lake",
-        str(root), "--run-length", f"{length_s}s", "--flush-interval", _FLUSH_INTERVAL, "--json",
+        "recorder", "pipelines.cli", "record", "--venue", exchange.at(reached), "--config", str(settings), "--lake",
+        str(root), "--run-length", f"{length_s}s", "--json",
     ) as recorder:  # fmt: skip
         exchange.follow(recorder, lambda now: progress(_RECORDING, (now - market.start) // timedelta(hours=1), hours))
     status = json.loads(recorder.printed)

@@ -17,6 +17,8 @@ from research.execution_bars import EXECUTION, execution_bars
 from research.fills import Market
 from research.recorded import (
     REACH,
+    TRADE_COLUMNS,
+    Reading,
     Recorded,
     Substitutions,
     by_known_time,
@@ -24,11 +26,11 @@ from research.recorded import (
     event_ms,
     known_marks,
     last_known,
-    read_recorded,
     received_ms,
 )
 from research.strategies.gates import MAX_MARK_AGE_MS, MAX_QUOTE_AGE_MS
-from research.trade_bars import trade_bars
+from research.thinned import read_thinned
+from research.trade_bars import trade_bars, trade_bars_of_pieces
 
 if TYPE_CHECKING:
     from data.lake import Lake
@@ -113,7 +115,8 @@ def build_bars(
     """Bars of the slots that open in [start, end), from what the lake recorded.
 
     A row does not depend on the range asked for: execution windows of the last rows reach past ``end`` as far as the
-    lake does. Only what is carried over gaps starts with the range.
+    lake does. Only what is carried over gaps starts with the range. A day of trades, quotes or marks is in memory at a
+    time, however long the range is (``research.thinned``).
 
     Raises
     ------
@@ -126,17 +129,22 @@ def build_bars(
     first_ms, end_ms = (-(-epoch_ms(moment) // length) * length for moment in (start, end))
     if first_ms >= end_ms:
         raise ValueError(f"no {interval} slot opens in [{start:%Y-%m-%d %H:%M:%S}, {end:%Y-%m-%d %H:%M:%S})")
-    recorded = read_recorded(lake, symbol, start, end, interval=interval, venue=venue)
-    instrument = dict(lake.instrument(symbol, start, venue=venue))
-    _refuse_grid_change(recorded.instruments, symbol, start, end, instrument)
-    acting = substitutions_in_effect(substitutions, recorded, symbol, instrument)
-
     n_rows = (end_ms - first_ms) // length
     # The last windows end with the times and klines of rows after the range.
     n_after = -(-(KLINE_DELAY_MS + latency_ms) // length)
     open_ms = np.arange(first_ms, end_ms + n_after * length, length)
-    tick_size = float(instrument["tick_size"])
-    signal = signal_bars(recorded, open_ms, interval=interval, tick_size=tick_size, substitutions=acting)
+    with lake.still() as (still, _):
+        instrument = dict(still.instrument(symbol, start, venue=venue))
+        reading = Reading(lake=still, symbol=symbol, start=start, end=end, interval=interval, venue=venue)
+        recorded = reading.all_but_the_long()
+        _refuse_grid_change(recorded.instruments, symbol, start, end, instrument)
+        traded = trade_bars_of_pieces(reading.pieces("trades", TRADE_COLUMNS), interval)
+        slots = _bars_on_slots(recorded, traded, open_ms, interval)
+        avail_ms = slots["avail_ms"].to_numpy()
+        timed = _with_own_interval(substitutions, instrument)
+        recorded = read_thinned(reading, recorded, avail_ms, avail_ms + latency_ms, timed)
+    acting = substitutions_in_effect(substitutions, recorded, symbol, instrument)
+    signal = _signal_of(recorded, slots, length, float(instrument["tick_size"]), acting)
     if signal["is_gap"].head(n_rows).all():
         raise LookupError(_nothing_seen(lake, symbol, start, end, venue))
     execution = execution_bars(signal, recorded, latency_ms=latency_ms, substitutions=acting)
@@ -159,32 +167,35 @@ def signal_bars(
     open_ms : int64, contiguous slots of the interval, ms.
     substitutions : those in effect.
     """
-    length = interval_ms(interval)
-    bars = _bars_on_slots(recorded, open_ms, interval)
-    # A late bar holds up the rows after it: a decision on row i needs every row up to i.
-    avail_ms = np.maximum.accumulate(bars["known_ms"].to_numpy())
-    close = bars["close"]
+    slots = _bars_on_slots(recorded, trade_bars(recorded.trades, interval), open_ms, interval)
+    return _signal_of(recorded, slots, interval_ms(interval), tick_size, substitutions)
+
+
+def _signal_of(
+    recorded: Recorded, slots: pl.DataFrame, length: int, tick_size: float, substitutions: Substitutions
+) -> pl.DataFrame:
+    avail_ms, close = slots["avail_ms"].to_numpy(), slots["close"]
     instrument = _in_force(recorded.instruments, avail_ms)
     frame = pl.concat(
         [
-            bars.drop("known_ms"),
+            slots,
             _quotes(recorded, avail_ms, close, tick_size, substitutions),
             _marks(recorded, avail_ms, close, length, substitutions),
             _funding(recorded, avail_ms, instrument["funding_interval_hours"], substitutions),
         ],
         how="horizontal",
     ).with_columns(
-        open_time=open_ms,
-        close_time=open_ms + length,
-        avail_time=avail_ms,
+        open_time="open_ms",
+        close_time=pl.col("open_ms") + length,
+        avail_time="avail_ms",
         is_gap=close.is_null(),
         can_enter=close.is_not_null() & (instrument["status"] == "TRADING").fill_null(value=False),
     )
     return frame.select(list(SIGNAL)).cast(SIGNAL).with_columns(pl.col(pl.Float64).fill_null(np.nan))
 
 
-def _bars_on_slots(recorded: Recorded, open_ms: np.ndarray, interval: str) -> pl.DataFrame:
-    """Bar columns and ``known_ms`` per slot: the recorded kline, else the bar from trades; nulls in a gap.
+def _bars_on_slots(recorded: Recorded, traded: pl.DataFrame, open_ms: np.ndarray, interval: str) -> pl.DataFrame:
+    """open_ms, bar columns and avail_ms per slot: the recorded kline, else the bar from trades; nulls in a gap.
 
     A slot that a runner gave up is a gap from then on: it did not have the bar, whatever came later. Trades do not
     stand in for a bar that the ledger misses: who traded then would have asked for it in vain too, or may still.
@@ -202,8 +213,7 @@ def _bars_on_slots(recorded: Recorded, open_ms: np.ndarray, interval: str) -> pl
     missed = _slots_in_gaps(recorded.gaps, open_ms)
     given_up = missed.filter("is_given_up").group_by("open_ms").agg(known_ms=pl.col("detected_ms").min())
     traded = (
-        trade_bars(recorded.trades, interval)
-        .with_columns(open_ms=open_of)
+        traded.with_columns(open_ms=open_of)
         .select("open_ms", *_BAR_COLUMNS, known_ms=pl.max_horizontal(pl.col("known_time").dt.epoch("ms"), expected_ms))
         .join(klines, on="open_ms", how="anti")
         .join(missed, on="open_ms", how="anti")
@@ -211,7 +221,8 @@ def _bars_on_slots(recorded: Recorded, open_ms: np.ndarray, interval: str) -> pl
     seen = pl.concat([klines, traded]).join(given_up, on="open_ms", how="anti")
     slots = pl.DataFrame({"open_ms": open_ms})
     bars = slots.join(pl.concat([seen, given_up], how="diagonal"), on="open_ms", how="left", maintain_order="left")
-    return bars.select(*_BAR_COLUMNS, pl.col("known_ms").fill_null(expected_ms))
+    # A late bar holds up the rows after it: a decision on row i needs every row up to i.
+    return bars.select("open_ms", *_BAR_COLUMNS, avail_ms=pl.col("known_ms").fill_null(expected_ms).cum_max())
 
 
 def _slots_in_gaps(gaps: pl.DataFrame, open_ms: np.ndarray) -> pl.DataFrame:
@@ -321,13 +332,17 @@ def substitutions_in_effect(
     substitutions: Substitutions, recorded: Recorded, symbol: str, instrument: Mapping[str, Any]
 ) -> Substitutions:
     """The substitutions that act on these rows, with the instrument's own funding interval where it tells one."""
-    hours = instrument["funding_interval_hours"] or substitutions.funding_interval_hours
-    acting = substitutions.in_effect(recorded)
-    if acting.funding_rate_bps is not None and hours is None:
+    acting = _with_own_interval(substitutions.in_effect(recorded), instrument)
+    if acting.funding_rate_bps is not None and acting.funding_interval_hours is None:
         raise ValueError(
             f"substitutions: funding_rate_bps needs funding_interval_hours, the instrument {symbol} does not tell it"
         )
-    return replace(acting, funding_interval_hours=hours)
+    return acting
+
+
+def _with_own_interval(substitutions: Substitutions, instrument: Mapping[str, Any]) -> Substitutions:
+    hours = instrument["funding_interval_hours"] or substitutions.funding_interval_hours
+    return replace(substitutions, funding_interval_hours=hours)
 
 
 def _nothing_seen(lake: "Lake", symbol: str, start: datetime, end: datetime, venue: str) -> str:

@@ -88,8 +88,7 @@ def funding_events(recorded: Recorded, substitutions: Substitutions, from_ms: in
     no settled row confirms, happens at the announced time with the last announced rate.
     """
     if substitutions.funding_rate_bps is not None:
-        every_ms = round(substitutions.funding_interval_hours * 3_600_000)
-        time_ms = np.arange(from_ms // every_ms * every_ms, to_ms + every_ms, every_ms)
+        time_ms = substitutions.funding_times(from_ms, to_ms)
         return pl.DataFrame({"funding_rate": substitutions.funding_rate_bps / 1e4, "event_ms": time_ms})
     settled = recorded.funding.select("funding_rate", event_ms=event_ms()).drop_nulls()
     marks = by_known_time(recorded.marks.drop_nulls(["funding_rate", "next_funding_time"]))

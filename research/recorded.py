@@ -1,7 +1,8 @@
 """What was recorded around a range: when each row was known, what was missed, what stands in where there is nothing."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -18,13 +19,19 @@ if TYPE_CHECKING:
 REACH = timedelta(hours=1)
 # The last settled funding event; no interval is longer.
 FUNDING_REACH = timedelta(days=1)
+# How much of a long table is in memory at once.
+PIECE = timedelta(days=1)
+TRADE_COLUMNS = "agg_trade_id event_time price quantity is_buyer_maker is_ambiguous recv_time"
+QUOTE_COLUMNS = "event_time bid_price bid_quantity ask_price ask_quantity recv_time"
+MARK_COLUMNS = "event_time mark_price index_price funding_rate next_funding_time recv_time"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Recorded:
     """Rows of one symbol, one frame per table of ``data.schema``, time ascending; empty where nothing was recorded.
 
-    Klines of every kind hold one interval only, and ``gaps`` are those of the klines.
+    Klines of every kind hold one interval only, and ``gaps`` are those of the klines. Trades of which not all are kept
+    tell in ``from_id`` what was: the ids from there to their own are complete.
     """
 
     klines: pl.DataFrame = field(default_factory=schema.KLINES.empty)
@@ -69,6 +76,12 @@ class Substitutions:
         if hours is not None and not (hours > 0.0 and (24.0 / hours).is_integer()):
             raise ValueError(f"substitutions: funding_interval_hours {hours} does not divide a day; write 8, 4 or 1")
 
+    def funding_times(self, from_ms: int, to_ms: int) -> np.ndarray:
+        """When funding is due at the assumed interval, int64 ms: the last time by ``from_ms`` to the first after
+        ``to_ms``."""
+        every_ms = round(self.funding_interval_hours * 3_600_000)
+        return np.arange(from_ms // every_ms * every_ms, to_ms + every_ms, every_ms)
+
     def in_effect(self, recorded: Recorded) -> "Substitutions":
         """Those that act on these rows: a single recorded row switches its substitution off."""
         has_mark = len(recorded.marks) > 0 or len(recorded.mark_klines) > 0
@@ -80,34 +93,76 @@ class Substitutions:
         )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reading:
+    """What bars of [start, end) are built from, with what lies around the range as far as it matters."""
+
+    lake: "Lake"
+    symbol: str
+    start: datetime
+    end: datetime
+    interval: str
+    venue: str = "aster"
+
+    @property
+    def reach(self) -> timedelta:
+        """How far around the range is read."""
+        return max(REACH, 2 * timedelta(milliseconds=schema.interval_ms(self.interval)))
+
+    def rows(self, table: str, columns: str, before: timedelta | None = None) -> pl.DataFrame:
+        """Rows of the range and around it; ``before`` where more is needed of what came before."""
+        start = self.start - (self.reach if before is None else before)
+        return self._scan(table, columns, start, self.end + self.reach)
+
+    def pieces(self, table: str, columns: str) -> Iterator[pl.DataFrame]:
+        """The same rows in frames of whole slots, one after the other, each at most ``PIECE`` long or one slot."""
+        length = timedelta(milliseconds=schema.interval_ms(self.interval))
+        step = max(PIECE // length, 1) * length
+        span = self.lake.span(table, self.symbol, self.venue)
+        if span is None:
+            return
+        start = max(self.start - self.reach, span[0])
+        end = min(self.end + self.reach, span[1] + timedelta(milliseconds=1))
+        begun = datetime.fromtimestamp(0, tz=UTC)
+        while start < end:
+            border = begun + ((start - begun) // step + 1) * step
+            yield self._scan(table, columns, start, min(border, end))
+            start = border
+
+    def all_but_the_long(self) -> Recorded:
+        """Everything but trades, quotes and marks."""
+        return Recorded(
+            klines=self._klines("klines", "volume quote_volume trade_count taker_buy_volume"),
+            mark_klines=self._klines("mark_klines", ""),
+            index_klines=self._klines("index_klines", ""),
+            funding=self.rows("funding", "event_time funding_rate interval_hours", FUNDING_REACH),
+            instruments=self.lake.scan("instruments", symbols=[self.symbol], end=self.end, venue=self.venue),
+            gaps=self.lake.scan("gaps", symbols=[self.symbol], venue=self.venue).filter(
+                pl.col("table") == "klines", pl.col("interval") == self.interval
+            ),
+        )
+
+    def _klines(self, table: str, columns: str) -> pl.DataFrame:
+        return self.rows(table, f"interval open_time open high low close recv_time source {columns}").filter(
+            pl.col("interval") == self.interval
+        )
+
+    def _scan(self, table: str, columns: str, start: datetime, end: datetime) -> pl.DataFrame:
+        return self.lake.scan(
+            table, symbols=[self.symbol], start=start, end=end, columns=columns.split(), venue=self.venue
+        )
+
+
 def read_recorded(
     lake: "Lake", symbol: str, start: datetime, end: datetime, *, interval: str, venue: str = "aster"
 ) -> Recorded:
-    """Everything bars of [start, end) are built from, with what lies around the range as far as it matters."""
-    reach = max(REACH, 2 * timedelta(milliseconds=schema.interval_ms(interval)))
-
-    def read(table: str, columns: str, before: timedelta = reach) -> pl.DataFrame:
-        return lake.scan(
-            table, symbols=[symbol], start=start - before, end=end + reach, columns=columns.split(), venue=venue
-        )
-
-    def read_klines(table: str, columns: str) -> pl.DataFrame:
-        return read(table, f"interval open_time open high low close recv_time source {columns}").filter(
-            pl.col("interval") == interval
-        )
-
-    return Recorded(
-        klines=read_klines("klines", "volume quote_volume trade_count taker_buy_volume"),
-        trades=read("trades", "agg_trade_id event_time price quantity is_buyer_maker is_ambiguous recv_time"),
-        quotes=read("book_ticker", "event_time bid_price bid_quantity ask_price ask_quantity recv_time"),
-        marks=read("mark_price", "event_time mark_price index_price funding_rate next_funding_time recv_time"),
-        mark_klines=read_klines("mark_klines", ""),
-        index_klines=read_klines("index_klines", ""),
-        funding=read("funding", "event_time funding_rate interval_hours", FUNDING_REACH),
-        instruments=lake.scan("instruments", symbols=[symbol], end=end, venue=venue),
-        gaps=lake.scan("gaps", symbols=[symbol], venue=venue).filter(
-            pl.col("table") == "klines", pl.col("interval") == interval
-        ),
+    """Everything bars of [start, end) are built from."""
+    reading = Reading(lake=lake, symbol=symbol, start=start, end=end, interval=interval, venue=venue)
+    return replace(
+        reading.all_but_the_long(),
+        trades=reading.rows("trades", TRADE_COLUMNS),
+        quotes=reading.rows("book_ticker", QUOTE_COLUMNS),
+        marks=reading.rows("mark_price", MARK_COLUMNS),
     )
 
 
@@ -206,7 +261,7 @@ class Track:
 
         A window without a price is flat at the last one before it; NaN where the window was not seen in full.
         """
-        return _window_ohlc(self.price, *self.rows_of(from_ms, to_ms), self.is_seen(from_ms, to_ms))
+        return window_ohlc(self.price, *self.rows_of(from_ms, to_ms), self.is_seen(from_ms, to_ms))
 
 
 def counted_trades(trades: pl.DataFrame) -> pl.DataFrame:
@@ -217,8 +272,9 @@ def counted_trades(trades: pl.DataFrame) -> pl.DataFrame:
 def trade_track(trades: pl.DataFrame) -> Track:
     """Prices of ``counted_trades``; a hole is where their consecutive ids have one."""
     time_ms, ids = trades["event_time"].dt.epoch("ms").to_numpy(), trades["agg_trade_id"].to_numpy()
+    from_id = trades["from_id"].to_numpy() if "from_id" in trades.columns else ids
     by_id = np.argsort(ids, kind="stable")
-    before = np.flatnonzero(np.diff(ids[by_id]) > 1)
+    before = np.flatnonzero(from_id[by_id[1:]] - ids[by_id[:-1]] > 1)
     ends = np.sort(np.stack([time_ms[by_id[before]], time_ms[by_id[before + 1]]]), axis=0)
     return _track(time_ms, trades["price"], ends)
 
@@ -237,7 +293,8 @@ def _track(time_ms: np.ndarray, price: pl.Series, holes: np.ndarray) -> Track:
 
 
 @njit
-def _window_ohlc(price, first, after, is_seen):
+def window_ohlc(price, first, after, is_seen):
+    """Open, high, low and close per window of the rows [first, after), shape (4, n_windows); NaN where not seen."""
     ohlc = np.full((4, len(first)), np.nan)
     for i in range(len(first)):
         if not is_seen[i]:

@@ -178,8 +178,8 @@ def test_killed_at_random_moments_the_next_one_finishes_with_the_same_bytes(tmp_
         for _ in range(kills):
             touches = str(chance.randrange(1, 40))
             command = [sys.executable, "-c", KILLED, touches, str(lake.root), "--daily", "--raw-days", "100000"]
-            status = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode
-            assert status in (-signal.SIGKILL, 0)
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+            assert done.returncode in (-signal.SIGKILL, 0), done.stderr
         assert main([str(lake.root)]) == 0
         hashes.append([entry.sha256 for entry in lake.files("trades")])
         rows.append(lake.scan("trades"))

@@ -22,9 +22,9 @@ from data.recorder_status import Status, read_status
 from data.tests.test_recorder import MARKET, SYMBOLS, expected
 from pipelines.identity import CHECKOUT
 
-LONG = replace(MARKET, days=8 / 24)
+LONG = replace(MARKET, days=2 / 24)
 PATIENCE_S = 120
-SPEED = 300
+SPEED = 60
 
 # the command, with less memory for what the disk does not take
 FORGETFUL = """
@@ -71,47 +71,56 @@ async def told_to_operators(root: Path) -> tuple[int, dict[str, float]]:
 def leave(disk: Path, free_bytes: int) -> None:
     """Fill the disk but for so many bytes."""
     filler = disk / "filler"
-    with filler.open("ab", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(4_096))
+    with filler.open("ab", buffering=0) as file:
+        for piece in (bytes(1 << 20), bytes(4_096)):
+            with suppress(OSError):
+                while True:
+                    file.write(piece)
     with filler.open("r+b") as file:
         file.truncate(max(filler.stat().st_size - free_bytes, 0))
 
 
 def test_a_disk_that_fills_up_stops_sealing_then_the_log_and_both_go_on_when_there_is_room(mounted_disk):
-    disk = mounted_disk("size=160m")
+    disk = mounted_disk("size=400m")
     root = disk / "lake"
 
     async def play() -> tuple[int, int]:
         async with Loopback(SyntheticSource(LONG), speed=SPEED) as exchange:
             recorder = await process_of(
                 "-c", FORGETFUL, "record", "--venue", exchange.rest_url, "--symbols", ",".join(SYMBOLS),
-                "--lake", str(root), "--flush-interval", "4m", "--metrics-port", "0",
+                "--lake", str(root), "--flush-interval", "1m", "--metrics-port", "0",
             )  # fmt: skip
-            await status_of(root, lambda told: told.total_landed > 0, recorder)
-            assert (await told_to_operators(root))[0] == 0
+            try:
+                await status_of(root, lambda told: told.total_landed > 0, recorder)
+                assert (await told_to_operators(root))[0] == 0
 
-            leave(disk, 2_900_000)  # less than is kept for the log
-            waits = await status_of(root, lambda told: any("sealing waits" in each for each in told.trouble), recorder)
-            assert waits.state == "recording"
-            more = await status_of(root, lambda told: told.total_messages > waits.total_messages, recorder)
-            exit_status, metrics = await told_to_operators(root)
-            assert (exit_status, metrics["up"], metrics["trouble"]) == (1, 1, 1)
+                leave(disk, 7_500_000)  # less than is kept for the log
+                waits = await status_of(
+                    root, lambda told: any("sealing waits" in each for each in told.trouble), recorder
+                )
+                assert waits.state == "recording"
+                more = await status_of(root, lambda told: told.total_messages > waits.total_messages, recorder)
+                exit_status, metrics = await told_to_operators(root)
+                assert (exit_status, metrics["up"], metrics["trouble"]) == (1, 1, 1)
 
-            leave(disk, 0)
-            full = await status_of(root, lambda told: told.state == "disk full" and told.dropped > 0, recorder)
-            assert full.total_landed == more.total_landed  # nothing was sealed meanwhile
-            assert any("raw log cannot be written: No space left" in each for each in full.trouble)
-            exit_status, metrics = await told_to_operators(root)
-            assert (exit_status, metrics["up"], metrics['state{state="disk full"}']) == (1, 0, 1)
-            assert metrics["dropped_total"] > 0
+                leave(disk, 0)
+                full = await status_of(root, lambda told: told.state == "disk full" and told.dropped > 0, recorder)
+                assert full.total_landed == more.total_landed  # nothing was sealed meanwhile
+                assert any("raw log cannot be written: No space left" in each for each in full.trouble)
+                exit_status, metrics = await told_to_operators(root)
+                assert (exit_status, metrics["up"], metrics['state{state="disk full"}']) == (1, 0, 1)
+                assert metrics["dropped_total"] > 0
 
-            (disk / "filler").unlink()
-            await status_of(root, lambda told: not told.trouble and told.total_landed > full.total_landed, recorder)
-            assert (await told_to_operators(root))[0] == 0
-            recorder.send_signal(signal.SIGTERM)
-            await recorder.communicate()
-            return recorder.returncode, full.dropped
+                (disk / "filler").unlink()
+                await status_of(root, lambda told: not told.trouble and told.total_landed > full.total_landed, recorder)
+                assert (await told_to_operators(root))[0] == 0
+                recorder.send_signal(signal.SIGTERM)
+                await recorder.communicate()
+                return recorder.returncode, full.dropped
+            finally:
+                with suppress(ProcessLookupError):
+                    recorder.kill()  # where it did not end by itself
+                await recorder.wait()
 
     exit_status, dropped = asyncio.run(play())
     assert (exit_status, dropped > 0) == (1, True)
