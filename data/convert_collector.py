@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from data.convert_report import Batch, FileCount, Skipped, TradeCount
@@ -27,7 +28,7 @@ from data.convert_rows import (
     decimal_seconds,
     header_layout,
     quarantine_rows,
-    read_rows,
+    read_pieces,
     shortest,
     six_decimals,
     write_rows,
@@ -40,6 +41,8 @@ VENUE = "aster"
 BOOK_LEVELS = (5, 10, 20)
 FILE_NAMES = "trades_<SYMBOL>.csv, prices_<SYMBOL>.csv, orderbook_<SYMBOL>.csv"
 TABLES = ("trades", "raw_trades", "book_ticker", "depth")
+PIECE_BYTES = 16 * 2**20  # of a file, read and checked at once
+PIECE_ROWS = 500_000  # trades that land at once
 _NAME = re.compile(r"(?P<kind>trades|prices|orderbook)_(?P<symbol>[^_.]+)(?:_[^.]*)?\.csv")
 # the collector changed its clock column from float seconds to whole milliseconds in November 2025
 _CLOCKS = {"unix_timestamp": TIME_S, "unix_timestamp_ms": TIME_MS}
@@ -74,6 +77,7 @@ ORDERBOOK = tuple(
     for clock, kind in _CLOCKS.items()
 )
 LAYOUTS = {"trades": (TRADES,), "prices": PRICES, "orderbook": ORDERBOOK}
+_TRADE_TABLES = {"agg_trade_id": "trades", "trade_id": "raw_trades"}
 TABLE_OF = {"trades": "trades", "prices": "book_ticker", "orderbook": "depth"}
 
 
@@ -109,7 +113,7 @@ def sources(paths: Sequence[Path], symbol: str | None) -> tuple[list[Source], li
 
 
 def batches(found: Sequence[Source]) -> Iterator[Batch]:
-    """Rows for the lake, symbol by symbol.
+    """Rows for the lake, symbol by symbol, in pieces that fit in memory; a file is told of behind its last piece.
 
     All trade files of a symbol are judged together: what one file proves about an id space holds in the next.
     """
@@ -119,58 +123,109 @@ def batches(found: Sequence[Source]) -> Iterator[Batch]:
             yield from _trade_batches(trades, symbol)
         for source in found:
             if source.symbol == symbol and source.kind != "trades":
-                yield _quote_batch(source)
+                yield from _quote_batches(source)
 
 
 def _trade_batches(found: Sequence[Source], symbol: str) -> Iterator[Batch]:
-    """Aggregates with everything that was counted, then the raw trades."""
-    read = {source.path: read_rows(source.path, LAYOUTS["trades"]) for source in found}
-    rows = pl.concat(
-        rows.good.select(
-            "id",
-            "price",
-            "quantity",
-            event_ms="unix_timestamp_ms",
-            is_buyer_maker=pl.col("side") == "sell",  # the side is the taker's
-            file=pl.lit(path.name),
-        )
-        for path, rows in read.items()
+    """Bad lines as they are met, then the aggregates, then the raw trades, then everything that was counted."""
+    origin = ", ".join(source.path.name for source in found)
+    read, lines, quarantined = [], [0] * len(found), [0] * len(found)
+    for number, source in enumerate(found):
+        for rows in read_pieces(source.path, LAYOUTS["trades"], piece_bytes=PIECE_BYTES):
+            lines[number] += rows.good.height + rows.bad.height
+            quarantined[number] += rows.bad.height
+            read.append(_wire(rows.good, number))
+            bad = quarantine_rows(source.path, rows, symbol=symbol, table="trades")
+            yield Batch(table="trades", symbol=symbol, frame=pl.DataFrame(), origin=origin, bad=bad)
+    trades = pl.concat(read, rechunk=True)
+    read.clear()
+    trades = trades.hstack(id_spaces(trades.select("id", "event_ms", "file")).select("space", "is_ambiguous"))
+    trades = trades.with_columns(_is_duplicate(trades))
+    is_raw, is_duplicate = pl.col("space") == "raw", pl.col("is_duplicate")
+    counted = trades.select(
+        aggregates=(~is_raw & ~is_duplicate).sum(),
+        raw=(is_raw & ~is_duplicate).sum(),
+        ambiguous=(pl.col("is_ambiguous") & ~is_duplicate).sum(),
+        repeated_aggregates=(~is_raw & is_duplicate).sum(),
+        repeated_raw=(is_raw & is_duplicate).sum(),
+    ).row(0, named=True)
+    yield from _landing(
+        trades, ~is_raw, symbol, id_name="agg_trade_id", origin=origin, duplicates=counted["repeated_aggregates"]
     )
-    spaces = id_spaces(rows).with_columns(
-        is_duplicate=~pl.struct("id", "event_ms", "price", "quantity", "is_buyer_maker", "space").is_first_distinct()
-    )
-    distinct = spaces.filter(~pl.col("is_duplicate"))
-    distinct = distinct.with_columns(repeats_agg_trade_id=repeated_aggregates(distinct))
-    is_raw = distinct["space"] == "raw"
-    repeated = spaces.filter("is_duplicate")["space"]
+    raw = _raw_trades(trades)
+    yield from _landing(raw, is_raw, symbol, id_name="trade_id", origin=origin, duplicates=counted["repeated_raw"])
+    duplicates = [
+        trades.select((is_duplicate & (pl.col("file") == number)).sum()).item() for number in range(len(found))
+    ]
     yield Batch(
         table="trades",
         symbol=symbol,
-        frame=_trade_frame(distinct.filter(~is_raw), symbol, id_name="agg_trade_id").drop("repeats_agg_trade_id"),
-        origin=", ".join(path.name for path in read),
-        duplicates=int((repeated == "aggregate").sum()),
-        bad=pl.concat(quarantine_rows(path, rows, symbol=symbol, table="trades") for path, rows in read.items()),
+        frame=pl.DataFrame(),
+        origin=origin,
         files=tuple(
-            _file_count(path, rows, duplicates=spaces.filter(pl.col("file") == path.name)["is_duplicate"].sum())
-            for path, rows in read.items()
+            FileCount(file=source.path.name, rows=rows, quarantined=bad, duplicates=repeated)
+            for source, rows, bad, repeated in zip(found, lines, quarantined, duplicates, strict=True)
         ),
         trades=TradeCount(
             symbol=symbol,
-            aggregates=int((~is_raw).sum()),
-            raw=int(is_raw.sum()),
-            repeats=distinct["repeats_agg_trade_id"].count(),
-            ambiguous=int(distinct["is_ambiguous"].sum()),
-            switches=id_space_switches(spaces),
+            aggregates=counted["aggregates"],
+            raw=counted["raw"],
+            repeats=raw["repeats_agg_trade_id"].count(),
+            ambiguous=counted["ambiguous"],
+            switches=id_space_switches(trades),
         ),
     )
-    if is_raw.any():
-        yield Batch(
-            table="raw_trades",
-            symbol=symbol,
-            frame=_trade_frame(distinct.filter(is_raw), symbol, id_name="trade_id"),
-            origin=", ".join(path.name for path in read),
-            duplicates=int((repeated == "raw").sum()),
-        )
+
+
+def _wire(good: pl.DataFrame, number: int) -> pl.DataFrame:
+    """What is kept of every trade of all files while they are judged: it must fit in memory."""
+    return good.select(
+        "id",
+        "price",
+        "quantity",
+        event_ms="unix_timestamp_ms",
+        is_buyer_maker=pl.col("side") == "sell",  # the side is the taker's
+        file=pl.lit(number, pl.UInt16),
+    )
+
+
+def _is_duplicate(trades: pl.DataFrame) -> pl.Series:
+    """True where an earlier row of the same id space says the same."""
+    ids = trades["id"].sort()
+    twice = ids.filter(ids == ids.shift()).unique()
+    # only these are compared in full: for all rows that would take more memory than the rows
+    again = trades.with_row_index("row").filter(pl.col("id").is_in(twice.implode()))
+    content = pl.struct("id", "event_ms", "price", "quantity", "is_buyer_maker", "space")
+    rows = again.filter(~content.is_first_distinct())["row"]
+    is_duplicate = np.zeros(trades.height, bool)
+    is_duplicate[rows.to_numpy()] = True
+    return pl.Series("is_duplicate", is_duplicate)
+
+
+def _raw_trades(trades: pl.DataFrame) -> pl.DataFrame:
+    """The distinct raw trades, with the aggregate that each repeats."""
+    is_raw = pl.col("space") == "raw"
+    distinct = trades.lazy().filter(~pl.col("is_duplicate"))
+    # a raw trade and the aggregate it repeats have the same time
+    at_raw = distinct.join(distinct.filter(is_raw), on="event_ms", how="semi", maintain_order="left").collect()
+    return at_raw.with_columns(repeats_agg_trade_id=repeated_aggregates(at_raw)).filter(is_raw)
+
+
+def _landing(
+    trades: pl.DataFrame, wanted: pl.Expr, symbol: str, *, id_name: str, origin: str, duplicates: int
+) -> Iterator[Batch]:
+    """The wanted distinct trades, a piece after the other; the first one tells of the duplicates."""
+    for piece in trades.iter_slices(PIECE_ROWS):
+        rows = piece.filter(wanted & ~pl.col("is_duplicate"))
+        if not rows.is_empty():
+            yield Batch(
+                table=_TRADE_TABLES[id_name],
+                symbol=symbol,
+                frame=_trade_frame(rows, symbol, id_name=id_name),
+                origin=origin,
+                duplicates=duplicates,
+            )
+            duplicates = 0
 
 
 def _trade_frame(rows: pl.DataFrame, symbol: str, *, id_name: str) -> pl.DataFrame:
@@ -182,15 +237,43 @@ def _trade_frame(rows: pl.DataFrame, symbol: str, *, id_name: str) -> pl.DataFra
         "price",
         "quantity",
         "is_buyer_maker",
-        "repeats_agg_trade_id",
+        *(["repeats_agg_trade_id"] if id_name == "trade_id" else []),
         "is_ambiguous",
         pl.lit("import").alias("source"),
     )
 
 
-def _quote_batch(source: Source) -> Batch:
-    """Prices or books of one file."""
-    rows = read_rows(source.path, LAYOUTS[source.kind])
+def _quote_batches(source: Source) -> Iterator[Batch]:
+    """Prices or books of one file, then what was counted."""
+    table = TABLE_OF[source.kind]
+    line_count = quarantined = derived_differs = 0
+    seen = []
+    for rows in read_pieces(source.path, LAYOUTS[source.kind], piece_bytes=PIECE_BYTES):
+        frame = _quote_frame(rows, source)
+        line_count += rows.good.height + rows.bad.height
+        quarantined += rows.bad.height
+        derived_differs += rows.derived_differs
+        seen.append(frame.hash_rows())  # 8 bytes for each row of the file
+        yield Batch(
+            table=table,
+            symbol=source.symbol,
+            frame=frame,
+            origin=source.path.name,
+            bad=quarantine_rows(source.path, rows, symbol=source.symbol, table=table),
+        )
+    hashes = pl.concat(seen)
+    count = FileCount(
+        file=source.path.name,
+        rows=line_count,
+        quarantined=quarantined,
+        duplicates=len(hashes) - hashes.n_unique(),
+        derived_differs=derived_differs,
+    )
+    yield Batch(table=table, symbol=source.symbol, frame=pl.DataFrame(), origin=source.path.name, files=(count,))
+
+
+def _quote_frame(rows: Rows, source: Source) -> pl.DataFrame:
+    """Rows of ``book_ticker`` or ``depth``."""
     clock = next(iter(rows.layout.columns))
     received_ns = pl.col(clock) * (NS_PER_MS if rows.layout.columns[clock] is TIME_MS else 1)
     common = {
@@ -210,30 +293,12 @@ def _quote_batch(source: Source) -> Batch:
             "update_id": pl.col("lastUpdateId"),
             **{_lake_name(name): pl.col(name) for name in books},
         }
-    frame = rows.good.select(**common, **columns)
-    return Batch(
-        table=TABLE_OF[source.kind],
-        symbol=source.symbol,
-        frame=frame,
-        origin=source.path.name,
-        bad=quarantine_rows(source.path, rows, symbol=source.symbol, table=TABLE_OF[source.kind]),
-        files=(_file_count(source.path, rows, duplicates=frame.height - frame.n_unique()),),
-    )
+    return rows.good.select(**common, **columns)
 
 
 def _lake_name(column: str) -> str:
     """``bid_qty_0`` in the file is ``bid_quantity_0`` in the lake."""
     return column.replace("_qty_", "_quantity_")
-
-
-def _file_count(path: Path, rows: Rows, *, duplicates: int) -> FileCount:
-    return FileCount(
-        file=path.name,
-        rows=rows.good.height + rows.bad.height,
-        quarantined=rows.bad.height,
-        duplicates=int(duplicates),
-        derived_differs=rows.derived_differs,
-    )
 
 
 def export_symbol(

@@ -4,7 +4,7 @@ Knows nothing of tables or symbols; ``convert_collector`` and ``convert_midfreq`
 dropped: a line of the file is either a typed row or a bad line with its number and the reason.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -122,25 +122,51 @@ class Rows:
 
 
 def read_rows(path: Path, layouts: Sequence[Layout]) -> Rows:
-    """Every line of a CSV as a typed row or a bad line.
+    """Every line of a CSV as a typed row or a bad line; the whole file at once. See ``read_pieces``."""
+    whole = list(read_pieces(path, layouts, piece_bytes=-1))
+    return whole[0] if whole else Rows(layout=None, good=pl.DataFrame(), bad=pl.DataFrame(), derived_differs=0)
 
-    A last line without a newline is taken unless it shows that it was cut: too few fields, a derived column that
-    disagrees, or fewer decimals in its last field than every other row has. Blank lines are no rows.
+
+def read_pieces(path: Path, layouts: Sequence[Layout], *, piece_bytes: int) -> Iterator[Rows]:
+    """Every line of a CSV as a typed row or a bad line, a piece of whole lines after the other.
+
+    Where the pieces end changes no row and no reason. A last line without a newline is taken unless it shows that it
+    was cut: too few fields, a derived column that disagrees, or fewer decimals in its last field than every other row
+    of the file has. Blank lines are no rows.
+
+    Parameters
+    ----------
+    piece_bytes : a piece has this many bytes and the rest of its last line; -1 for the whole file in one. To read and
+        check a piece takes about twenty times as much memory.
+
+    Returns
+    -------
+    One or more pieces; none for an empty file.
 
     Raises
     ------
     ValueError
         If the header is none of the layouts', naming the one expected and the one that arrived.
     """
-    text = path.read_bytes().decode("utf-8-sig", errors="backslashreplace")
-    if not text.strip():
-        return Rows(layout=None, good=pl.DataFrame(), bad=pl.DataFrame(), derived_differs=0)
-    lines = pl.DataFrame({"raw": text.split("\n")}).select(
-        line=pl.int_range(1, pl.len() + 1, dtype=pl.Int64), raw=pl.col("raw").str.strip_chars_end("\r")
-    )
-    layout = _layout_of(path, lines["raw"][0], layouts)
-    cells = lines[1:].filter(pl.col("raw").str.strip_chars() != "").with_columns(cell=pl.col("raw").str.split(","))
-    return _checked(cells, layout, is_last_complete=text.endswith("\n"))
+    layout = header_layout(path, layouts)
+    if layout is None:
+        return
+    line_count = 0
+    decimals: set[int] = set()
+    with path.open("rb") as file:
+        while piece := file.read(piece_bytes) + file.readline():
+            text = piece.decode("utf-8" if line_count else "utf-8-sig", errors="backslashreplace")
+            lines = pl.DataFrame({"raw": text.split("\n")}).select(
+                line=pl.int_range(1, pl.len() + 1, dtype=pl.Int64) + line_count,
+                raw=pl.col("raw").str.strip_chars_end("\r"),
+            )
+            is_row = (pl.col("line") > 1) & (pl.col("raw").str.strip_chars() != "")
+            cells = lines.filter(is_row).with_columns(cell=pl.col("raw").str.split(","))
+            is_whole = lines["raw"][-1].strip() == ""  # nothing behind the last newline
+            yield _checked(cells, layout, is_last_complete=is_whole, decimals=decimals)
+            if not piece.endswith(b"\n"):
+                return  # the rest of this line may be on its way; the next import takes it
+            line_count += piece.count(b"\n")
 
 
 def read_frame_rows(frame: pl.DataFrame, layout: Layout, source: Path) -> Rows:
@@ -153,7 +179,7 @@ def read_frame_rows(frame: pl.DataFrame, layout: Layout, source: Path) -> Rows:
         raw=pl.concat_str(pl.all(), separator=","),
         cell=pl.concat_list(pl.all()),
     )
-    return _checked(cells, layout, is_last_complete=True)
+    return _checked(cells, layout, is_last_complete=True, decimals=set())
 
 
 def header_layout(path: Path, layouts: Sequence[Layout]) -> Layout | None:
@@ -173,8 +199,11 @@ def _layout_of(path: Path, header: str, layouts: Sequence[Layout]) -> Layout:
     raise ValueError(f"{path}: expected the header {expected}, got '{header}'; is this a file of another format?")
 
 
-def _checked(cells: pl.DataFrame, layout: Layout, *, is_last_complete: bool) -> Rows:
-    """Split ``line, raw, cell`` into typed rows and bad lines."""
+def _checked(cells: pl.DataFrame, layout: Layout, *, is_last_complete: bool, decimals: set[int]) -> Rows:
+    """Split ``line, raw, cell`` into typed rows and bad lines.
+
+    ``decimals`` has how many decimals the last fields of the file had so far; those of these rows are added.
+    """
     width = len(layout.columns)
     has_width = pl.col("cell").list.len() == width
     # nulls out of bounds, so that a short line still yields its symbol
@@ -200,9 +229,12 @@ def _checked(cells: pl.DataFrame, layout: Layout, *, is_last_complete: bool) -> 
         reasons.append(pl.when(is_wrong).then(message).otherwise(None))
     rows = texts.select("line", "raw", *typed, last_text=pl.col(f"text_{width - 1}"), reason=pl.coalesce(reasons))
     rows = rows.with_columns(derived_differs=_derived_differs(layout) if layout.derived else pl.lit(False))
-    if not is_last_complete and rows.height and _looks_cut(rows):
+    row_decimals = rows["last_text"].str.extract(r"\.(\d+)$", 1).str.len_chars().fill_null(0)
+    decimals.update(row_decimals[:-1].unique())
+    if not is_last_complete and rows.height and _looks_cut(rows, row_decimals[-1], decimals):
         cut = pl.when(pl.col("line") == rows["line"][-1]).then(pl.lit("the file ends in the middle of this line"))
         rows = rows.with_columns(reason=pl.coalesce("reason", cut))
+    decimals.update(row_decimals[-1:])
     good = rows.filter(pl.col("reason").is_null())
     bad_columns = ["line", "reason", "raw", *(["symbol"] if "symbol" in layout.columns else [])]
     return Rows(
@@ -227,16 +259,14 @@ def _derived_differs(layout: Layout) -> pl.Expr:
     return pl.any_horizontal(differs)
 
 
-def _looks_cut(rows: pl.DataFrame) -> bool:
+def _looks_cut(rows: pl.DataFrame, last_decimals: int, other_decimals: set[int]) -> bool:
     """Whether the unterminated last line lost its end."""
     last = rows.row(-1, named=True)
     if last["reason"] is not None:
         return False  # already a bad line, with a better reason
     if last["derived_differs"]:
         return True
-    decimals = rows["last_text"].str.extract(r"\.(\d+)$", 1).str.len_chars().fill_null(0)
-    others = decimals[:-1].unique()
-    return len(others) == 1 and decimals[-1] < others[0]
+    return len(other_decimals) == 1 and last_decimals < min(other_decimals)
 
 
 def quarantine_rows(path: Path, rows: Rows, *, symbol: str | None, table: str) -> pl.DataFrame:

@@ -281,10 +281,13 @@ class Stream:
                     slot.renewal_reason = f"dead on it: {names}"
                     slot.renewal_wanted.set()
                     continue
+                life = slot.lives[0]
                 for method in ("UNSUBSCRIBE", "SUBSCRIBE"):
                     await self._take_turn()
+                    if life.is_over:  # it broke meanwhile; the next one subscribes to everything
+                        break
                     message = {"method": method, "params": dead.streams, "id": next(self._control_messages)}
-                    slot.lives[-1].connection.ask(json.dumps(message).encode())
+                    life.connection.ask(json.dumps(message).encode())
 
     def _reached_ns(self) -> int:
         """The time up to which everything that is alive has been heard."""

@@ -17,6 +17,7 @@ import polars as pl
 from data import parquet, wal
 from data.benchmarks.figures import figure
 from data.benchmarks.frames import mixed_frames
+from data.benchmarks.memory import memory_figures
 from data.benchmarks.year import DAYS, FIRST_DAY, SYMBOLS, day_rows, year
 from data.compaction import compact
 from data.convert import import_path
@@ -65,6 +66,7 @@ def bench_lake(folder: Path, real_data: Path | None, tell: Tell) -> list[dict]:
         ("raw log and sealing", lambda: _sealing(_empty(folder / "sealed"), real_data)),
         ("compaction", lambda: _compaction(_empty(folder / "merged"))),
         ("verification", lambda: _verification(_empty(folder / "flipped"))),
+        ("memory over thirty days", lambda: memory_figures(folder / "memory")),
     )
     figures = []
     for done, (what, measure) in enumerate(measures):

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data import convert_collector
 from data.convert import export_path, import_path
 from data.convert_collector import batches, sources
 from data.lake import Lake
+from data.schema import TABLES
 
 T = 1_758_699_465_000
 
@@ -181,3 +183,71 @@ def test_trades_too_fine_for_six_decimals_are_exported_in_full(lake, tmp_path):
     assert (tmp_path / "out" / "trades_PEPEUSDT.csv").read_text().splitlines()[
         1
     ] == f"1,{T},sell,0.0000068,1000000.000000"
+
+
+def damaged(source, folder):
+    """A recording with bad lines, repeated lines, contradictions and a last line that was cut."""
+    folder.mkdir(exist_ok=True)
+    for path in source.glob("*_*USDT*.csv"):
+        lines = path.read_text().split()
+        changed = lines[:1]
+        for number, line in enumerate(lines[1:]):
+            changed += [line, line] if number % 50 == 3 else [line]
+            if number % 89 == 5:
+                changed.append(line[:-1] + "7")
+            if number % 97 == 7:
+                changed += [line[: len(line) // 2], ""]
+        (folder / path.name).write_bytes("\r\n".join(changed).encode()[:-2])
+    return folder
+
+
+def held(lake) -> dict[str, list[dict]]:
+    """Every row of the lake, apart from when the import ran."""
+    ran = ("quarantined_time", "conflict_time")
+    rows = {table: lake.scan(table, venue=None).drop(ran, strict=False) for table in TABLES}
+    return {
+        table: (each.sort(each.columns) if table in ("quarantine", "conflicts") else each).rows()
+        for table, each in rows.items()
+        if each.height
+    }
+
+
+@pytest.mark.parametrize(
+    ("recording", "piece_bytes"),
+    [("collector-dirty-2025-10-01", 50_000), ("collector-2025-11-28", 400_000)],  # about 1,000 lines
+)
+def test_where_the_pieces_of_a_file_end_changes_neither_rows_nor_report(
+    real_data, tmp_path, monkeypatch, recording, piece_bytes
+):
+    folder = damaged(real_data / recording, tmp_path / "recorded")
+    whole, pieces = (Lake(tmp_path / name, create=True) for name in ("whole", "pieces"))
+    report = import_path(whole, folder, format="collector")
+    assert all(report.total(what) > 20 for what in ("landed", "already_present", "conflicts", "quarantined"))
+
+    monkeypatch.setattr(convert_collector, "PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(convert_collector, "PIECE_ROWS", 1_000)
+    assert import_path(pieces, folder, format="collector") == report
+    assert held(pieces) == held(whole)
+
+    before = pieces.files()
+    assert len(before) > len(whole.files())
+    import_path(pieces, folder, format="collector")
+    assert pieces.files() == before
+
+
+def test_an_import_that_was_killed_between_two_pieces_is_finished_by_running_it_again(lake, tmp_path, monkeypatch):
+    header = "unix_timestamp_ms,bid,ask,mid"
+    folder = tmp_path / "recorded"
+    folder.mkdir()
+    write(folder / "prices_BTCUSDT.csv", header, *(f"{T + second},1.0,2.0,1.500000" for second in range(5)))
+    monkeypatch.setattr(convert_collector, "PIECE_BYTES", 1)  # every line is a piece
+
+    def kill(_: str, done: int, total: int) -> None:
+        if lake.scan("book_ticker").height == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_path(lake, folder, format="collector", progress=kill)
+    report = import_path(lake, folder, format="collector")
+    assert [(count.landed, count.already_present) for count in report.counts] == [(3, 2)]
+    assert report.files[0].rows == 5

@@ -15,6 +15,7 @@ from data.convert_rows import (
     decimal_seconds,
     quarantine_rows,
     read_frame_rows,
+    read_pieces,
     read_rows,
     shortest,
     six_decimals,
@@ -124,6 +125,37 @@ def test_a_last_line_whose_derived_column_was_cut_does_not_land(file):
 def test_a_derived_column_that_disagrees_is_counted_and_lands(file):
     rows = read_rows(file(f"ms,bid,ask,mid\n{T},1.0,2.0,1.5\n{T},1.0,2.0,1.7\n"), [QUOTES])
     assert (rows.good.height, rows.derived_differs) == (2, 1)
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 3, 40, 10_000])
+def test_where_pieces_end_changes_no_row_no_line_number_and_no_reason(file, piece_bytes):
+    lines = [
+        "id,side,price,quantity",
+        "1,buy,1.0,2.00",
+        "\xff,",
+        "",
+        "2,buy,1.0,2.0\ufeff",
+        "3,sell,1.0,3.00",
+        "4,buy,1.0,4.0",
+    ]
+    path = file("\ufeff" + "\r\n".join(lines))
+    whole = read_rows(path, [FILLS])
+    pieces = list(read_pieces(path, [FILLS], piece_bytes=piece_bytes))
+    assert pl.concat(piece.good for piece in pieces).equals(whole.good)
+    assert pl.concat(piece.bad for piece in pieces).equals(whole.bad)
+    assert whole.good["line"].to_list() == [2, 6, 7]
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 10_000])
+def test_a_last_line_is_compared_with_the_rows_of_all_pieces_before_it(file, piece_bytes):
+    def last(*quantities: str) -> list[int]:
+        rows = "\n".join(f"7,buy,1.0,{quantity}" for quantity in quantities)
+        pieces = read_pieces(file(f"id,side,price,quantity\n{rows}"), [FILLS], piece_bytes=piece_bytes)
+        return [line for piece in pieces for line in piece.bad["line"]]
+
+    assert last("2.00", "3.00", "4.0") == [4]
+    assert last("2.0", "3.00", "4.0") == []
+    assert last("2.00", "3.00", "4.00") == []
 
 
 def test_seconds_are_read_to_the_last_digit(file):

@@ -272,6 +272,29 @@ def test_a_dead_stream_is_subscribed_again_and_then_its_connection_replaced():
     ]
 
 
+def test_a_connection_that_breaks_while_its_stream_is_subscribed_again_is_made_again():
+    async def scene():
+        clock = ScaledClock(START, 20)
+        sink = Heard(clock)
+        cut = []
+
+        def silent(now_ns, connections):
+            if cut or not sink.payloads:
+                return []
+            cut.append(exchange.peers[0])
+            exchange.peers[0].transport.disconnect(graceful=False)
+            return [Dead(0, (TICKER,), False)]
+
+        async with (
+            Exchange(lambda peer: steadily(peer, clock)) as exchange,
+            streaming(exchange, clock, MARK, TICKER, sink=sink, silence_s=100.0, silent=silent),
+        ):
+            await until(lambda: [told[0] for told in sink.lives].count("opened") == 2)
+        return sink
+
+    assert [told[0] for told in asyncio.run(scene()).lives[:3]] == ["opened", "closed", "opened"]
+
+
 def test_a_stream_that_dies_on_one_socket_comes_back_and_the_log_tells(tmp_path):
     """The watch sees it beside the other socket, the stream subscribes again, both with the inbox of a recorder."""
 
