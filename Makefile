@@ -21,7 +21,7 @@ demo: $(READY)
 	$(BIN)/aster demo
 
 test: $(READY)
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist worksteal
 
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.news_url= \

@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,13 +38,15 @@ def only_loopback():
 
 
 @pytest.fixture
-def mounted_disk(tmp_path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a disk of its own in memory: ``mounted_disk("size=400k")``; skips where that is not allowed."""
+def mounted_disk() -> Iterator[Callable[[str], Path]]:
+    """Mounts a disk of its own in memory: ``mounted_disk("size=400k")``; skips where that is not allowed.
+
+    Not below ``tmp_path``: pytest clears that away, and fails where the disk of a killed run is still mounted.
+    """
     disks = []
 
     def mount(options: str) -> Path:
-        disk = tmp_path / f"disk{len(disks)}"
-        disk.mkdir()
+        disk = Path(tempfile.mkdtemp(prefix="aster-disk-"))
         command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)]
         if os.geteuid() != 0 or subprocess.run(command, check=False).returncode:
             pytest.skip("needs the right to mount a tmpfs")
@@ -53,6 +56,7 @@ def mounted_disk(tmp_path) -> Iterator[Callable[[str], Path]]:
     yield mount
     for disk in disks:
         subprocess.run(["umount", disk], check=True)
+        disk.rmdir()
 
 
 def pytest_sessionfinish(session, exitstatus):
