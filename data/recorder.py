@@ -9,8 +9,9 @@ import asyncio
 import gc
 import itertools
 import os
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager, nullcontext, suppress
+from contextlib import AsyncExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from data.clock import Clock
@@ -38,7 +39,6 @@ from data.wal import all_segments, connection_of
 _SYNC_S, _REPORT_S, _REPORTS_PER_FILE = 0.2, 0.5, 4  # the machine's seconds; a status file every two
 _ROWS_PER_LOG = 0.5  # bytes of rows that a byte of the log becomes, generously
 _ASK_ABSENT_S = 600.0  # a venue that refused
-_LAST_REPAIRS_S = 30.0  # of the machine, when the run is over
 _LOOPBACK_MARK = "loopback"  # a file in lakes that hold what a loopback exchange sent, which no row of them tells
 _OTHER_VENUES = {"binance": BINANCE, "hyperliquid": HYPERLIQUID}
 
@@ -146,9 +146,12 @@ class _Recorder:
             async with AsyncExitStack() as stack:
                 await self._run(stack, stop, tell)
             ended = "stopped"
+        except (KeyError, IndexError, TypeError, AttributeError, AssertionError) as error:
+            # nobody raises these on purpose: whoever looks at the status must see that, and where it was
+            self._fail(f"a fault of this program: {error!r}", where=traceback.format_exc())
+            raise
         except (ValueError, LookupError, OSError, Unavailable) as error:
-            self._report.failure = str(error)
-            LOG.error("failed", extra={"told": {"reason": str(error)}})
+            self._fail(str(error))
             raise
         finally:
             self._report.state = ended
@@ -157,6 +160,10 @@ class _Recorder:
             tell(status)
             LOG.info(ended, extra={"told": {"messages": status.total_messages, "rows": status.total_landed}})
         return status
+
+    def _fail(self, reason: str, **told: str) -> None:
+        self._report.failure = reason
+        LOG.error("failed", extra={"told": {"reason": reason, **told}})
 
     async def _run(self, stack: AsyncExitStack, stop: asyncio.Event, tell: Callable[[Status], None]) -> None:
         """Everything at once, until one of the jobs ends; raises what ended it."""
@@ -192,9 +199,11 @@ class _Recorder:
             task.cancel()
         await asyncio.wait(tasks)
         self._inbox.note(self._clock.now_ns(), "stopped")
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_REPAIRS_S):
+        try:
+            async with asyncio.timeout(self._config.last_repairs_s):
                 await self._last_repairs()
+        except TimeoutError:
+            LOG.warning("stopped before all repairs", extra={"told": {"gaps_open": len(self._sealing.open_gaps)}})
         self._seal()
         await self._sealing.finish()
         self._offer_gaps()

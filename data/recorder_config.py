@@ -59,6 +59,8 @@ class RecorderConfig:
     other_venues : ask Binance and Hyperliquid for open interest, and Binance for its long/short and taker ratios.
     rest_weight_per_minute : request weight that history, polls and repair may use together.
     repair : ask for what turns out to be missing.
+    last_repairs_s : go on asking for it so long at most when the run is over, seconds of the machine. What is missing
+        then stays open in the ledger: the next recorder or ``aster repair`` asks for it.
     compaction : merge the lake's files every hour, in a process of its own.
     raw_retention_days : how long the raw log is kept after sealing; inf for ever.
     metrics_port : on 127.0.0.1, for Prometheus; 0 for a free one, None for none.
@@ -80,6 +82,7 @@ class RecorderConfig:
     other_venues: bool = False
     rest_weight_per_minute: int = 1_200
     repair: bool = True
+    last_repairs_s: float = 30.0
     compaction: bool = True
     raw_retention_days: float = 30.0
     metrics_port: int | None = None
@@ -88,7 +91,7 @@ class RecorderConfig:
         _check_names("symbols", self.symbols)
         _check_kinds("streams", self.streams, STREAMS)
         interval_ms(self.kline_interval)
-        for name in ("flush_interval_s", "run_length_s", "silence_s", "life_s", "open_interest_s"):
+        for name in ("flush_interval_s", "run_length_s", "silence_s", "life_s", "open_interest_s", "last_repairs_s"):
             seconds = getattr(self, name)
             if seconds is not None and not seconds > 0:
                 raise ValueError(f"{name}: expected more than 0 seconds, got {seconds}")

@@ -10,6 +10,7 @@ from data.wal import Kind, Log, answer, connection_of, note, origin_of
 from data.watch import Dead, Watch
 
 MEMORY_BYTES = 256 * 2**20  # frames kept in memory while the disk is full
+_AT_ONCE = 256  # frames: looked at together, while the code is in the processor's cache
 _LOG = logging.getLogger("data.recorder")
 
 
@@ -18,7 +19,6 @@ class Inbox:
 
     Attributes
     ----------
-    watch : what is known of the streams.
     reconnects, rotations : how often a connection was opened again after it had ended, and before.
     total : frames of all streams.
     last_ns, last_payload : of the frame that came last.
@@ -28,7 +28,9 @@ class Inbox:
     """
 
     def __init__(self, log: Log, watch: Watch | None = None) -> None:
-        self.watch = watch or Watch()
+        self._watch = watch or Watch()
+        self._unwatched: list[tuple[int, Sequence[tuple[int, bytes]]]] = []  # bursts that it has not seen yet
+        self._unwatched_frames = 0
         self.reconnects = self.rotations = 0
         self.total = self.last_ns = 0
         self.last_payload = b""
@@ -41,6 +43,12 @@ class Inbox:
         self._ever_dropped: Counter[str] = Counter()
         self._dropped_from_ns = self._dropped_to_ns = 0
         self._kept_ns = 0  # when the last frame came that was not dropped
+
+    @property
+    def watch(self) -> Watch:
+        """What is known of the streams, up to the frame that came last."""
+        self._look()
+        return self._watch
 
     @property
     def connected(self) -> int:
@@ -67,9 +75,13 @@ class Inbox:
         return dict(sorted(counts.items()))
 
     def burst(self, connection: int = 0, frames: Sequence[tuple[int, bytes]] = ()) -> None:
-        """Log what arrived, then look at it. A disk that refuses is asked again with every burst, an empty one too."""
+        """Log what arrived. A disk that refuses is asked again with every burst, an empty one too.
+
+        The watch looks at many frames together, when some hundred have come or somebody wants to know: one read brings
+        few of them, and to look at each at once would cost more than to receive it.
+        """
         if self.disk_trouble is None:
-            self._log.write_frames(connection, frames)
+            self._log.write_all(Kind.FRAME, connection, frames)
             self._kept_ns = frames[-1][0] if frames else self._kept_ns
         else:
             self._keep(connection, frames)
@@ -83,7 +95,10 @@ class Inbox:
         if frames:
             self.total += len(frames)
             self.last_ns, self.last_payload = frames[-1]
-            self.watch.take(connection, frames)
+            self._unwatched.append((connection, frames))
+            self._unwatched_frames += len(frames)
+            if self._unwatched_frames >= _AT_ONCE:
+                self._look()
 
     def opened(self, recv_ns: int, connection: int, streams: Sequence[str], life: int) -> None:
         lives = self._open.get(connection)
@@ -159,3 +174,8 @@ class Inbox:
         self._dropped_from_ns = 0
         for venue, streams in dropped.items():
             self.note(self._dropped_to_ns, "dropped", connection_of(venue), cause="disk", streams=streams, **told)
+
+    def _look(self) -> None:
+        bursts, self._unwatched, self._unwatched_frames = self._unwatched, [], 0
+        for connection, frames in bursts:
+            self._watch.take(connection, frames)

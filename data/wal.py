@@ -12,8 +12,8 @@ kind        u16    see ``Kind``
 =========== ====== ===========================================================
 
 Segments are written through shared memory: what ``write`` returned for is with the kernel and survives the death of
-this process, what ``sync`` returned for survives a power cut. A header is written after its payload, so a record that a
-kill cut off is not there at all. A segment that still grows, or whose writer was killed, ends in zeros.
+this process, what ``sync`` returned for survives a power cut. A record that a kill cut off in the middle of the copy
+fails its checksum. A segment that still grows, or whose writer was killed, ends in zeros.
 """
 
 import fcntl
@@ -146,7 +146,7 @@ class Log:
         self._room = self._used = 0  # its bytes: there are, written
         self._limit = 0  # what may be written up to; 0 while earlier records wait
         self._synced = 0  # of those written: on the disk for certain
-        self._waiting: list[tuple[int, int, int, bytes]] = []  # what the disk did not take yet
+        self._waiting: list[bytes] = []  # records that the disk did not take yet
         self._descriptor: int | None = None
         self._path: Path | None = None
         self._to_sync: list[int] = []  # descriptors to sync once and close
@@ -180,34 +180,15 @@ class Log:
 
     def write(self, recv_ns: int, kind: int, connection: int, payload: bytes) -> None:
         """Add one record. While the disk refuses it waits in memory, see ``flush``."""
-        begin = self._used + HEADER_BYTES
-        end = begin + len(payload)
-        if end > self._limit and not self._has_room(end):
-            self._limit = 0
-            self._waiting.append((recv_ns, kind, connection, payload))
-            self.buffered_bytes += HEADER_BYTES + len(payload)
-            return
-        rest = _REST.pack(recv_ns, len(payload), connection, kind)
-        memory = self._memory
-        memory[begin:end] = payload
-        memory[self._used : begin] = _CRC.pack(crc32(payload, crc32(rest))) + rest
-        self._used = end
+        self.write_all(kind, connection, ((recv_ns, payload),))
 
-    def write_frames(self, connection: int, frames: Sequence[tuple[int, bytes]]) -> None:
-        """Add messages of one connection, each with its time of receipt: as ``write``, faster."""
-        memory, used, limit = self._memory, self._used, self._limit
-        for recv_ns, payload in frames:
-            begin, end = used + HEADER_BYTES, used + HEADER_BYTES + len(payload)
-            if end > limit:
-                self._used = used
-                self.write(recv_ns, Kind.FRAME, connection, payload)
-                memory, used, limit = self._memory, self._used, self._limit
-                continue
-            rest = _REST.pack(recv_ns, len(payload), connection, 0)
-            memory[begin:end] = payload
-            memory[used:begin] = _CRC.pack(crc32(payload, crc32(rest))) + rest
-            used = end
-        self._used = used
+    def write_all(self, kind: int, connection: int, arrived: Sequence[tuple[int, bytes]]) -> None:
+        """Add what arrived from one place, each with its time of receipt, in one piece: all of it waits or none."""
+        pack_rest, pack_crc, parts = _REST.pack, _CRC.pack, []
+        for recv_ns, payload in arrived:
+            rest = pack_rest(recv_ns, len(payload), connection, kind)
+            parts += (pack_crc(crc32(payload, crc32(rest))), rest, payload)
+        self._put(b"".join(parts))
 
     def flush(self) -> None:
         """Write what is waiting.
@@ -220,8 +201,8 @@ class Log:
         while self._waiting:
             waiting, self._waiting, self.buffered_bytes = self._waiting, [], 0
             self._make_room(waiting)
-            for record in waiting:
-                self.write(*record)
+            for records in waiting:
+                self._put(records)
 
     def sync(self) -> None:
         """Force onto the disk what was written before; takes milliseconds and may run in a thread."""
@@ -273,15 +254,26 @@ class Log:
                 os.close(descriptor)
             self._lock.release()
 
-    def _make_room(self, waiting: list[tuple[int, int, int, bytes]]) -> None:
+    def _put(self, records: bytes) -> None:
+        """Add records; one copy, so that a kill leaves at most the last of them cut off."""
+        end = self._used + len(records)
+        if end > self._limit and not self._has_room(end):
+            self._limit = 0
+            self._waiting.append(records)
+            self.buffered_bytes += len(records)
+            return
+        self._memory[self._used : end] = records
+        self._used = end
+
+    def _make_room(self, waiting: list[bytes]) -> None:
         """Room for the first of them at least; raises what the disk says, with all of them waiting again."""
         try:
             if self._descriptor is None:
                 self._begin()
-            self._grow(self._used + HEADER_BYTES + len(waiting[0][-1]))
+            self._grow(self._used + len(waiting[0]))
         except OSError:
             self._waiting = waiting
-            self.buffered_bytes = sum(HEADER_BYTES + len(record[-1]) for record in waiting)
+            self.buffered_bytes = sum(map(len, waiting))
             raise
 
     def _has_room(self, end: int) -> bool:

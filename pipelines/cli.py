@@ -7,7 +7,7 @@ import click
 
 from pipelines.bench import BENCHMARKS
 from pipelines.cli_history import backfill, repair
-from pipelines.cli_lake import compact, coverage, sizes, tail, verify
+from pipelines.cli_lake import compact, coverage, push, sizes, tail, verify
 from pipelines.cli_market import loopback, record
 from pipelines.options import (
     Utc,
@@ -28,7 +28,7 @@ def cli() -> None:
     """Research, backtest and trade Aster perpetual futures."""
 
 
-for command in (record, backfill, repair, coverage, verify, compact, sizes, tail, loopback):
+for command in (record, backfill, repair, coverage, verify, compact, push, sizes, tail, loopback):
     cli.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""``aster coverage``, ``verify``, ``compact``, ``sizes`` and ``tail``: what is in the lake, and keeping it well."""
+"""``aster coverage``, ``verify``, ``compact``, ``push``, ``sizes`` and ``tail``: what is in the lake, and keeping it well."""
 
 import sys
 import time
@@ -157,6 +157,29 @@ def compact(tables, raw_days, lake_path, as_json) -> None:
             print("run `aster verify --set-aside`, then this again")
     if troubles:
         sys.exit(1)
+
+
+@click.command()
+@click.argument("url")
+@lake_option
+@json_option
+def push(url, lake_path, as_json) -> None:
+    """Copy to URL, such as s3://bucket/lake, what it lacks of the lake; interrupted, the next push goes on.
+
+    Every file is proven before it leaves. There it is only read, with `--lake URL`. Keys come from the surroundings
+    (AWS_ACCESS_KEY_ID, ~/.aws), never from the URL.
+    """
+    from data.lake import Lake
+    from data.object_store import push as push_files
+
+    lake = Lake(lake_folder(lake_path))
+    with progress_bars() as tell:
+        pushed = push_files(lake, url, tell)
+    if as_json:
+        print_json(vars(pushed).copy())
+        return
+    print(f"{pushed.url}: {pushed.copied:,} files copied, {pushed.copied_bytes / 1e6:,.1f} MB; "
+          f"{pushed.present:,} were there, {pushed.removed:,} removed")  # fmt: skip
 
 
 @click.command()

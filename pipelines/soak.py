@@ -22,6 +22,7 @@ from typing import Any
 
 import polars as pl
 
+from data.benchmarks.figures import figure
 from data.config import load
 from data.gaps import kline_gaps, trade_gaps
 from data.lake import Lake
@@ -90,11 +91,11 @@ async def _soak(folder: Path, minutes: float, tell: Callable[[str, int, int], No
     status = json.loads((folder / "status.json").read_text())
     rate = sum(status["messages"].values()) / (minutes * 60)
     return [
-        _figure("frames received", rate, "frames/s", FRAMES_PER_SECOND, rate >= FRAMES_PER_SECOND),
-        _figure("exit status of the recorder", exit_status, "", 0, exit_status == 0),
+        figure("frames received", rate, "frames/s", at_least=FRAMES_PER_SECOND),
+        figure("exit status of the recorder", exit_status, "", at_most=0),
         *_memory_figures(memory_mib),
-        _figure("messages that no connection was sent", lost.height, "messages"),
-        _figure("of them neither in the lake nor in the ledger", left.height, "messages", 0, left.is_empty()),
+        figure("messages that no connection was sent", lost.height, "messages"),
+        figure("of them neither in the lake nor in the ledger", left.height, "messages", at_most=0),
         *_lake_figures(lake),
     ]
 
@@ -132,8 +133,8 @@ def _memory_figures(memory_mib: list[float]) -> list[dict[str, Any]]:
     quarter = max(len(memory_mib) // 4, 1)
     early, late = statistics.median(memory_mib[quarter : 2 * quarter]), statistics.median(memory_mib[-quarter:])
     return [
-        _figure("memory of all its processes, second quarter", early, "MiB"),
-        _figure("memory of all its processes, last quarter", late, "MiB", early + FLAT_MIB, late <= early + FLAT_MIB),
+        figure("memory of all its processes, second quarter", early, "MiB"),
+        figure("memory of all its processes, last quarter", late, "MiB", at_most=early + FLAT_MIB),
     ]
 
 
@@ -145,17 +146,12 @@ def _lake_figures(lake: Lake) -> list[dict[str, Any]]:
     states = dict(told.group_by("state").len().iter_rows())
     still_open, conflicts, damaged = states.pop("open", 0), lake.scan("conflicts").height, len(lake.verify())
     return [
-        *(_figure(f"gaps {state}", count, "gaps") for state, count in sorted(states.items())),
-        _figure("gaps still open", still_open, "gaps", 0, still_open == 0),
-        _figure("trades and bars missing between stored ones", missing, "rows", 0, missing == 0),
-        _figure("rows in conflict", conflicts, "rows", 0, conflicts == 0),
-        _figure("files that fail verification", damaged, "files", 0, damaged == 0),
+        *(figure(f"gaps {state}", count, "gaps") for state, count in sorted(states.items())),
+        figure("gaps still open", still_open, "gaps", at_most=0),
+        figure("trades and bars missing between stored ones", missing, "rows", at_most=0),
+        figure("rows in conflict", conflicts, "rows", at_most=0),
+        figure("files that fail verification", damaged, "files", at_most=0),
     ]
-
-
-def _figure(what: str, value: float, unit: str, target: float | None = None, holds: bool = True) -> dict[str, Any]:
-    beside = {"baseline": None, "baseline_value": None, "ratio": None}
-    return {"what": what, "value": value, "unit": unit, **beside, "target": target, "holds": holds}
 
 
 def unexplained(lake: Lake, lost: pl.DataFrame) -> pl.DataFrame:

@@ -10,16 +10,20 @@ def figure(
     baseline_value: float | None = None,
     at_least: float | None = None,
     at_most: float | None = None,
+    ratio_at_least: float | None = None,
 ) -> dict:
     """What ``aster bench`` prints: what, value, unit, baseline, baseline_value, ratio, target, holds."""
-    target = at_most if at_least is None else at_least
+    ratio = None if baseline_value is None else value / baseline_value
+    targets = [target for target in (at_least, at_most, ratio_at_least) if target is not None]
     return {
         "what": what,
         "value": value,
         "unit": unit,
         "baseline": baseline,
         "baseline_value": baseline_value,
-        "ratio": None if baseline_value is None else value / baseline_value,
-        "target": target,
-        "holds": (at_least is None or value >= at_least) and (at_most is None or value <= at_most),
+        "ratio": ratio,
+        "target": targets[0] if targets else None,
+        "holds": (at_least is None or value >= at_least)
+        and (at_most is None or value <= at_most)
+        and (ratio_at_least is None or ratio >= ratio_at_least),
     }

@@ -24,7 +24,7 @@ MARKET = MarketSpec(  # with many liquidations
     symbols=tuple(replace(symbol, clusters_per_day=200.0) for symbol in (BTC_LIKE, ALT_LIKE)), start=START, days=1 / 24,
     seed=31, depth_interval_s=1,
 )  # fmt: skip
-CONFIG = RecorderConfig(symbols=SYMBOLS, flush_interval_s=300.0, compaction=False)
+CONFIG = RecorderConfig(symbols=SYMBOLS, flush_interval_s=300.0, compaction=False, last_repairs_s=200.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,7 +44,7 @@ def test_every_figure_says_what_was_measured_and_whether_its_target_holds(small)
         "found where nothing is wrong": 0.0,
     }
     assert any(figure["what"].startswith("raw: 6,000 frames") and figure["holds"] for figure in figures)
-    assert told[0] == ("queries over a year", 0, 5)
+    assert told[0] == ("queries over a year", 0, 6)
     assert told[-1] == ("done", 5, 5)
 
 

@@ -41,7 +41,7 @@ MARKET = MarketSpec(
     symbols=tuple(replace(ALT_LIKE, symbol=symbol) for symbol in SYMBOLS), start=datetime(2026, 1, 5, tzinfo=UTC),
     days=12 / 24, seed=17, trades_per_second=3.0,
 )  # fmt: skip
-CONFIG = RecorderConfig(symbols=SYMBOLS, flush_interval_s=30.0, compaction=False)
+CONFIG = RecorderConfig(symbols=SYMBOLS, flush_interval_s=30.0, compaction=False, last_repairs_s=200.0)
 SETTLING_NS = 330 * 10**9  # younger bars are not asked for, they may still change
 PAGE_BYTES = 4_096
 POWER_CUTS = 5  # at most: each is a copy of the lake

@@ -27,6 +27,7 @@ from data.recorder_status import Status, read_status, write_status
 from data.schema import TABLES
 from data.tests.test_recorder import CONFIG, MARKET, START, SYMBOLS, assert_same, expected, recorded
 from data.venues.aster import venue_of
+from data.watch import Watch
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 120
@@ -39,6 +40,7 @@ from pathlib import Path
 from data.clock import FollowedClock
 from data.recorder import RecorderConfig, record
 from data.venues.aster import venue_of
+from data.watch import Watch
 
 async def main(url, root, symbols, flush_interval_s):
     stop = asyncio.Event()
@@ -166,6 +168,18 @@ def sealer_of(root: Path) -> int:
             if b"data.sealer\0" in (told := commands.read_bytes()) and str(root).encode() in told:
                 return int(commands.parent.name)
     raise AssertionError("no sealer")
+
+
+def test_a_fault_of_the_program_ends_it_with_its_place_in_the_log_and_is_called_one(tmp_path, monkeypatch):
+    root = tmp_path / "lake"
+    monkeypatch.setattr(Watch, "take", lambda self, connection, frames: [][connection])
+    with pytest.raises(IndexError):
+        asyncio.run(recorded(SyntheticSource(MARKET), root, CONFIG))
+    assert read_status(root).state == "failed"
+    assert "a fault of this program: IndexError" in read_status(root).trouble[0]
+    lines = [json.loads(line) for log in (root / "logs").glob("*.jsonl") for line in log.read_text().splitlines()]
+    (told,) = [line for line in lines if line["level"] == "error"]
+    assert "recorder_inbox.py" in told["where"]
 
 
 def test_what_rest_refuses_at_first_is_asked_again_and_the_streams_go_on_meanwhile(tmp_path):

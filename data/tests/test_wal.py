@@ -52,8 +52,8 @@ def test_frames_of_one_read_are_written_as_one_by_one(folder):
     frames = [(number, bytes([number % 256]) * number) for number in range(2_500)]  # the segment grows meanwhile
     with Log(folder) as log:
         log.write(5, Kind.NOTE, 0, b"{}")
-        log.write_frames(3, frames)
-        log.write_frames(4, [])
+        log.write_all(Kind.FRAME, 3, frames)
+        log.write_all(Kind.FRAME, 4, [])
         log.write(6, Kind.NOTE, 0, b"{}")
     _, *found, last = read(segments(folder)[-1])
     assert found == [Record(recv_ns, Kind.FRAME, 3, payload) for recv_ns, payload in frames]

@@ -158,3 +158,25 @@ def _frame(number: int) -> bytes:
     trade = {"e": "aggTrade", "E": time_ms, "s": "BTCUSDT", "a": number, "p": "60000.5", "q": "0.25", "f": number,
              "l": number, "T": time_ms, "m": True}  # fmt: skip
     return json.dumps({"stream": "btcusdt@aggTrade", "data": trade}).encode()
+
+
+def test_a_lake_is_pushed_to_a_place_and_read_from_there(lake, tmp_path, monkeypatch):
+    monkeypatch.setenv("ASTER_CACHE", str(tmp_path / "cache"))
+    place = (tmp_path / "store").as_uri()
+    first = json.loads(run("push", place, "--lake", str(lake.root), "--json"))
+    assert (first["copied"], first["present"], first["copied_bytes"]) == (
+        3,
+        0,
+        sum(entry.bytes for entry in lake.files()),
+    )
+    assert run("push", place, "--lake", str(lake.root)).endswith("0 files copied, 0.0 MB; 3 were there, 0 removed\n")
+    (row,) = json.loads(run("sql", "select count(*) as trades from trades", "--lake", place, "--json"))
+    assert row == {"trades": 90}
+
+
+def test_a_place_that_is_none_and_a_url_with_a_key_are_refused(lake, monkeypatch, capsys):
+    where = ("--lake", str(lake.root))
+    assert "expected a URL beginning with" in failure(monkeypatch, capsys, "push", "here", *where)
+    told = failure(monkeypatch, capsys, "push", "s3://me:secret@bucket/lake", *where)
+    assert "must not hold keys" in told
+    assert "secret" not in told

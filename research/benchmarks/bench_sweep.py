@@ -23,6 +23,7 @@ import numpy as np
 import polars as pl
 
 from data import schema
+from data.benchmarks.figures import figure
 from research import features as feature_kernels
 from research import kernel
 from research.bars import Bars, signal_bars
@@ -134,59 +135,32 @@ def bench_sweep(minutes: Minutes, *, baseline_configs: int = BASELINE_CONFIGS) -
         ours = _measure("kernel", folder, len(momentum_grid()))
     name = f"VectorBT from_signals, {BASELINE_CHUNK} configs at a time"
     return [
-        _figure(
+        figure(
             f"fused sweep of {ours['configs']:,} configs over {minutes.what}",
             ours["config_bars"] / ours["seconds"],
             "config-bars/s",
-            name,
-            baseline["config_bars"] / baseline["seconds"],
-            TARGET_RATIO,
+            baseline=name,
+            baseline_value=baseline["config_bars"] / baseline["seconds"],
+            ratio_at_least=TARGET_RATIO,
         ),
-        _figure("time of that sweep", ours["seconds"], "s"),
-        _figure(
+        figure("time of that sweep", ours["seconds"], "s"),
+        figure(
             "peak memory of that sweep",
             ours["peak_mib"],
             "MiB",
-            name,
-            baseline["peak_mib"],
-            TARGET_MIB,
-            holds=ours["peak_mib"] <= TARGET_MIB,
+            baseline=name,
+            baseline_value=baseline["peak_mib"],
+            at_most=TARGET_MIB,
         ),
-        _figure(
+        figure(
             "cold start to the first result, caches on disk",
             ours["cold_start_seconds"],
             "s",
-            name,
-            baseline["cold_start_seconds"],
-            TARGET_COLD_START_SECONDS,
-            holds=ours["cold_start_seconds"] <= TARGET_COLD_START_SECONDS,
+            baseline=name,
+            baseline_value=baseline["cold_start_seconds"],
+            at_most=TARGET_COLD_START_SECONDS,
         ),
     ]
-
-
-def _figure(
-    what: str,
-    value: float,
-    unit: str,
-    baseline: str | None = None,
-    baseline_value: float | None = None,
-    target: float | None = None,
-    holds: bool | None = None,
-) -> dict:
-    """One figure; ``target`` is the least ratio where ``holds`` is not given."""
-    ratio = None if baseline_value is None else value / baseline_value
-    if holds is None:
-        holds = target is None or ratio >= target
-    return {
-        "what": what,
-        "value": value,
-        "unit": unit,
-        "baseline": baseline,
-        "baseline_value": baseline_value,
-        "ratio": ratio,
-        "target": target,
-        "holds": holds,
-    }
 
 
 def _measure(side: str, folder: str, n_configs: int) -> dict:
