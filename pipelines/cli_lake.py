@@ -1,4 +1,4 @@
-"""``aster coverage``, ``verify``, ``compact``, ``push``, ``sizes`` and ``tail``: what is in the lake, and keeping it well."""
+"""``aster coverage``, ``verify``, ``compact``, ``push``, ``sizes`` and ``tail``: what a lake holds, and its upkeep."""
 
 import sys
 import time
