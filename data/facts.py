@@ -87,7 +87,7 @@ def facts(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
     """``FACTS`` of rows, one per venue, symbol and interval.
 
     A hole in ids lies between two counted rows whose ids are not consecutive, one in klines between two that are more
-    than one step apart, one in mark prices is a silence of more than 5 s. Elsewhere the longest silence is told.
+    than one step apart, one in mark prices is a silence of two seconds or more. Elsewhere the longest silence is told.
     """
     lean = frame.select(
         pl.col("venue").fill_null("") if "venue" in table.columns else pl.repeat("", pl.len()).alias("venue"),

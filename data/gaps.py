@@ -24,7 +24,8 @@ from data.schema import (
 from data.table import TIME_MS, Table
 
 MARK_STEP_MS = 1_000
-MARK_SILENCE_MS = 5_000
+MARK_SILENCE_MS = 1_999  # two steps apart, one is missing; their seconds are not whole to the millisecond
+MARK_REPAIRED_MS = 5_000  # shorter silences stay: all that REST has of them is the bar of their minute
 
 BARS = (KLINES.name, MARK_KLINES.name, INDEX_KLINES.name)
 
@@ -76,7 +77,7 @@ def kline_gaps(frame: pl.DataFrame, interval: str, table: Table = KLINES) -> pl.
 
 
 def mark_gaps(frame: pl.DataFrame) -> pl.DataFrame:
-    """Silence of more than 5 s in mark prices per venue and symbol; ``missing`` is estimated at one a second."""
+    """Silence of two seconds or more in mark prices per venue and symbol; ``missing`` is estimated at one a second."""
     holes = holes_between(
         MARK_PRICE,
         frame.sort("event_time"),

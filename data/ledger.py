@@ -1,6 +1,6 @@
 """The gap ledger: what is missing in the lake, since when, why, and whether it came back.
 
-Trades, klines and mark prices are found by their rows: an id, a bar or more than 5 s are missing between two of them.
+Trades, klines and mark prices are found by their rows: an id, a bar or a second is missing between two of them.
 Quotes, books, single fills, running bars and liquidations come when they come: missing is the time in which no socket
 listened, and a book whose predecessor never came. Nothing brings those back, so they are unrepairable from the start.
 
@@ -15,6 +15,7 @@ import polars as pl
 
 from data.gaps import (
     HOLES,
+    MARK_REPAIRED_MS,
     MARK_STEP_MS,
     Owner,
     Run,
@@ -166,13 +167,16 @@ def _between_edges(gaps: pl.DataFrame) -> pl.DataFrame:
 
 
 def _rows(holes: Sequence[Mapping[str, Any]], now: datetime) -> pl.DataFrame:
-    """Rows of ``gaps``: open where REST can help, else unrepairable."""
+    """Rows of ``gaps``: open where REST can help, else unrepairable, as is a silence of a few mark prices."""
     frame = pl.DataFrame(holes, schema={**HOLES, "cause": pl.String})
     seen = pl.col("table").is_in([table.name for table in SEEN]) & pl.col("missing").is_not_null()
+    is_brief = (pl.col("table") == MARK_PRICE.name) & (
+        pl.col("to_time") - pl.col("from_time") <= timedelta(milliseconds=MARK_REPAIRED_MS)
+    )
     is_hole = pl.col("from_id").is_not_null() | (pl.col("from_time") < pl.col("to_time"))  # trades may share a moment
     rows = frame.filter(is_hole).with_columns(
         gap_id=gap_id(),
-        state=pl.when(seen).then(pl.lit("open")).otherwise(pl.lit("unrepairable")),
+        state=pl.when(seen & ~is_brief).then(pl.lit("open")).otherwise(pl.lit("unrepairable")),
         rows_recovered=0,
         detected_time=pl.lit(now.astimezone(UTC)),
     )

@@ -33,7 +33,7 @@ _TABLES = {
 _LATE_MS = 2_000  # clocks differ, and messages are on their way: a cause is looked for so far around a hole
 _CHAINED = 0.5  # of the books; where they name their predecessors at all, nearly every one does
 _FEWEST_BOOKS = 10  # to say whether they do
-_CHAIN_SILENCE = timedelta(milliseconds=MARK_SILENCE_MS)
+_CHAIN_SILENCE = timedelta(seconds=5)
 
 
 class Carried(NamedTuple):

@@ -71,8 +71,9 @@ def test_months_differ_in_length_so_nobody_knows_how_many_are_missing():
     assert only(facts(bars(0, 50_000, interval="1M"), KLINES), "missing", "longest_gap_ms") == (None, 3_000_000_000)
 
 
-def test_a_silence_in_mark_prices_is_a_hole_when_it_is_longer_than_five_seconds():
-    assert only(facts(marks(0, 1, 6), MARK_PRICE), "missing", "longest_gap_ms") == (0, 0)
+def test_a_silence_in_mark_prices_is_a_hole_when_a_second_is_missing():
+    assert only(facts(marks(0, 1, 2), MARK_PRICE), "missing", "longest_gap_ms") == (0, 0)
+    assert only(facts(marks(0, 1, 3), MARK_PRICE), "missing", "longest_gap_ms") == (1, 2_000)
     assert only(facts(marks(0, 1, 8), MARK_PRICE), "missing", "longest_gap_ms") == (6, 7_000)
 
 

@@ -97,10 +97,11 @@ def test_missing_bars_are_counted_between_the_bars_around_them():
     assert kline_gaps(rows, "1h").is_empty()
 
 
-def test_mark_prices_may_be_silent_for_five_seconds_and_no_longer():
-    assert mark_gaps(marks([0, 1, 6])).is_empty()
-    (hole,) = mark_gaps(marks([0, 1, 6, 12.1])).rows(named=True)
-    assert (hole["missing"], hole["is_estimate"]) == (5, True)
+def test_a_second_without_a_mark_price_is_a_hole_and_a_late_one_is_not():
+    assert mark_gaps(marks([0, 1, 2.9, 4])).is_empty()
+    holes = mark_gaps(marks([0, 1, 3, 4, 10.1]))
+    assert holes["missing"].to_list() == [1, 5]
+    assert holes["is_estimate"].all()
 
 
 @pytest.mark.parametrize(
@@ -181,8 +182,8 @@ def test_bars_are_counted_in_steps_of_their_interval_and_months_not_at_all():
     assert all(run.is_new for runs in found.values() for run in runs)
 
 
-def test_mark_prices_belong_together_up_to_five_seconds_apart():
-    (runs,) = runs_of(MARK_PRICE, marks([0, 5, 10.001])).values()
+def test_mark_prices_belong_together_when_none_can_lie_between_them():
+    (runs,) = runs_of(MARK_PRICE, marks([0, 1.999, 3.999])).values()
     assert len(runs) == 2
 
 

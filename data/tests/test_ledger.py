@@ -161,10 +161,15 @@ def test_one_socket_of_a_pair_costs_nothing(lake):
 
 
 def test_mark_prices_that_stay_away_while_somebody_listened_are_silence(lake):
-    assert land(lake, since_midnight(), mark_price=marks(0, 1, 6)).is_empty()  # 5 s are no hole
-    (lost,) = land(lake, since_midnight(frame(20)), mark_price=marks(12)).rows(named=True)
-    assert (lost["from_time"], lost["to_time"], lost["missing"], lost["cause"]) == (at(6), at(12), 5, "silence")
-    assert lost["is_estimate"]
+    assert land(lake, since_midnight(), mark_price=marks(0, 1, 2)).is_empty()
+    (lost,) = land(lake, since_midnight(frame(20)), mark_price=marks(8)).rows(named=True)
+    assert (lost["from_time"], lost["to_time"], lost["missing"], lost["cause"]) == (at(2), at(8), 5, "silence")
+    assert (lost["is_estimate"], lost["state"]) == (True, "open")
+
+
+def test_a_few_seconds_of_mark_prices_are_a_hole_that_rest_cannot_fill(lake):
+    (lost,) = land(lake, since_midnight(), mark_price=marks(0, 1, 3)).rows(named=True)
+    assert (lost["missing"], lost["state"]) == (1, "unrepairable")
 
 
 @pytest.mark.parametrize(
