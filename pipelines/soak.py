@@ -138,7 +138,7 @@ def _memory(pid: int) -> Iterator[tuple[str, float]]:
 
 def _memory_figures(memory: pl.DataFrame) -> Iterator[dict[str, Any]]:
     """Of the processes that stay, whether they grow; of compaction, which comes and goes, the most."""
-    quarter = pl.col("seconds") * 4 // memory["seconds"].max()
+    quarter = (pl.col("seconds") * 4 // memory["seconds"].max()).cast(pl.Int64)
     for process in ("recorder", "sealer"):
         own = memory.filter(pl.col("process") == process)
         early, late = (own.filter(quarter.is_in(parts))["memory_mib"].median() for parts in ([1], [3, 4]))
