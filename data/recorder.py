@@ -323,6 +323,7 @@ class _Recorder:
     def _seal(self) -> None:
         """Close the segment and have everything sealed, however little room there is."""
         self._rotate()
+        self._report.is_room_short = False
         self._sealing.give(self._finished())
 
     def _give(self) -> None:

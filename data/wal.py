@@ -11,18 +11,18 @@ connection  u16    where it came from, see ``connection_of``
 kind        u16    see ``Kind``
 =========== ====== ===========================================================
 
-Segments are written through shared memory: what ``write`` returned for is with the kernel and survives the death of
-this process, what ``sync`` returned for survives a power cut. A record that a kill cut off in the middle of the copy
-fails its checksum. A segment that still grows, or whose writer was killed, ends in zeros.
+What ``write`` returned for is with the kernel and survives the death of this process, what ``sync`` returned for
+survives a power cut. A record that a kill cut off is shorter than it says, or fails its checksum; a power cut may also
+leave zeros at the end.
 """
 
 import fcntl
 import json
-import mmap
 import os
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from enum import IntEnum
@@ -37,7 +37,6 @@ _CRC = struct.Struct("<I")
 _REST = struct.Struct("<QIHH")  # recv_ns, length, connection, kind
 HEADER_BYTES = _CRC.size + _REST.size
 _READ_BYTES = 1 << 20
-_GROWTH_BYTES = 1 << 20  # how much longer a segment gets when it is full
 
 
 class Kind(IntEnum):
@@ -142,11 +141,9 @@ class Log:
             pid = holder.read_text(encoding="ascii").strip() if holder.exists() else "unknown"
             message = f"{self.folder}: process {pid} writes this log; wait for it, end it, or give another folder"
             raise ValueError(message) from None
-        self._memory: mmap.mmap | None = None  # of the current segment
-        self._room = self._used = 0  # its bytes: there are, written
-        self._limit = 0  # what may be written up to; 0 while earlier records wait
-        self._synced = 0  # of those written: on the disk for certain
-        self._waiting: list[bytes] = []  # records that the disk did not take yet
+        self._used = 0  # bytes written to the current segment
+        self._synced = 0  # of them: on the disk for certain
+        self._waiting: deque[bytes] = deque()  # what the disk did not take yet; the first may be the rest of a record
         self._descriptor: int | None = None
         self._path: Path | None = None
         self._to_sync: list[int] = []  # descriptors to sync once and close
@@ -170,7 +167,7 @@ class Log:
 
     @property
     def segment_bytes(self) -> int:
-        """Bytes written to the current segment; its file is longer."""
+        """Bytes written to the current segment."""
         return self._used
 
     @property
@@ -183,12 +180,13 @@ class Log:
         self.write_all(kind, connection, ((recv_ns, payload),))
 
     def write_all(self, kind: int, connection: int, arrived: Sequence[tuple[int, bytes]]) -> None:
-        """Add what arrived from one place, each with its time of receipt, in one piece: all of it waits or none."""
+        """Add what arrived from one place, each with its time of receipt, in one call of the system."""
         pack_rest, pack_crc, parts = _REST.pack, _CRC.pack, []
         for recv_ns, payload in arrived:
             rest = pack_rest(recv_ns, len(payload), connection, kind)
             parts += (pack_crc(crc32(payload, crc32(rest))), rest, payload)
-        self._put(b"".join(parts))
+        if parts:
+            self._put(b"".join(parts))
 
     def flush(self) -> None:
         """Write what is waiting.
@@ -199,10 +197,11 @@ class Log:
             When the disk still refuses. What it did not take goes on waiting.
         """
         while self._waiting:
-            waiting, self._waiting, self.buffered_bytes = self._waiting, [], 0
-            self._make_room(waiting)
-            for records in waiting:
-                self._put(records)
+            written = self._append(self._waiting[0])
+            self.buffered_bytes -= written
+            self._waiting[0] = self._waiting[0][written:]
+            if not self._waiting[0]:
+                self._waiting.popleft()
 
     def sync(self) -> None:
         """Force onto the disk what was written before; takes milliseconds and may run in a thread."""
@@ -228,13 +227,11 @@ class Log:
         if self._descriptor is None:
             return None
         finished = self._path
-        self._memory.close()
-        os.ftruncate(self._descriptor, self._used)
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         with self._guard:
             self._to_sync.append(self._descriptor)
-            self._descriptor = self._path = self._memory = None
-            self._room = self._used = self._limit = self._synced = 0
+            self._descriptor = self._path = None
+            self._used = self._synced = 0
         return finished
 
     def close(self) -> None:
@@ -246,8 +243,6 @@ class Log:
             self.sync()
         finally:
             if self._descriptor is not None:  # the disk refused to take the rest
-                if self._memory is not None:
-                    self._memory.close()
                 self._to_sync.append(self._descriptor)
                 self._descriptor = None
             for descriptor in self._to_sync:
@@ -255,58 +250,32 @@ class Log:
             self._lock.release()
 
     def _put(self, records: bytes) -> None:
-        """Add records; one copy, so that a kill leaves at most the last of them cut off."""
-        end = self._used + len(records)
-        if end > self._limit and not self._has_room(end):
-            self._limit = 0
-            self._waiting.append(records)
-            self.buffered_bytes += len(records)
-            return
-        self._memory[self._used : end] = records
-        self._used = end
+        """Add records; what the disk does not take waits, and so does everything after it."""
+        if not self._waiting:
+            try:
+                written = self._append(records)
+            except OSError:  # told by ``flush``
+                written = 0
+            if written == len(records):
+                return
+            records = records[written:]
+        self._waiting.append(records)
+        self.buffered_bytes += len(records)
 
-    def _make_room(self, waiting: list[bytes]) -> None:
-        """Room for the first of them at least; raises what the disk says, with all of them waiting again."""
-        try:
-            if self._descriptor is None:
-                self._begin()
-            self._grow(self._used + len(waiting[0]))
-        except OSError:
-            self._waiting = waiting
-            self.buffered_bytes = sum(map(len, waiting))
-            raise
-
-    def _has_room(self, end: int) -> bool:
-        """Whether a record may be written up to ``end``: none of those before it is waiting, and the disk has room."""
-        if self._waiting:
-            return False
-        try:
-            if self._descriptor is None:
-                self._begin()
-            self._grow(end)
-        except OSError:  # told by ``flush``
-            return False
-        return True
-
-    def _grow(self, end: int) -> None:
-        """Reserve the room on the disk before it is mapped: writing to memory must never meet a full disk."""
-        if end <= self._room:
-            self._limit = self._room
-            return
-        room = -(-end // _GROWTH_BYTES) * _GROWTH_BYTES
-        os.posix_fallocate(self._descriptor, self._room, room - self._room)
-        if self._memory is None:
-            self._memory = mmap.mmap(self._descriptor, room)
-        else:
-            self._memory.resize(room)
-        self._room = self._limit = room
+    def _append(self, records: bytes) -> int:
+        """Hand bytes to the kernel; returns how many it took, fewer when the disk fills up."""
+        if self._descriptor is None:
+            self._begin()
+        written = os.write(self._descriptor, records)
+        self._used += written
+        return written
 
     def _begin(self) -> None:
         """Make the next segment; it has its name only once it is locked, so nobody takes it for a finished one."""
         name = f"{self._start_ns:020d}-{os.getpid()}-{self._segments_begun:06d}{SUFFIX}"
         path = self.folder / name
         unnamed = path.with_name(f"{name}.new")
-        descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        descriptor = os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             unnamed.rename(path)

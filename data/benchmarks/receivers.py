@@ -19,7 +19,7 @@ from data.clock import RealClock
 from data.recorder_inbox import Inbox
 from data.stream import Stream
 from data.venues.aster import Venue
-from data.wal import Log
+from data.wal import Kind, Log
 
 _SYNC_S = 0.2  # as the recorder does
 _FLUSH_S = 5.0  # as the collector does by default
@@ -36,12 +36,14 @@ class _Timed(Inbox):
         self.uncounted = 0  # they came before the time was taken
         self.began: tuple[float, float] | None = None
         self.ended = (0.0, 0.0)
-        self.unsynced_ns: list[int] = []
-        self.written_ms: list[float] = []
         self.is_done = asyncio.Event()
 
     def burst(self, connection: int = 0, frames: Sequence[tuple[int, bytes]] = ()) -> None:
         super().burst(connection, frames)
+        self.count()
+
+    def count(self) -> None:
+        """Take the time of the first frames and of the last."""
         if self.began is None and self.total:
             self.began, self.uncounted = _now(), self.total
         elif self.total >= self.expected and not self.is_done.is_set():
@@ -49,14 +51,27 @@ class _Timed(Inbox):
             self.is_done.set()
 
 
-class _Sampled(_Timed):
-    """Notes also when frames were written."""
+class _Counting(_Timed):
+    """Does nothing with frames but count them."""
 
     def burst(self, connection: int = 0, frames: Sequence[tuple[int, bytes]] = ()) -> None:
-        super().burst(connection, frames)
-        now_ns = time.time_ns()
-        for recv_ns, _ in frames[:1]:
-            self.written_ms.append((now_ns - recv_ns) / 1e6)
+        self.total += len(frames)
+        self.count()
+
+
+class _TimedLog(Log):
+    """A log that notes when frames were written."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        self.written_ms: list[float] = []
+        self.unsynced_ns: list[int] = []
+
+    def write_all(self, kind: int, connection: int, arrived: Sequence[tuple[int, bytes]]) -> None:
+        super().write_all(kind, connection, arrived)
+        if kind == Kind.FRAME and arrived:
+            recv_ns = arrived[0][0]
+            self.written_ms.append((time.time_ns() - recv_ns) / 1e6)
             self.unsynced_ns.append(recv_ns)
 
 
@@ -64,18 +79,18 @@ def _now() -> tuple[float, float]:
     return time.process_time(), time.perf_counter()
 
 
-def ours(url: str, folder: Path, sockets: int, frames: int, kind: type[_Timed]) -> dict:
+def ours(url: str, folder: Path, sockets: int, frames: int, kind: type[_Timed] = _Timed) -> dict:
     """Receive, log, decode and watch as the recorder does, without its children."""
 
     async def receive() -> dict:
-        with Log(folder / "wal") as log:
+        with _TimedLog(folder / "wal") as log:
             inbox = kind(log, frames)
             venue = Venue(name="bench", rest_url="", stream_url=url)
             stream = Stream(
                 venue, _STREAMS, clock=RealClock(), sink=inbox, sockets=sockets, silence_s=60.0, silent=inbox.silent
             )
             synced_ms: list[float] = []
-            tasks = [asyncio.create_task(stream.run()), asyncio.create_task(sync(log, inbox, synced_ms))]
+            tasks = [asyncio.create_task(stream.run()), asyncio.create_task(sync(log, synced_ms))]
             await inbox.is_done.wait()
             await asyncio.sleep(2 * _SYNC_S)  # the last of them are synced
             stream.stop()
@@ -86,14 +101,14 @@ def ours(url: str, folder: Path, sockets: int, frames: int, kind: type[_Timed]) 
                 "frames": inbox.total - inbox.uncounted,
                 "process_seconds": inbox.ended[0] - inbox.began[0],
                 "seconds": inbox.ended[1] - inbox.began[1],
-                "written_ms": _percentile_99(inbox.written_ms),
+                "written_ms": _percentile_99(log.written_ms),
                 "synced_ms": _percentile_99(synced_ms),
             }
 
-    async def sync(log: Log, inbox: _Timed, synced_ms: list[float]) -> None:
+    async def sync(log: _TimedLog, synced_ms: list[float]) -> None:
         while True:
             await asyncio.sleep(_SYNC_S)
-            written, inbox.unsynced_ns = inbox.unsynced_ns, []
+            written, log.unsynced_ns = log.unsynced_ns, []
             await asyncio.to_thread(log.sync)
             synced_ms += [(time.time_ns() - recv_ns) / 1e6 for recv_ns in written]
 
@@ -152,8 +167,8 @@ def _percentile_99(values: list[float]) -> float | None:
 
 
 _SIDES = {
-    "saturated": lambda url, folder, sockets, frames: ours(url, folder, sockets, frames, _Timed),
-    "paced": lambda url, folder, sockets, frames: ours(url, folder, sockets, frames, _Sampled),
+    "ours": ours,
+    "counting": lambda url, folder, sockets, frames: ours(url, folder, sockets, frames, _Counting),
     "collector": lambda url, folder, _, frames: collector(url, folder, frames),
 }
 

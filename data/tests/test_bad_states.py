@@ -103,7 +103,8 @@ def test_rows_of_a_clock_that_steps_keep_both_times_and_none_is_lost_or_reordere
         sent = [message["data"] for message in map(json.loads, own["payload"])]
         for symbol in SYMBOLS:
             ids = [each["a"] for each in sent if each["e"] == "aggTrade" and each["s"] == symbol]
-            assert ids == list(range(min(ids, default=0), max(ids, default=-1) + 1)), connection
+            in_order = list(dict.fromkeys(ids))  # a connection and its successor bring some twice
+            assert in_order == list(range(min(ids, default=0), max(ids, default=-1) + 1)), connection
     for table, values in VALUES.items():
         found = lake.scan(table).filter(pl.col("source") == "ws")
         came = expected(MARKET, table).join(found, on=values, how="semi")
@@ -287,7 +288,7 @@ def test_contracts_that_come_and_go_keep_every_status_and_their_streams_end_with
     new = replace(ALT_LIKE, symbol="NEWUSDT")
     market = replace(
         MARKET, symbols=(*MARKET.symbols, new), days=2.1 / 24, trades_per_second=0.01, quote_interval_s=60,
-        depth_interval_s=60, mark_interval_s=4,
+        depth_interval_s=60,
     )  # fmt: skip
     changes = (
         ContractChange(symbol="NEWUSDT", from_s=0.0, status="PENDING_TRADING"),

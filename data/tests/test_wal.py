@@ -77,15 +77,13 @@ def test_what_is_written_is_in_the_file_at_once(folder):
         assert log.unsynced_bytes == 0
 
 
-def test_a_growing_segment_is_longer_than_what_was_written_and_a_finished_one_is_not(folder):
+def test_a_growing_segment_holds_what_was_written_and_nothing_else(folder):
     with Log(folder) as log:
         for number in range(30):
             log.write(number, Kind.FRAME, 0, b"x" * 100_000)
         (path,) = segments(folder)
-        assert path.stat().st_size == 3 * 2**20
         assert (len(list(read(path))), wal.cut_bytes(path)) == (30, 0)
-        log.rotate()
-        assert path.stat().st_size == 30 * 100_020
+        assert path.stat().st_size == log.segment_bytes == 30 * 100_020
 
 
 def test_reading_can_go_on_where_it_stopped(folder):
@@ -145,10 +143,11 @@ def test_a_full_disk_loses_nothing_and_keeps_the_order(folder, mounted_disk):
     with Log(disk / "wal") as log:
         log.write(0, Kind.FRAME, 0, b"first" * 200_000)
         (path,) = segments(disk / "wal")
-        log.write(1, Kind.FRAME, 0, b"second" * 20_000)  # needs a second mebibyte
-        log.write(2, Kind.FRAME, 0, b"small")  # would fit, but must not overtake
+        log.write(1, Kind.FRAME, 0, b"second" * 50_000)  # fits in part
+        log.write(2, Kind.FRAME, 0, b"small")  # must not overtake
         assert [record.recv_ns for record in read(path)] == [0]
-        assert log.buffered_bytes == 2 * wal.HEADER_BYTES + 120_000 + 5
+        assert log.segment_bytes + log.buffered_bytes == 3 * wal.HEADER_BYTES + 1_300_005
+        assert log.segment_bytes == path.stat().st_size > 1_000_020
         for refused in (log.flush, log.rotate):
             with pytest.raises(OSError, match="No space left"):
                 refused()
@@ -162,7 +161,7 @@ def test_a_full_disk_loses_nothing_and_keeps_the_order(folder, mounted_disk):
 def test_what_still_waits_for_the_disk_is_lost_when_the_log_closes_and_says_so(folder, mounted_disk):
     disk = mounted_disk("size=64k")
     log = Log(disk / "wal")
-    log.write(0, Kind.FRAME, 0, b"no room for a first mebibyte")
+    log.write(0, Kind.FRAME, 0, b"no room" * 10_000)
     with pytest.raises(OSError, match="No space left"):
         log.close()
     Log(disk / "wal").close()

@@ -11,7 +11,7 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,7 +95,8 @@ def syncs(folder: Path) -> list[Synced]:
 async def start(url: str, lake: Path, witness: Path, config: RecorderConfig) -> asyncio.subprocess.Process:
     """A recorder with a witness."""
     witness.mkdir(parents=True, exist_ok=True)
-    told = {"symbols": config.symbols, "flush_interval_s": config.flush_interval_s, "compaction": config.compaction}
+    told = {"symbols": config.symbols, "flush_interval_s": config.flush_interval_s, "compaction": config.compaction,
+            "last_repairs_s": config.last_repairs_s}  # fmt: skip
     arguments = ("-m", "data.tests.witnessed_recorder", url, str(lake), str(witness), json.dumps(told))
     return await asyncio.create_subprocess_exec(sys.executable, *arguments, cwd=ROOT)
 
@@ -103,12 +104,12 @@ async def start(url: str, lake: Path, witness: Path, config: RecorderConfig) -> 
 def _bear_witness(folder: Path) -> None:
     """Have every log tell the witness."""
     frames, syncs = Witness(folder / _FRAMES), Witness(folder / _SYNCS)
-    write_frames, sync = wal.Log.write_frames, wal.Log.sync
+    write_all, sync = wal.Log.write_all, wal.Log.sync
 
-    def told_write_frames(log: wal.Log, connection: int, burst: list[tuple[int, bytes]]) -> None:
-        write_frames(log, connection, burst)
+    def told_write_all(log: wal.Log, kind: int, connection: int, arrived: Sequence[tuple[int, bytes]]) -> None:
+        write_all(log, kind, connection, arrived)
         now_ns = time.monotonic_ns()
-        for recv_ns, payload in burst:
+        for recv_ns, payload in arrived if kind == wal.Kind.FRAME else ():
             frames.tell(now_ns, recv_ns, connection, payload)
 
     def told_sync(log: wal.Log) -> None:
@@ -117,7 +118,7 @@ def _bear_witness(folder: Path) -> None:
         sync(log)
         syncs.tell(time.monotonic_ns(), began_ns, used, growing[-1].encode() if growing else b"")
 
-    wal.Log.write_frames, wal.Log.sync = told_write_frames, told_sync
+    wal.Log.write_all, wal.Log.sync = told_write_all, told_sync
 
 
 async def _record(url: str, lake: str, witness: str, told: str) -> None:

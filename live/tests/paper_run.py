@@ -37,7 +37,7 @@ MARKET = synthetic.MarketSpec(
     trades_per_second=0.4,
     quote_interval_s=2,
     depth_interval_s=20,
-    mark_interval_s=3,
+    mark_interval_s=1,
     momentum_edge=0.6,
 )
 OFTEN = {
