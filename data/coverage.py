@@ -8,6 +8,7 @@ import polars as pl
 from data.gaps import MARK_SILENCE_MS, MARK_STEP_MS
 from data.lake_reader import LakeReader
 from data.schema import GAPS, MARK_PRICE, TABLES, TRADES, interval_ms
+from data.schema_clusters import DERIVED
 from data.stored_days import BARS, COUNTED, STREAM, seams, stored_days
 from data.table import TIME_MS
 
@@ -32,7 +33,8 @@ COVERAGE = pl.Schema(
     }
 )
 LEDGERS = (  # tables that no completeness can be told of
-    "gaps", "quarantine", "conflicts", "instruments", "clock", "raw", "announcements", "index_references"
+    "gaps", "quarantine", "conflicts", "instruments", "clock", "raw", "announcements", "index_references",
+    *DERIVED,
 )  # fmt: skip
 _HOLE = pl.Schema(
     {**{name: COVERAGE[name] for name in STREAM}, "from_time": TIME_MS, "to_time": TIME_MS, "missing": pl.Int64}

@@ -32,6 +32,7 @@ from data.lake import Lake
 from data.ledger_heard import HEARD, Causes, sources, unchained, unheard
 from data.listening import Listening
 from data.schema import DEPTH, GAPS, KLINES, MARK_PRICE, TABLES, TRADES, conform
+from data.schema_clusters import DERIVED
 from data.settling import newest, open_gaps, settle
 from data.stored_runs import around, extent_of, extents, present, to_ms
 from data.table import Table
@@ -105,7 +106,7 @@ def corrupt(lake: Lake, lost: pl.DataFrame, now: datetime) -> pl.DataFrame:
     holes = []
     for fact in lost.iter_rows(named=True):
         table = TABLES[fact["table"]]
-        if not {"venue", "symbol"} <= set(table.columns) or table is GAPS:
+        if not {"venue", "symbol"} <= set(table.columns) or table is GAPS or table.name in DERIVED:
             continue
         owner: Owner = (fact["venue"], fact["symbol"], fact["interval"])
         edges = [

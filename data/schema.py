@@ -1,5 +1,5 @@
 """Every table of the lake: column, dtype, unit, where the value comes from. This file answers every unit question; the
-tables about the recording itself are in schema_ledgers.py.
+tables about the recording itself are in schema_ledgers.py, those of liquidation maps in schema_clusters.py.
 
 Times are UTC. Three clocks, never mixed:
 
@@ -14,6 +14,7 @@ Prices are quote currency (USDT) per base unit, quantities are base units, rates
 
 import polars as pl
 
+from data.schema_clusters import CLUSTER_TABLES
 from data.schema_ledgers import CLOCK_OFFSETS, CONFLICTS, GAPS, QUARANTINE, RAW
 from data.table import TIME_MS, TIME_NS, Table
 from data.table import conform as conform  # the schema's door: importers need one module only
@@ -234,6 +235,7 @@ FORCE_ORDERS = Table(
     name="force_orders",  # liquidations, at most one per symbol and second on the wire: sums are lower bounds
     time="event_time",
     key=("venue", "symbol", "event_time", "side", "price", "quantity", "filled_quantity"),
+    fallback_key=("venue", "symbol", "event_time", "side", "average_price", "quantity", "filled_quantity"),
     columns=pl.Schema(
         {
             **_CONTRACT,
@@ -359,7 +361,7 @@ TABLES: dict[str, Table] = {
     for table in (
         KLINES, KLINE_UPDATES, MARK_KLINES, INDEX_KLINES, TRADES, RAW_TRADES, TRADE_SAMPLES, BOOK_TICKER, DEPTH,
         MARK_PRICE, FUNDING, FORCE_ORDERS, OPEN_INTEREST, RATIOS, INSTRUMENTS, INDEX_REFERENCES, ANNOUNCEMENTS, GAPS,
-        QUARANTINE, CONFLICTS, RAW, CLOCK_OFFSETS,
+        QUARANTINE, CONFLICTS, RAW, CLOCK_OFFSETS, *CLUSTER_TABLES,
     )
 }  # fmt: skip
 

@@ -3,7 +3,6 @@
 Each is a process of its own, the command that a user would type; its largest resident size counts.
 """
 
-import os
 import shutil
 import subprocess
 import sys
@@ -36,6 +35,15 @@ _HOUR_MS = 3_600_000
 _PROCESSES = 2
 _ROOT = Path(__file__).parents[2]
 _FEATURES = "return_bps_20,volatility_bps_60,trade_imbalance_20,spread_ticks,book_imbalance,mark_index_basis_bps"
+# The kernel tells a process's own peak since it began; what a parent is told of its child includes the parent's peak.
+_RUN = """
+import atexit, re, runpy, sys
+from pathlib import Path
+peak = lambda: re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]
+atexit.register(lambda: print(peak()))
+del sys.argv[0]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
 
 
 class _Hour(NamedTuple):
@@ -58,21 +66,21 @@ def memory_figures(folder: Path, days: int = DAYS) -> list[dict]:
     recorded, imported, files = (folder / name for name in ("recorded", "imported", "files"))
     _record(recorded, days)
     _write_collection(files, days)
-    cli = ("-m", "pipelines.cli")
+    cli = ("pipelines.cli",)
     start, end = _FIRST, _FIRST + timedelta(days=days)
     of_symbol = ("--symbol", SYMBOL, "--start", f"{start}", "--end", f"{end}", "--names", _FEATURES)
     measured = (
         ("import", f"{_millions(_IMPORTED_A_DAY.values(), days)} CSV rows",
          (*cli, "import", f"{files}", "--format", "collector", "--lake", f"{imported}")),
         ("compaction", f"{_millions(A_DAY.values(), days)} rows in {_HOURS * days:,} files a table",
-         ("-m", "data.compaction", f"{recorded}", "--daily")),
+         ("data.compaction", f"{recorded}", "--daily")),
         ("features", f"bars and {_FEATURES.count(',') + 1} features",
          (*cli, "features", *of_symbol, "--lake", f"{recorded}")),
     )  # fmt: skip
     figures = []
     for what, rows, arguments in measured:
         used = figure(
-            f"memory: {what} of {days} days of a liquid symbol, {rows}", _peak_mb(arguments), "MB", at_most=TARGET_MB
+            f"memory: {what} of {days} days of a liquid symbol, {rows}", _peak_mb(*arguments), "MB", at_most=TARGET_MB
         )
         figures.append(used)
     shutil.rmtree(folder)
@@ -83,24 +91,20 @@ def _millions(rows_a_day: Sequence[int], days: int) -> str:
     return f"{sum(rows_a_day) * days / 1e6:.1f} M"
 
 
-def _peak_mb(arguments: Sequence[str]) -> float:
-    """The largest resident size of a run of this Python, in millions of bytes.
+def _peak_mb(module: str, *arguments: str) -> float:
+    """The largest resident size of a run of ``python -m module``, in millions of bytes.
 
     Raises
     ------
     RuntimeError
         When it fails; with the end of what it said.
     """
-    with subprocess.Popen(
-        [sys.executable, *arguments], cwd=_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as process:
-        said = process.stderr.read()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        words = said.decode("utf-8", "replace").strip()[-400:]
-        raise RuntimeError(f"{' '.join(arguments)} ended with status {process.returncode}: {words}")
-    return used.ru_maxrss * 1_024 / 1e6
+    command = [sys.executable, "-c", _RUN, module, *arguments]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        words = done.stderr.strip()[-400:]
+        raise RuntimeError(f"{module} {' '.join(arguments)} ended with status {done.returncode}: {words}")
+    return int(done.stdout.split()[-1]) * 1_024 / 1e6
 
 
 def _record(root: Path, days: int) -> None:
