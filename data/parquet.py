@@ -23,7 +23,7 @@ from data.schema import RAW, SCHEMA_VERSION, conform
 from data.table import Table
 
 MAX_GROUP_ROWS = 122_880  # DuckDB's vector-friendly size; a dictionary of so many doubles still fits one page
-MIN_GROUP_ROWS = 8_192  # smaller groups are slow to read: symbols with fewer rows share one
+MIN_GROUP_ROWS = 4_096  # two vectors of DuckDB; smaller groups are slow to read: symbols with fewer rows share one
 SEALED_LEVEL = 3  # of zstd: fast, as the file is merged within the hour
 MERGED_LEVEL = 6
 _RAW_LEVEL = 9  # raw messages repeat themselves: a fifth smaller than at 3

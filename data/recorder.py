@@ -209,13 +209,16 @@ class _Recorder:
         self._offer_gaps()
 
     async def _last_repairs(self) -> None:
-        """Seal and ask for what is missing, until nothing more can be had."""
-        answers = 1
-        while answers:
+        """Seal and ask for what is missing, until nothing more can be had; who does not answer is asked again."""
+        while True:
             self._seal()
             await self._sealing.drained()
             self._offer_gaps()
             answers = sum([await repair.round() for repair in self._repairs.values()])
+            pauses_s = [repair.retry_after_s for repair in self._repairs.values() if repair.trouble is not None]
+            if not answers and not pauses_s:
+                return
+            await asyncio.sleep(max(pauses_s, default=0.0))
 
     async def _run_length(self) -> None:
         """Return when the run is over."""

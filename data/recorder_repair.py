@@ -17,6 +17,7 @@ from data.venues.weights import Budget, weight_of
 _AGAIN_S = 600.0  # a gap that is still open so long after its answers were logged is asked again; doubles every time
 _LONGEST_AGAIN_S = 86_400.0
 _LOOK_S = 60.0  # a bar may be asked for only when it has settled
+_LEAST_PAUSE_S = 1.0  # when there is little time left
 _PAUSE_S = 30.0  # after a venue that does not answer and says nothing of how long
 
 Gap = Mapping[str, Any]  # columns of ``gaps``, times as milliseconds since 1970
@@ -34,7 +35,7 @@ class Repair:
     Attributes
     ----------
     answers : logged so far.
-    trouble : why repair waits; None when it does not.
+    trouble : why repair waits; None when it does not. retry_after_s : how long it was told to wait, at least a second.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Repair:
     ) -> None:
         self.answers = 0
         self.trouble: str | None = None
+        self.retry_after_s = 0.0
         self._rest = rest
         self._clock = clock
         self._budget = budget
@@ -91,14 +93,14 @@ class Repair:
             self.trouble = None
         except Unavailable as error:
             self.trouble = f"repair waits: {error}"
-            self._pause_s = max(error.retry_after_s, _PAUSE_S)
+            self.retry_after_s = max(error.retry_after_s, _LEAST_PAUSE_S)
             LOG.warning("repair waits", extra={"told": {"reason": str(error)}})
         return self.answers - before
 
     async def _wait(self) -> None:
         """Return when there may be something to ask."""
         if self.trouble is not None:
-            await sleep_until(self._clock, self._clock.now_ns() + round(self._pause_s * 1e9))
+            await sleep_until(self._clock, self._clock.now_ns() + round(max(self.retry_after_s, _PAUSE_S) * 1e9))
             return
         if not self._open:
             await self._offered.wait()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _RESTART_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # after so many deaths in a row
+_SEGMENTS_PER_CHILD = 240  # four hours: what its allocators keep grows by a tenth of a mebibyte with each
 _LINE_BYTES = 16 << 20  # what it says of a segment holds hundreds of open gaps
 
 
@@ -17,7 +18,8 @@ class Sealing:
 
     It is told the names of closed segments and says of each what landed; what it could not seal it tries again with
     every further name. It has its own session, so Ctrl-C does not reach it, and when this process dies it finishes what
-    it was told and ends. A child that dies is started again and given what it had not finished.
+    it was told and ends. A child that dies is started again and given what it had not finished; one that has sealed
+    many segments is replaced by a fresh one, so that memory which it keeps does not add up over weeks.
 
     Parameters
     ----------
@@ -41,6 +43,7 @@ class Sealing:
         self._news = asyncio.Event()
         self._death: str | None = None
         self._deaths = 0
+        self._sealed = 0  # segments, by this child
         self._is_closing = False
         self.landed: Counter[str] = Counter()
         self.already_present = self.conflicts = self.quarantined = self.copies = self.lossy = self.cut_bytes = 0
@@ -86,16 +89,19 @@ class Sealing:
                 self._heard(json.loads(line))
                 self._news.set()
             status = await self._process.wait()
-            if not self._is_closing or self._given:
+            is_replaced = status == 0 and self._sealed >= _SEGMENTS_PER_CHILD
+            if not is_replaced and (self._given or not self._is_closing):
                 self._death = f"the sealer ended with status {status}; what it was sealing stays in the log"
-            if not self._is_closing:
+            if not is_replaced and not self._is_closing:
                 await asyncio.sleep(_RESTART_S[min(self._deaths, len(_RESTART_S) - 1)])
-            if self._is_closing:
+                self._deaths += 1
+            if self._is_closing and not (is_replaced and self._given):
                 return
-            self._deaths += 1
             self._refused.clear()
             await self._spawn()
             self._write(self._given)
+            if self._is_closing:
+                self._process.stdin.close()
 
     async def _spawn(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
@@ -105,10 +111,11 @@ class Sealing:
             start_new_session=True,
             limit=_LINE_BYTES,
         )
+        self._sealed = 0
 
     def _write(self, names: Iterable[str]) -> None:
-        """Name segments to the child; one that is dead gets them when it is started again."""
-        if self._process.returncode is None:
+        """Name segments to the child; one that is dead or about to end leaves them to the next."""
+        if self._process.returncode is None and not self._process.stdin.is_closing():
             self._process.stdin.write("".join(f"{name}\n" for name in names).encode())
 
     def _heard(self, told: dict[str, Any]) -> None:
@@ -126,6 +133,9 @@ class Sealing:
             return
         self._death = None
         self._deaths = 0
+        self._sealed += 1
+        if self._sealed >= _SEGMENTS_PER_CHILD and not self._given:
+            self._process.stdin.close()
         self.landed.update(told["landed"])
         for count in ("conflicts", "quarantined", "copies", "lossy", "cut_bytes"):
             setattr(self, count, getattr(self, count) + told[count])
