@@ -11,14 +11,20 @@ from pathlib import Path
 
 import polars as pl
 
-from data import convert_collector, convert_klines, convert_midfreq
+from data import convert_collector, convert_force_orders, convert_klines, convert_midfreq, convert_okx
 from data.convert_report import Batch, ExportReport, FileCount, ImportReport, Skipped, TableCount, summed
 from data.exchange_info import instruments, read_exchange_info
 from data.lake import Lake
 
-FORMATS = ("collector", "midfreq", "klines", "exchange-info")
+FORMATS = ("collector", "midfreq", "klines", "okx", "force-orders", "exchange-info")
 EXPORT_FORMATS = ("collector", "midfreq", "klines")
-_MODULES = {"collector": convert_collector, "midfreq": convert_midfreq, "klines": convert_klines}
+_MODULES = {
+    "collector": convert_collector,
+    "midfreq": convert_midfreq,
+    "klines": convert_klines,
+    "okx": convert_okx,
+    "force-orders": convert_force_orders,
+}
 
 
 def import_path(
