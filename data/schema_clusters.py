@@ -56,6 +56,9 @@ CLUSTERS = Table(
             "calib_id": pl.String,
             "oi_age_s": pl.Float64,
             "basis_bps": pl.Float64,  # aster's mark over the source's
+            "basis_deviation_bps": pl.Float64,  # how far the level may be off on aster
+            "reactive_usdt": pl.Float64,  # faded notional of the forced orders inside it; hybrid maps
+            "layers": pl.String,  # the maps of a hybrid one that were fresh, joined by "+"
             "coverage": pl.Float64,  # share of the open interest that the map places inside its window
             "firstSeen": TIME_MS,
             "lastSeen": TIME_MS,
@@ -114,6 +117,8 @@ OI_STATE = Table(
             "swept_short_usd": pl.Float64,
             "placed_share": pl.Float64,  # fraction of the open interest inside the map's window
             "mark_price": pl.Float64,  # that the window is centred on
+            "basis_bps": pl.Float64,  # aster's mark over the source's; null on the source's own prices
+            "basis_deviation_bps": pl.Float64,  # how uncertain that is
             "is_stale": pl.Boolean,  # an input was missing or too old
             "age_s": pl.Float64,  # of the open interest
         }
@@ -133,18 +138,20 @@ HEATMAP = Table(
             "peak_usdt": pl.Float64,  # the largest bin, exact
             "total_usdt": pl.Float64,  # all bins, exact
             "bins": pl.Binary,  # a byte per bucket: the logarithm of its mass below the peak; 0 is nothing
+            "leverage_bins": pl.Binary,  # a byte per bucket: the logarithm of its mean leverage; null where unknown
         }
     ),
 )
 SIGNALS = Table(
     name="signals",  # one per symbol and moment; available false where there is no real data
     time="ts",
-    key=("venue", "symbol", "strategy", "source", "map_id", "ts", "available"),
+    key=("venue", "symbol", "strategy", "rules_id", "source", "map_id", "ts", "available"),
     arrival=(),
     columns=pl.Schema(
         {
             **_MAP,
             "strategy": pl.String,
+            "rules_id": pl.String,  # hash of its parameters
             "available": pl.Boolean,
             "signal": pl.String,  # LONG, SHORT, NEUTRAL
             "entry_price": pl.Float64,  # aster's

@@ -1,0 +1,1 @@
+"""Where liquidations would cluster: maps, clusters with an identity, their signals and their proof."""

@@ -1,0 +1,1 @@
+"""Does a liquidation map predict: location, episodes, calibration, magnets, reactions, placebos and their verdicts."""
