@@ -24,6 +24,7 @@ from live.readings import NS_PER_MS, known_ms
 from live.stream_feed import StreamFeed
 from live.trader import input_names, lookback_bars
 from research.bars import BARS, Bars
+from research.clusters.columns import CLUSTER_COLUMNS
 from research.engine import TradingConfig, assumptions
 
 SINCE_MS = 10_000  # a bar that closed so shortly before we came is waited for like those to come
@@ -61,6 +62,8 @@ class Dispatcher:
         keys = [(config.config_hash, config.symbol) for config in configs]
         if len(set(keys)) < len(keys):
             raise ValueError("the same config was given twice: every config runs once per symbol")
+        for config in configs:
+            _refuse_map(config)
         self.seats: tuple[Seat, ...] = ()
         self.resolution: str | None = None
         self.since_ms = 0
@@ -198,6 +201,14 @@ class Dispatcher:
         )
         broker = _BROKERS[self.resolution]
         return Seat(feed, Desk(config, header, mode="paper", instance=PAPER_INSTANCE, broker=broker))
+
+
+def _refuse_map(config: TradingConfig) -> None:
+    if set(input_names(config)) & set(CLUSTER_COLUMNS):
+        raise ValueError(
+            f"strategy {config.strategy} looks at the liquidation map, which is not made from the streams yet: run it "
+            "with --mode replay over a lake that holds the map"
+        )
 
 
 def _assumptions(config: TradingConfig, instrument: dict[str, Any], resolution: str) -> tuple[str, ...]:

@@ -21,7 +21,9 @@ from live.feed import INPUT, MARKET, TIMES, Header, plain
 from live.trader import input_names
 from research import features
 from research.bars import Bars, build_bars
+from research.cluster_bars import with_clusters_asked_for
 from research.engine import TradingConfig, assumptions
+from research.strategies.registry import strategy
 
 BATCH_ROWS = 512
 
@@ -33,7 +35,7 @@ def bars_of(config: TradingConfig, lake: Lake, start: datetime | None, end: date
         if span is None:
             raise LookupError(f"no klines for {config.symbol} in {lake.root}; run `aster record` or `aster import`")
         start, end = start or span[0], end or span[1] + timedelta(milliseconds=1)
-    return build_bars(
+    bars = build_bars(
         lake,
         config.symbol,
         start,
@@ -42,6 +44,7 @@ def bars_of(config: TradingConfig, lake: Lake, start: datetime | None, end: date
         latency_ms=config.costs.latency_ms,
         substitutions=config.substitutions,
     )
+    return with_clusters_asked_for(bars, lake, strategy(config.strategy).columns(config.typed_params()))
 
 
 def write_recording(config: TradingConfig, bars: Bars, sink: BinaryIO) -> None:
@@ -66,7 +69,7 @@ def write_recording(config: TradingConfig, bars: Bars, sink: BinaryIO) -> None:
 
 
 def feature_inputs(config: TradingConfig, bars: Bars) -> dict[str, np.ndarray]:
-    """The bar columns that the config's features are computed from."""
+    """The columns that the config's features are computed from."""
     arrays = features.arrays_of(bars)
     return {name: arrays[name] for name in input_names(config)}
 

@@ -41,6 +41,7 @@ from live.orders import (
 )
 from research import features
 from research.bars import SIGNAL
+from research.clusters.columns import CLUSTER_COLUMNS
 from research.engine import TradingConfig, feature_constants, refusals, terms_of
 from research.fills import Decision, Levels, Terms, decision_price, entry_quantity, exit_levels
 from research.strategies.registry import strategy
@@ -105,7 +106,7 @@ Outcome = tuple[State, list[Effect]]
 
 
 def input_names(config: TradingConfig) -> tuple[str, ...]:
-    """The bar columns that the config's features are computed from, all known when the bar is.
+    """The columns that the config's features are computed from, of bars and map, all known when the bar is.
 
     Raises
     ------
@@ -114,7 +115,7 @@ def input_names(config: TradingConfig) -> tuple[str, ...]:
     """
     names = strategy(config.strategy).columns(config.typed_params())
     needed = dict.fromkeys(column for name in names for column in features.feature_of(name)[0].inputs)
-    if ahead := sorted(set(needed) - set(SIGNAL)):
+    if ahead := sorted(set(needed) - set(SIGNAL) - set(CLUSTER_COLUMNS)):
         raise ValueError(f"strategy {config.strategy} looks ahead: {ahead} are not known at the decision")
     return tuple(needed)
 

@@ -9,7 +9,6 @@ compare so that NaN keeps them out.
 """
 
 import difflib
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,26 @@ import numpy as np
 import polars as pl
 
 from research.bars import Bars
-from research.jit import njit
+from research.clusters.columns import CLUSTER_COLUMNS, PICKS
+from research.clusters.grid import SIDES
+from research.feature_kernels import (
+    EMA_REACH,
+    as_is,
+    book_imbalance,
+    change_bps,
+    constant,
+    distance_bps,
+    ema,
+    in_bps,
+    mean_volume,
+    return_bps,
+    rs_variance,
+    spread_bps,
+    spread_ticks,
+    trade_imbalance,
+    volatility_bps,
+    vwap_distance_bps,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +47,11 @@ class Feature:
     Parameters
     ----------
     kernel : compiled function of the input columns, then the constants, then the window where there is one.
-    inputs : bar columns the kernel takes, in order.
+    inputs : columns the kernel takes, in order: of the bars, or of the liquidation map beside them.
     constants : scalars it takes after them.
     window : "required", "optional" (1 bar when the name carries none) or None.
     rows_before : rows it reads before the first one of its window.
+    reach : windows it reads, the one of its name the newest.
     meaning : what it says, with unit.
     """
 
@@ -41,148 +60,8 @@ class Feature:
     constants: tuple[str, ...] = ()
     window: Literal["required", "optional"] | None = None
     rows_before: int = 0
+    reach: int = 1
     meaning: str
-
-
-@njit
-def return_bps(close, window):
-    """Change of the close over the window; the row before the window is its base. NaN across a gap."""
-    out = np.full(len(close), np.nan)
-    for i in range(window, len(close)):
-        is_ready = close[i - window] > 0.0
-        for row in range(i - window + 1, i + 1):
-            is_ready &= close[row] > 0.0
-        if is_ready:
-            out[i] = 1e4 * (close[i] / close[i - window] - 1.0)
-    return out
-
-
-@njit
-def rs_variance(open_, high, low, close):
-    """Rogers-Satchell variance of one bar, as a fraction squared; NaN for prices no bar can have.
-
-    Source
-    ------
-    Rogers and Satchell (1991), "Estimating variance from high, low and closing prices".
-    """
-    out = np.full(len(close), np.nan)
-    for i in range(len(close)):
-        is_bar = low[i] > 0.0 and low[i] <= min(open_[i], close[i]) and high[i] >= max(open_[i], close[i])
-        if is_bar and high[i] < np.inf:
-            up = math.log(high[i] / close[i]) * math.log(high[i] / open_[i])
-            down = math.log(low[i] / close[i]) * math.log(low[i] / open_[i])
-            out[i] = up + down
-    return out
-
-
-@njit
-def volatility_bps(open_, high, low, close, window):
-    """Root of the mean Rogers-Satchell variance over the window, per bar."""
-    return 1e4 * np.sqrt(_window_mean(rs_variance(open_, high, low, close), window))
-
-
-@njit
-def mean_volume(volume, window):
-    """Mean volume over the window, the row's own bar included."""
-    return _window_mean(volume, window)
-
-
-@njit
-def trade_imbalance(volume, taker_buy_volume, window):
-    """Bought less sold over their sum, by the aggressor. NaN without volume."""
-    out = np.full(len(volume), np.nan)
-    for i in range(window - 1, len(volume)):
-        bought, sold = 0.0, 0.0
-        for row in range(i - window + 1, i + 1):
-            bought += taker_buy_volume[row]
-            sold += volume[row] - taker_buy_volume[row]
-        if bought + sold > 0.0:
-            out[i] = (bought - sold) / (bought + sold)
-    return out
-
-
-@njit
-def vwap_distance_bps(close, volume, quote_volume, window):
-    """Close against the volume-weighted price of the window. NaN without volume."""
-    out = np.full(len(close), np.nan)
-    for i in range(window - 1, len(close)):
-        base, quote = 0.0, 0.0
-        for row in range(i - window + 1, i + 1):
-            base += volume[row]
-            quote += quote_volume[row]
-        if base > 0.0 and quote > 0.0:
-            out[i] = 1e4 * (close[i] / (quote / base) - 1.0)
-    return out
-
-
-@njit
-def spread_bps(bid, ask):
-    """Spread over the middle. NaN for a crossed or empty quote."""
-    out = np.full(len(bid), np.nan)
-    for i in range(len(bid)):
-        if 0.0 < bid[i] <= ask[i]:
-            out[i] = 1e4 * (ask[i] - bid[i]) / ((ask[i] + bid[i]) / 2.0)
-    return out
-
-
-@njit
-def spread_ticks(bid, ask, tick_size):
-    """Spread in whole ticks. NaN for a crossed or empty quote."""
-    out = np.full(len(bid), np.nan)
-    for i in range(len(bid)):
-        if 0.0 < bid[i] <= ask[i]:
-            out[i] = np.rint((ask[i] - bid[i]) / tick_size)
-    return out
-
-
-@njit
-def book_imbalance(bid_quantity, ask_quantity):
-    """Quantity at the best bid less that at the best ask, over their sum."""
-    out = np.full(len(bid_quantity), np.nan)
-    for i in range(len(bid_quantity)):
-        both = bid_quantity[i] + ask_quantity[i]
-        if both > 0.0:
-            out[i] = (bid_quantity[i] - ask_quantity[i]) / both
-    return out
-
-
-@njit
-def distance_bps(price, base):
-    """``price`` against ``base``. NaN where one is missing or not positive."""
-    out = np.full(len(price), np.nan)
-    for i in range(len(price)):
-        if price[i] > 0.0 and base[i] > 0.0:
-            out[i] = 1e4 * (price[i] / base[i] - 1.0)
-    return out
-
-
-@njit
-def in_bps(fraction):
-    """A fraction in basis points."""
-    return 1e4 * fraction
-
-
-@njit
-def as_is(column):
-    """The column itself."""
-    return column.copy()
-
-
-@njit
-def constant(like, value):
-    """The same number in every row."""
-    return np.full(len(like), value)
-
-
-@njit
-def _window_mean(values, window):
-    out = np.full(len(values), np.nan)
-    for i in range(window - 1, len(values)):
-        total = 0.0
-        for row in range(i - window + 1, i + 1):
-            total += values[row]
-        out[i] = total / window
-    return out
 
 
 _OHLC = ("open", "high", "low", "close")
@@ -253,6 +132,41 @@ FEATURES: dict[str, Feature] = {
     "taker_fee_bps": Feature(
         kernel=constant, inputs=("close",), constants=("taker_fee_bps",), meaning="taker fee of the costs in force"
     ),
+    "tick_size": Feature(
+        kernel=constant, inputs=("close",), constants=("tick_size",), meaning="smallest step of a price"
+    ),
+    "close": Feature(kernel=as_is, inputs=("close",), meaning="last price of the bar"),
+    "bid_price": Feature(kernel=as_is, inputs=("bid_price",), meaning="best bid at avail_time"),
+    "ask_price": Feature(kernel=as_is, inputs=("ask_price",), meaning="best ask at avail_time"),
+    "mark_price": Feature(kernel=as_is, inputs=("mark_price",), meaning="mark at avail_time"),
+    "ema": Feature(
+        kernel=ema,
+        inputs=("close",),
+        window="required",
+        reach=EMA_REACH,
+        meaning="exponential mean of the closes with a span of the window",
+    ),
+    "open_interest_change_bps": Feature(
+        kernel=change_bps,
+        inputs=("open_interest",),
+        window="required",
+        rows_before=1,
+        meaning="change of the open interest in base units over the window",
+    ),
+}
+FEATURES |= {
+    name: Feature(kernel=as_is, inputs=(name,), meaning="column of research.clusters.columns as it is")
+    for name in CLUSTER_COLUMNS
+}
+FEATURES |= {
+    f"{pick}_{side}_{edge}_bps": Feature(
+        kernel=distance_bps,
+        inputs=(f"{pick}_{side}_{edge}", "mark_price"),
+        meaning=f"{edge} of the {pick} {side} cluster against the mark, negative below it",
+    )
+    for pick in PICKS
+    for side in SIDES
+    for edge in ("price", "lo", "hi")
 }
 
 
@@ -303,7 +217,14 @@ def feature_of(name: str) -> tuple[Feature, int | None]:
 
 def lookback_bars(names: Sequence[str]) -> int:
     """Rows of history, the newest included, that give the newest row the value a year of history would."""
-    return max((feature.rows_before + (window or 1) for feature, window in map(feature_of, names)), default=1)
+    found = map(feature_of, names)
+    return max((feature.rows_before + feature.reach * (window or 1) for feature, window in found), default=1)
+
+
+def cluster_columns_of(names: Sequence[str]) -> list[str]:
+    """The columns of the liquidation map that these features are computed from; none for features of bars alone."""
+    needed = dict.fromkeys(column for name in names for column in feature_of(name)[0].inputs)
+    return [column for column in needed if column in CLUSTER_COLUMNS]
 
 
 def arrays_of(bars: Bars | pl.DataFrame) -> dict[str, np.ndarray]:

@@ -19,6 +19,7 @@ from research import kernel
 from research.bars import Bars, Substitutions
 from research.completeness import MIN_COVERAGE, require_coverage
 from research.engine import TradingConfig, feature_arrays, market_of, refusals, terms_of
+from research.features import lookback_bars
 from research.fills import Costs, Orders
 from research.metrics import MINUTES_PER_YEAR, sharpe_from_sums
 from research.strategies.registry import strategy
@@ -137,15 +138,15 @@ def folds_of(config: SweepConfig, n_rows: int) -> list[Fold]:
     Raises
     ------
     ValueError
-        When not even one fold fits, or the embargo is shorter than the longest window of the grid.
+        When not even one fold fits, or the embargo is shorter than what the features of the grid look back.
     """
     per_day = 86_400_000 / interval_ms(config.interval)
     train, test = round(config.folds.train_days * per_day), round(config.folds.test_days * per_day)
-    longest = max((max(values) for name, values in config.grid.items() if name.endswith("_window_bars")), default=0)
-    if config.folds.embargo_bars < longest:
+    before = lookback_bars(kernel.feature_names(strategy(config.strategy), config.configs())) - 1
+    if config.folds.embargo_bars < before:
         raise ValueError(
-            f"[folds] embargo_bars {config.folds.embargo_bars} is under the longest window {longest:g} of the grid: "
-            "test rows would share inputs with train rows"
+            f"[folds] embargo_bars {config.folds.embargo_bars} is under the {before} rows that the grid's features "
+            "look back: test rows would share inputs with train rows"
         )
     folds = []
     start = 0

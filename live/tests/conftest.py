@@ -18,6 +18,7 @@ from live.replay import write_recording
 from research.bars import BARS, Bars
 from research.engine import TradingConfig
 from research.fills import Costs, Orders
+from research.tests.random_clusters import random_columns
 from research.worlds import momentum_world
 
 FIRST_MS = 1_764_200_000_000 // 60_000 * 60_000
@@ -62,7 +63,7 @@ def a_config(**changes) -> TradingConfig:
 
 
 def random_case(seed: int) -> Case:
-    """Bars whose prices, quotes, marks, funding and holes follow from the seed, and a config that trades on them."""
+    """Bars whose prices, quotes, marks, clusters, funding and holes follow from the seed, and a config that trades."""
     random = np.random.default_rng([seed, 7])
     world = momentum_world(seed)
     market, terms, n_rows = world.market, world.terms, world.market.close.size
@@ -126,6 +127,7 @@ def random_case(seed: int) -> Case:
         "funding_per_unit": market.funding_per_unit,
     }
     frame = pl.DataFrame(columns).select(list(BARS)).cast(BARS)
+    frame = frame.hstack(random_columns(np.random.default_rng([seed, 8]), columns["mark_price"]))
     instrument = {
         "status": "TRADING",
         "tick_size": terms.tick_size,

@@ -5,17 +5,30 @@ import polars as pl
 import pytest
 
 from research.bars import BARS, Bars
-from research.features import FEATURES, arrays_of, compute, feature_of, features_frame, lookback_bars
+from research.clusters.columns import CLUSTER_COLUMNS
+from research.features import (
+    FEATURES,
+    arrays_of,
+    cluster_columns_of,
+    compute,
+    feature_of,
+    features_frame,
+    lookback_bars,
+)
 from research.strategies import momentum
 
 CONSTANTS = {"tick_size": 0.1, "taker_fee_bps": 4.0}
 WINDOWS = (1, 2, 7, 30)
+# Of the many that only hand on a column of the liquidation map or measure it from the mark, one stands for all.
+OF_MAP = ("near_long_lo_bps", "open_interest_change_bps")
+STEMS = [stem for stem, feature in FEATURES.items() if stem in OF_MAP or not set(feature.inputs) & set(CLUSTER_COLUMNS)]
 NAMES = [
     name
-    for stem, feature in FEATURES.items()
-    for name in ([stem] if feature.window != "required" else []) + [f"{stem}_{w}" for w in WINDOWS if feature.window]
+    for stem in STEMS
+    for name in ([stem] if FEATURES[stem].window != "required" else [])
+    + [f"{stem}_{w}" for w in WINDOWS if FEATURES[stem].window]
 ]
-COLUMNS = sorted({column for feature in FEATURES.values() for column in feature.inputs})
+COLUMNS = sorted({column for stem in STEMS for column in FEATURES[stem].inputs})
 
 
 def market(n_rows: int, seed: int, *, is_whole: bool = False) -> dict[str, np.ndarray]:
@@ -43,6 +56,8 @@ def market(n_rows: int, seed: int, *, is_whole: bool = False) -> dict[str, np.nd
         "index_price": close * (1.0 + rng.normal(0.0, 1e-4, n_rows)),
         "funding_rate": rng.normal(0.0, 1e-4, n_rows),
         "funding_interval_hours": np.full(n_rows, 8.0),
+        "near_long_lo": close * rng.uniform(0.98, 0.999, n_rows),
+        "open_interest": rng.uniform(1e4, 2e4, n_rows),
     }
     if is_whole:
         return arrays
@@ -53,6 +68,8 @@ def market(n_rows: int, seed: int, *, is_whole: bool = False) -> dict[str, np.nd
         (("bid_price", "ask_price"), 0.1),
         (("mark_price",), 0.1),
         (("index_price",), 0.1),
+        (("near_long_lo",), 0.1),
+        (("open_interest",), 0.1),
     ):
         missing = rng.random(n_rows) < share
         for name in group:
@@ -113,6 +130,12 @@ def slow_book_imbalance(bar):
     return (bid - ask) / (bid + ask)
 
 
+def slow_ema(bar, window):
+    alpha, oldest = 2 / (window + 1), 4 * window - 1
+    newer = sum(alpha * (1 - alpha) ** k * bar(k)["close"] for k in range(oldest))
+    return newer + (1 - alpha) ** oldest * bar(oldest)["close"]
+
+
 SLOW = {
     "return_bps": slow_return,
     "rs_variance": slow_variance,
@@ -132,6 +155,14 @@ SLOW = {
     "quote_age_ms": lambda bar: bar(0)["quote_age_ms"],
     "mark_age_ms": lambda bar: bar(0)["mark_age_ms"],
     "taker_fee_bps": lambda bar: 4.0,
+    "tick_size": lambda bar: 0.1,
+    "close": lambda bar: bar(0)["close"],
+    "bid_price": lambda bar: bar(0)["bid_price"],
+    "ask_price": lambda bar: bar(0)["ask_price"],
+    "mark_price": lambda bar: bar(0)["mark_price"],
+    "ema": slow_ema,
+    "open_interest_change_bps": lambda bar, window: 1e4 * (bar(0)["open_interest"] / bar(window)["open_interest"] - 1),
+    "near_long_lo_bps": lambda bar: 1e4 * (bar(0)["near_long_lo"] / bar(0)["mark_price"] - 1),
 }
 
 
@@ -140,7 +171,7 @@ def slowly(arrays: dict[str, np.ndarray], name: str) -> list[float]:
         dict(zip(arrays, values, strict=True)) for values in zip(*(a.tolist() for a in arrays.values()), strict=True)
     ]
     feature, window = feature_of(name)
-    first = feature.rows_before + (window or 1) - 1
+    first = feature.rows_before + feature.reach * (window or 1) - 1
     extra = () if window is None else (window,)
     stem = next(stem for stem, known in FEATURES.items() if known is feature)
     return [
@@ -196,17 +227,17 @@ def test_the_past_does_not_change_when_the_future_is_scrambled_or_cut(name):
             assert np.array_equal(bits(compute(changed, [name], constants=CONSTANTS)[name])[:now], whole[:now])
 
 
-OF_BARS = [name for name in NAMES if set(feature_of(name)[0].inputs) & set(BAR) and name != "taker_fee_bps"]
+OF_BARS = [name for name in NAMES if set(feature_of(name)[0].inputs) & set(BAR) and not feature_of(name)[0].constants]
 
 
 @pytest.mark.parametrize("name", OF_BARS)
 def test_a_window_that_touches_a_gap_is_not_ready(name):
-    arrays = market(100, 2, is_whole=True)
+    arrays = market(300, 2, is_whole=True)
     for column in BAR:
-        arrays[column][50] = np.nan
+        arrays[column][150] = np.nan
     values = compute(arrays, [name], constants=CONSTANTS)[name]
     reach = lookback_bars([name])
-    assert np.flatnonzero(np.isnan(values[reach:])).tolist() == list(range(50 - reach, 50))
+    assert np.flatnonzero(np.isnan(values[reach:])).tolist() == list(range(150 - reach, 150))
 
 
 def one_row(**columns: float) -> dict[str, np.ndarray]:
@@ -282,9 +313,22 @@ def test_momentum_asks_only_for_features_there_are():
     assert lookback_bars(momentum.columns(momentum.Params(*values))) == 60
 
 
-def test_every_input_is_a_column_of_the_bars():
-    assert set(COLUMNS) <= set(BARS)
+def test_every_input_is_a_column_of_the_bars_or_of_the_map_beside_them():
+    assert {column for feature in FEATURES.values() for column in feature.inputs} <= {*BARS, *CLUSTER_COLUMNS}
+    assert not set(BARS) & set(CLUSTER_COLUMNS)
     assert sorted(market(1, 0)) == COLUMNS
+
+
+def test_every_column_of_the_map_is_a_feature_as_it_is():
+    arrays = {name: np.array([float(number)]) for number, name in enumerate(CLUSTER_COLUMNS)}
+    values = compute(arrays, list(CLUSTER_COLUMNS))
+    assert [float(values[name][0]) for name in CLUSTER_COLUMNS] == list(range(len(CLUSTER_COLUMNS)))
+
+
+def test_features_tell_which_columns_of_the_map_they_need():
+    assert cluster_columns_of(["return_bps_30", "ema_9"]) == []
+    asked = ["near_long_lo_bps", "break_usdt", "close", "open_interest_change_bps_5"]
+    assert cluster_columns_of(asked) == ["near_long_lo", "break_usdt", "open_interest"]
 
 
 def test_the_frame_has_the_times_and_one_column_per_name():

@@ -10,12 +10,12 @@ import pytest
 from data.coverage import COVERAGE
 from research import plots
 from research.plots.equity import spread, worst_drawdowns
-from research.plots.style import DARK, OOS_RAMP, TOKENS, for_page, paint
+from research.plots.style import DARK, MASS_RAMP, OOS_RAMP, TOKENS, for_page, paint
 from research.plots.thin import MAX_CANDLES, MAX_LINE_POINTS, merge_candles
 from research.trades import TRADES
 
 START = datetime(2026, 2, 10, tzinfo=UTC)
-LIGHT = {light for light, _ in TOKENS.values()} | set(OOS_RAMP)
+LIGHT = {light for light, _ in TOKENS.values()} | {*OOS_RAMP, *MASS_RAMP}
 
 
 def bars(n: int = 2_000, minutes: int = 1) -> pl.DataFrame:
@@ -163,7 +163,7 @@ def test_every_colour_is_one_of_the_palette(figure):
 
 
 def test_no_two_colours_of_the_palette_are_the_same_string():
-    assert len(LIGHT) == len(TOKENS) + len(OOS_RAMP) == len(DARK)
+    assert len(LIGHT) == len(TOKENS) + len(OOS_RAMP) + len(MASS_RAMP) == len(DARK)
 
 
 def test_painting_swaps_every_colour_and_nothing_else(figure):

@@ -57,7 +57,7 @@ def test_folds_roll_by_one_test_length_and_never_overlap(config):
 
 def test_an_embargo_shorter_than_a_window_is_refused(config):
     short = dataclasses.replace(config, folds=dataclasses.replace(config.folds, embargo_bars=20))
-    with pytest.raises(ValueError, match="embargo_bars 20 is under the longest window 30"):
+    with pytest.raises(ValueError, match="embargo_bars 20 is under the 29 rows"):
         folds_of(short, 3 * 1440)
 
 
