@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from pipelines.bench import BENCHMARKS
+from pipelines.cli_clusters import clusters, signals
 from pipelines.cli_history import backfill, repair
 from pipelines.cli_lake import compact, coverage, push, sizes, tail, verify
 from pipelines.cli_market import loopback, record
@@ -28,14 +29,17 @@ def cli() -> None:
     """Research, backtest and trade Aster perpetual futures."""
 
 
-for command in (record, backfill, repair, coverage, verify, compact, push, sizes, tail, loopback):
+for command in (record, backfill, repair, coverage, verify, compact, push, sizes, tail, loopback, clusters, signals):
     cli.add_command(command)
 
 
 @cli.command("import")
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 @click.option(
-    "--format", "format_", required=True, type=click.Choice(["collector", "midfreq", "klines", "exchange-info"])
+    "--format",
+    "format_",
+    required=True,
+    type=click.Choice(["collector", "midfreq", "klines", "exchange-info", "okx", "force-orders"]),
 )
 @click.option("--symbol", default=None, help="Symbol of a klines file that does not name it.")
 @click.option("--effective", type=Utc(), default=None, help="From when exchange-info rows are in force [its own time].")
@@ -110,10 +114,12 @@ def sql(query, lake_path, as_json) -> None:
 def features(symbol, names, start, end, interval, latency_ms, lake_path, as_json) -> None:
     """Build features of one symbol and print them."""
     from research.bars import Substitutions, build_bars
+    from research.cluster_bars import with_clusters_asked_for
     from research.features import features_frame
 
+    lake, chosen = open_lake(lake_path), names.split(",")
     bars = build_bars(
-        open_lake(lake_path),
+        lake,
         symbol,
         start,
         end,
@@ -121,7 +127,7 @@ def features(symbol, names, start, end, interval, latency_ms, lake_path, as_json
         latency_ms=latency_ms,
         substitutions=Substitutions(),
     )
-    frame = features_frame(bars, names.split(","))
+    frame = features_frame(with_clusters_asked_for(bars, lake, chosen), chosen)
     if as_json:
         print_json(frame.to_dicts())
     else:

@@ -14,7 +14,10 @@ from data.lake import Lake
 from pipelines.identity import code_identity, data_identity
 from pipelines.runs import FINISHED, RUNNING, RunFolder, start_run
 from research.bars import Bars, build_bars
+from research.cluster_bars import with_clusters_asked_for
 from research.engine import backtest
+from research.kernel import feature_names
+from research.strategies.registry import strategy
 from research.sweep import Evaluator, SweepConfig, blocks_of, folds_of, results_table
 from research.walk_forward import walk_forward
 
@@ -22,8 +25,8 @@ Progress = Callable[[str, int, int], None]
 
 
 def bars_for(config: SweepConfig, lake: Lake, symbol: str) -> Bars:
-    """Bars of one symbol over the sweep's range."""
-    return build_bars(
+    """Bars of one symbol over the sweep's range, with the liquidation map's columns where the strategy needs them."""
+    bars = build_bars(
         lake,
         symbol,
         config.start,
@@ -32,6 +35,7 @@ def bars_for(config: SweepConfig, lake: Lake, symbol: str) -> Bars:
         latency_ms=config.costs.latency_ms,
         substitutions=config.substitutions,
     )
+    return with_clusters_asked_for(bars, lake, feature_names(strategy(config.strategy), config.configs()))
 
 
 def run_sweep(config_path: Path, lake: Lake, runs_folder: Path, progress: Progress) -> RunFolder:

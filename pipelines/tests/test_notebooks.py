@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -14,17 +15,29 @@ import pytest
 
 from conftest import SMALL_SWEEP
 from data.lake import Lake
-from pipelines import notebook_lake, notebook_trades, notebooks
+from pipelines import notebook_lake, notebook_map, notebook_trades, notebook_verdicts, notebooks
 from pipelines.notebooks import PLOTLY_MIME, execute, signature, to_html
 from pipelines.promote import promote
 from pipelines.sweep_job import run_sweep
 
-NAMES = ("01_is_the_lake_complete", "04_which_parameters_survive", "05_what_did_it_trade")
-FIGURES = {"01_is_the_lake_complete": 2, "04_which_parameters_survive": 3, "05_what_did_it_trade": 2}
+FIGURES = {
+    "01_is_the_lake_complete": 2,
+    "02_where_would_liquidations_cluster": 1,
+    "03_does_the_map_predict": 4,
+    "04_which_parameters_survive": 3,
+    "05_what_did_it_trade": 2,
+}
+NAMES = tuple(FIGURES)
 
 
 @pytest.fixture(scope="module")
-def given(synthetic_lake, tmp_path_factory) -> dict[str, dict[str, str]]:
+def mapped(synthetic_lake, tmp_path_factory) -> Path:
+    """A copy of the synthetic lake: maps are built into the lake that they are made from."""
+    return Path(shutil.copytree(synthetic_lake.root, tmp_path_factory.mktemp("mapped") / "lake"))
+
+
+@pytest.fixture(scope="module")
+def given(synthetic_lake, mapped, tmp_path_factory) -> dict[str, dict[str, object]]:
     """Parameters per notebook: a finished sweep, its rank 1 promoted, and the journal of its replay."""
     folder = tmp_path_factory.mktemp("notebooks")
     (folder / "small.toml").write_text(SMALL_SWEEP)
@@ -38,6 +51,8 @@ def given(synthetic_lake, tmp_path_factory) -> dict[str, dict[str, str]]:
     )  # fmt: skip
     return {
         "01_is_the_lake_complete": {"lake": lake},
+        "02_where_would_liquidations_cluster": {"lake": str(mapped), "leverage_low": 5.0},
+        "03_does_the_map_predict": {"lake": str(mapped), "placebo_maps": 10},
         "04_which_parameters_survive": {"lake": lake, "run": str(run.path)},
         "05_what_did_it_trade": {"lake": lake, "chosen": str(chosen), "journal": journal, "end": "2026-01-08"},
     }
@@ -161,7 +176,7 @@ def test_a_parameters_cell_of_anything_else_is_refused(one_cell, cell, said):
 
 
 def test_an_unknown_notebook_names_those_there_are():
-    with pytest.raises(LookupError, match="no notebook '06'; there are 01_is_the_lake_complete, 04_"):
+    with pytest.raises(LookupError, match="no notebook '06'; there are 01_is_the_lake_complete, 02_"):
         signature("06")
 
 
@@ -254,3 +269,64 @@ def test_a_journal_that_differs_is_told_apart_trade_by_trade(given):
     counted = re.findall(r'data-heading="number">(\d+)<', notebook_trades.agreement(other).data)
     assert counted == [str(traded.journal.height - 2), "1", "1", "0"]
     assert "differs from the backtest" in notebook_trades.trades_sentence(other).data
+
+
+def seen(lake: Path | str, **more: object) -> object:
+    asked = {"symbol": "", "source": "", "start": "", "end": "", "leverage_low": 0.0, "leverage_high": 0.0}
+    return notebook_map.look_at(str(lake), **(asked | {"colour": "usdt"} | more))
+
+
+def judged(lake: Path | str, **more: object) -> object:
+    asked = {"symbols": "", "source": "", "start": "", "end": "", "horizon_h": 4.0, "min_print_usdt": 0.0}
+    return notebook_verdicts.ask(str(lake), **(asked | {"cost_bps": 10.0, "placebo_maps": 5} | more))
+
+
+def test_without_a_lake_nobody_can_say_where_or_whether(tmp_path):
+    where, whether = seen(tmp_path / "none"), judged(tmp_path / "none")
+    assert notebook_map.map_sentence(where).data == f"**Nobody can say: there is no lake at {tmp_path / 'none'}.**"
+    assert "lake = synthetic_lake()" in notebook_map.whereabouts(where).data
+    assert notebook_verdicts.verdicts_sentence(whether).data == "**Nobody can say: there was no map to judge.**"
+    assert "lake = synthetic_lake()" in notebook_verdicts.judged_maps(whether).data
+    views = [view(where) for view in (notebook_map.explore, notebook_map.active_clusters, notebook_map.ends)]
+    views += [
+        notebook_map.rests_on(where),
+        notebook_verdicts.verdict_table(whether),
+        notebook_verdicts.located(whether),
+    ]
+    assert views == [notebook_map.NOTHING] * 6
+
+
+def test_klines_alone_make_no_map(ten_minutes):
+    assert "holds neither open interest nor liquidations" in seen(ten_minutes.root).reason
+    assert "holds neither open interest nor liquidations" in judged(ten_minutes.root).reasons[""]
+
+
+def test_three_days_of_one_symbol_are_too_little_to_say_anything(pages):
+    last = outputs(pages["03_does_the_map_predict"].with_suffix(".ipynb"))[-1]["text/markdown"]
+    assert re.fullmatch(r"\*\*Too little data to say .*: 1 of 5 symbols and \d of 20 days with events\.\*\*", last)
+
+
+def test_the_map_of_some_leverage_says_so(pages):
+    shown = outputs(pages["02_where_would_liquidations_cluster"].with_suffix(".ipynb"))
+    figure = next(one[PLOTLY_MIME] for one in shown if PLOTLY_MIME in one)
+    assert "whose mean leverage is 5x and more." in figure["layout"]["meta"]["caption"]
+    assert "a lower bound" in figure["layout"]["meta"]["caption"]
+
+
+def test_controls_draw_the_map_again_where_somebody_can_use_them(mapped, monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "02.ipynb")
+    monkeypatch.setattr(notebook_map, "display", lambda shown: drawn.append(shown))
+    drawn: list = []
+    controls = notebook_map.explore(seen(mapped))
+    colour = next(one for row in controls.children[:2] for one in row.children if one.description == "colour")
+    colour.value = "z"
+    titles = [figure.layout.xaxis5.ticktext for figure in drawn]
+    assert len(titles) == 2
+    assert titles[1] == ("0.5", "1", "2", "3", "4", "6")
+
+
+def test_a_colour_or_horizon_that_means_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="colour: expected usdt or z, got 'hot'"):
+        seen(tmp_path, colour="hot")
+    with pytest.raises(ValueError, match="horizon_h: expected whole minutes above zero, got 0"):
+        judged(tmp_path, horizon_h=0.0)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.cli import cli
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)
@@ -41,6 +43,12 @@ def test_the_make_targets_it_names_exist():
     named = set(re.findall(r"make (\w+)", README))
     assert {"demo", "test", "lab"} <= named
     assert all(re.search(rf"^{name}:", makefile, flags=re.MULTILINE) for name in named)
+
+
+def test_every_command_it_names_exists():
+    named = set(re.findall(r"`aster ([a-z]+)", README))
+    assert named > {"clusters", "push"}
+    assert named <= set(cli.commands)
 
 
 def test_every_path_it_names_exists():

@@ -4,8 +4,11 @@ from research.plots.coverage import plot_gap_calendar
 from research.plots.equity import plot_equity
 from research.plots.folds import plot_walk_forward
 from research.plots.grids import Axis
+from research.plots.intervals import plot_intervals
+from research.plots.liquidation_map import plot_liquidation_map
 from research.plots.market import plot_candles, plot_liquidations, plot_trades
 from research.plots.parameters import plot_parameters
+from research.plots.reliability import plot_reliability
 from research.plots.style import refuse_uploads
 
 __all__ = [
@@ -13,8 +16,11 @@ __all__ = [
     "plot_candles",
     "plot_equity",
     "plot_gap_calendar",
+    "plot_intervals",
+    "plot_liquidation_map",
     "plot_liquidations",
     "plot_parameters",
+    "plot_reliability",
     "plot_trades",
     "plot_walk_forward",
 ]

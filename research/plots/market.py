@@ -6,14 +6,13 @@ import polars as pl
 
 from research import formats
 from research.plots.candles import draw_candles, finish, span, time_range
-from research.plots.style import LIQ, LONG, SHORT, SURFACE, escaped
+from research.plots.realised import bar_realised, mark_realised, realised_sums
+from research.plots.style import LONG, SHORT, SURFACE, escaped
 from research.plots.thin import epoch_ms
 
 MAX_TRADES = 150
 MAX_TRADES_WITH_LEVELS = 12
-MAX_MARKS = 80
 _EXTREME_TRADES = 20  # the worst and the best that are always drawn
-_MAX_MARK_PX = 26
 
 
 def plot_candles(
@@ -29,7 +28,7 @@ def plot_candles(
     """
     figure, interval, notes = draw_candles(bars, tick_size)
     if force_orders is not None:
-        notes.append(_mark_liquidations(figure, force_orders, bars, interval))
+        notes.append(mark_realised(figure, force_orders, bars, interval))
     return finish(figure, f"{symbol}: candles of {span(interval)}", notes, plot_px=440)
 
 
@@ -51,7 +50,7 @@ def plot_trades(
     """
     figure, interval, notes = draw_candles(bars, tick_size)
     if force_orders is not None:
-        notes.append(_mark_liquidations(figure, force_orders, bars, interval))
+        notes.append(mark_realised(figure, force_orders, bars, interval))
     first, last = time_range(bars)
     entry, leave = epoch_ms(trades["entry_time"]), epoch_ms(trades["exit_time"])
     inside = trades.filter(pl.Series((entry <= last) & (leave >= first)))
@@ -88,117 +87,12 @@ def plot_liquidations(bars: pl.DataFrame, force_orders: pl.DataFrame, *, symbol:
     bars, force_orders : as in ``plot_candles``.
     """
     figure, interval, notes = draw_candles(bars, tick_size)
-    notes.append(_mark_liquidations(figure, force_orders, bars, interval))
-    sums = _sums(force_orders, bars, interval)
-    for side, sign, name in (("BUY", 1.0, "shorts closed"), ("SELL", -1.0, "longs closed")):
-        own = sums.filter(pl.col("side") == side)
-        figure.add_bar(
-            x=epoch_ms(own["open_time"]) + interval / 2,
-            y=sign * own["usdt"].to_numpy(),
-            width=interval * 0.85,
-            yaxis="y2",
-            marker={"color": LIQ if side == "SELL" else SURFACE, "line": {"color": LIQ, "width": 1}},
-            hovertext=[
-                f"<b>{formats.usdt(usdt)}</b> USDT, {name}<br>{prints} prints<br>{time:%d %b %H:%M} UTC"
-                for usdt, prints, time in own.select("usdt", "prints", "open_time").iter_rows()
-            ],
-            hovertemplate="%{hovertext}<extra></extra>",
-            showlegend=False,
-            name=name,
-        )
-    largest = float(sums["usdt"].max() or 1.0)
-    ticks = _mirrored_ticks(largest)
+    notes.append(mark_realised(figure, force_orders, bars, interval))
+    axis = bar_realised(figure, realised_sums(force_orders, bars, interval), interval, "y2")
     figure.update_layout(
-        yaxis={"domain": [0.3, 1.0]},
-        yaxis2={
-            "domain": [0.0, 0.22],
-            "anchor": "x",
-            "title": {"text": f"realised<br>USDT / {span(interval)}"},
-            "range": [-largest * 1.25, largest * 1.25],
-            "tickvals": ticks,
-            "ticktext": [formats.usdt(abs(tick)).replace(".00", "").replace(".0", "") for tick in ticks],
-            "zeroline": True,
-        },
-        xaxis={"anchor": "y2"},
+        yaxis={"domain": [0.3, 1.0]}, yaxis2={"domain": [0.0, 0.22], "anchor": "x", **axis}, xaxis={"anchor": "y2"}
     )
-    for text, y, anchor in (("△ shorts closed", 1.0, "top"), ("▼ longs closed", 0.0, "bottom")):
-        figure.add_annotation(
-            text=text,
-            x=0,
-            y=y,
-            xref="x domain",
-            yref="y2 domain",
-            xanchor="left",
-            yanchor=anchor,
-            xshift=6,
-        )
     return finish(figure, f"{symbol}: realised liquidations", notes, plot_px=520)
-
-
-def _mark_liquidations(figure: go.Figure, force_orders: pl.DataFrame, bars: pl.DataFrame, interval: int) -> str:
-    """Triangles per candle and side, their area proportional to the sum; returns a sentence for the caption."""
-    sums = _sums(force_orders, bars, interval)
-    if sums.is_empty():
-        return "No liquidation was recorded in this range."
-    drawn = sums.top_k(MAX_MARKS, by="usdt").sort("open_time")
-    largest = float(drawn["usdt"].max())
-    for side, name, marker in (
-        ("SELL", "realised: longs closed (forced sell)", {"symbol": "triangle-down", "color": LIQ}),
-        ("BUY", "realised: shorts closed (forced buy)", {"symbol": "triangle-up", "color": SURFACE}),
-    ):
-        own = drawn.filter(pl.col("side") == side)
-        if own.is_empty():
-            continue
-        figure.add_scatter(
-            x=epoch_ms(own["open_time"]) + interval / 2,
-            y=own["price"].to_numpy(),
-            mode="markers",
-            marker={
-                **marker,
-                "size": own["usdt"].to_numpy(),
-                "sizemode": "area",
-                "sizeref": 2.0 * largest / _MAX_MARK_PX**2,
-                "sizemin": 3,
-                "line": {"color": LIQ if side == "BUY" else SURFACE, "width": 1.5 if side == "BUY" else 1},
-                "opacity": 1,
-            },
-            name=name,
-            hovertext=[
-                f"<b>{formats.usdt(usdt)}</b> USDT liquidated<br>{prints} prints, largest {formats.usdt(single)}<br>"
-                f"{time:%d %b %H:%M} UTC"
-                for usdt, prints, single, time in own.select("usdt", "prints", "single", "open_time").iter_rows()
-            ],
-            hovertemplate="%{hovertext}<extra></extra>",
-        )
-    cut = ""
-    if len(drawn) < len(sums):
-        least = formats.usdt(float(drawn["usdt"].min()))
-        cut = f" (the {MAX_MARKS} largest of {formats.count(len(sums))}, from {least} USDT on)"
-    return (
-        f"Plum triangles happened: realised liquidations summed per candle and side{cut}. The feed carries at most "
-        "one per symbol and second, so sums are lower bounds."
-    )
-
-
-def _sums(force_orders: pl.DataFrame, bars: pl.DataFrame, interval: int) -> pl.DataFrame:
-    """Realised liquidations per candle and side: usdt, price (mean by USDT), prints, single (the largest)."""
-    first, last = time_range(bars)
-    times = pl.col("event_time").dt.epoch("ms")
-    usdt = pl.col("average_price") * pl.col("filled_quantity")
-    return (
-        force_orders.filter((times >= first) & (times < last))
-        .with_columns(pl.col("side").cast(pl.String), usdt.alias("usdt"))
-        .filter(pl.col("usdt") > 0.0)
-        .sort("event_time")
-        .group_by_dynamic(pl.col("event_time"), every=f"{interval}ms", group_by="side")
-        .agg(
-            pl.col("usdt").sum(),
-            ((pl.col("average_price") * pl.col("usdt")).sum() / pl.col("usdt").sum()).alias("price"),
-            pl.len().alias("prints"),
-            pl.col("usdt").max().alias("single"),
-        )
-        .rename({"event_time": "open_time"})
-    )
 
 
 def _worth_drawing(trades: pl.DataFrame) -> pl.DataFrame:
@@ -278,10 +172,3 @@ def _trade_text(trade: dict, side: str, tick_size: float) -> str:
         f"fees {formats.usdt(trade['fees_usdt'])}, funding {formats.usdt(trade['funding_usdt'])}<br>"
         f"{trade['entry_time']:%d %b %H:%M} UTC, {formats.age(held)}"
     )
-
-
-def _mirrored_ticks(largest: float) -> list[float]:
-    """A round number up and down, and zero."""
-    step = 10.0 ** np.floor(np.log10(largest))
-    tick = next(step * factor for factor in (5.0, 2.0, 1.0) if step * factor <= largest)
-    return [-tick, 0.0, tick]

@@ -39,7 +39,10 @@ BG, SURFACE, INK, MUTED, LONG, SHORT, LIQ, OOS, INS, WARN_BG, WARN_INK, HALT_BG,
 OOS_RAMP = ("#B5A998", "#DAD3C9", "#F6F4F0", "#D9EEE6", "#A6D8C5", "#6DBFA3", "#38A082")  # negative to positive
 OOS_STOPS = (0.0, 0.25, 0.5, 0.625, 0.75, 0.875, 1.0)  # near-white stands at zero: no loss is ever green
 _OOS_RAMP_DARK = ("#5E5346", "#3C3731", "#20262F", "#1B3832", "#194D41", "#176350", "#13745A")
-DARK = {**dict(TOKENS.values()), **dict(zip(OOS_RAMP, _OOS_RAMP_DARK, strict=True))}
+MASS_RAMP = ("#F7E9F3", "#EBC9E0", "#D796C3", "#B95C9F", "#8A2471", "#4E0B40")  # little to much at risk
+_MASS_RAMP_DARK = ("#241A2C", "#43203F", "#75296A", "#B33A91", "#EE62BA", "#FFD9F1")
+_RAMPS = ((OOS_RAMP, _OOS_RAMP_DARK), (MASS_RAMP, _MASS_RAMP_DARK))
+DARK = dict(TOKENS.values()) | {colour: dark for ramp in _RAMPS for colour, dark in zip(*ramp, strict=True)}
 
 FONT = "Inter, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
 CONFIG = {

@@ -1,0 +1,155 @@
+"""Liquidation maps from the lake into the lake: build what is missing, read what is there."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+
+from data.lake import Lake
+from pipelines.cluster_data import ALL_SOURCES, best_source, map_key, minute
+from pipelines.cluster_pieces import make_piece
+from pipelines.cluster_store import MapKey, MapSettings, MapState, building, load, save
+from research.clusters import tables
+from research.clusters.inputs import Unavailable
+from research.clusters.profiles import Profiles
+
+_PIECE = timedelta(days=7)
+_HOUR = timedelta(hours=1)
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+Tell = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoredMap:
+    """A map as the lake has it, of the snapshots of [start, end).
+
+    Parameters
+    ----------
+    until : how far it is built; what is later is not known yet.
+    clusters, events, oi_state : rows of these tables, of this map only, in order of time.
+    substituted : sentences on what stood in for missing data, where this call built something.
+    """
+
+    key: MapKey
+    until: datetime
+    clusters: pl.DataFrame
+    events: pl.DataFrame
+    oi_state: pl.DataFrame
+    heatmap: pl.DataFrame
+    substituted: tuple[str, ...] = ()
+
+    @property
+    def map_id(self) -> str:
+        """Hash of the settings."""
+        return self.key.map_id
+
+    @property
+    def profiles(self) -> Profiles:
+        """The map itself, decoded; raises ValueError without snapshots."""
+        return tables.stored_profiles(self.heatmap, self.oi_state)
+
+    @property
+    def newest(self) -> pl.DataFrame:
+        """The clusters of the last snapshot."""
+        return self.clusters.filter(pl.col("ts") == pl.col("ts").max())
+
+
+def read_map(
+    lake: Lake,
+    symbol: str,
+    source: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    *,
+    settings: MapSettings | None = None,
+    progress: Tell | None = None,
+) -> StoredMap | Unavailable:
+    """A map over [start, end): what is missing of it is built first, the rest is read.
+
+    Parameters
+    ----------
+    source : one of ``ALL_SOURCES``; None for the first of ``SINGLE_SOURCES`` that the lake has data of.
+    start, end : UTC; None for the beginning of the map and for now. A map is always built from the beginning of its
+        data, as positions stay open for weeks; ``start`` only says what is read.
+
+    Raises
+    ------
+    ValueError
+        On an unknown source, or when another process builds this map.
+    """
+    built = build_map(lake, symbol, source, end, settings=settings, progress=progress)
+    if isinstance(built, Unavailable):
+        return built
+    key, until, substituted = built
+    rows = {name: _rows(lake, name, key, start, end) for name in ("clusters", "cluster_events", "oi_state", "heatmap")}
+    rows["events"] = rows.pop("cluster_events")
+    return StoredMap(key=key, until=until, substituted=substituted, **rows)
+
+
+def build_map(
+    lake: Lake,
+    symbol: str,
+    source: str | None = None,
+    end: datetime | None = None,
+    *,
+    settings: MapSettings | None = None,
+    again: bool = False,
+    progress: Tell | None = None,
+) -> tuple[MapKey, datetime, tuple[str, ...]] | Unavailable:
+    """Bring a map up to ``end``, or to where its data ends: which it is, how far it is built, what was substituted.
+
+    Piece by piece, each with its state: interrupted, the next call goes on. Without real data one row of ``clusters``
+    says so, and no map is made.
+
+    Parameters
+    ----------
+    end : UTC; None for now.
+    again : from its beginning; what the lake still has is not added twice.
+    """
+    settings = settings or MapSettings()
+    end = minute(min(end or datetime.now(UTC), datetime.now(UTC)))
+    if source is not None and source not in ALL_SOURCES:
+        raise ValueError(f"unknown source {source!r}; expected one of {', '.join(ALL_SOURCES)}")
+    source = source or best_source(lake, symbol)
+    found = map_key(lake, symbol, source, settings)
+    if isinstance(found, Unavailable):
+        _tell_unavailable(lake, symbol, source, settings, end, found.reason)
+        return found
+    key, last = found
+    if not is_writable(lake):
+        return key, end, ()
+    end = min(end, last)
+    for layer in key.layers:
+        build_map(lake, symbol, layer.source, end, settings=settings, again=again, progress=progress)
+    with building(lake.root, key):
+        state = None if again else load(lake.root, key)
+        state = state or MapState(until=key.begin)
+        substituted: dict[str, None] = {}
+        first = state.until
+        while state.until < end:
+            piece = make_piece(lake, key, state, min(state.until + _PIECE, end))
+            lake.append_all(piece.tables, origin=f"map {source} {key.map_id}")
+            state = piece.state
+            save(lake.root, key, state)
+            substituted |= dict.fromkeys(piece.substituted)
+            if progress is not None:
+                progress(f"{symbol} {source}", (state.until - first) // _HOUR, (end - first) // _HOUR)
+    return key, state.until, tuple(substituted)
+
+
+def is_writable(lake: Lake) -> bool:
+    """False for a lake in object storage: its maps are read as they were pushed."""
+    return type(lake) is Lake
+
+
+def _rows(lake: Lake, table: str, key: MapKey, start: datetime | None, end: datetime | None) -> pl.DataFrame:
+    rows = lake.scan(table, symbols=[key.symbol], start=start, end=end, venue=key.venue)
+    return rows.filter(pl.col("map_id") == key.map_id, pl.col("source") == key.source)
+
+
+def _tell_unavailable(lake: Lake, symbol: str, source: str, settings: MapSettings, at: datetime, reason: str) -> None:
+    if is_writable(lake):
+        key = MapKey(symbol=symbol, source=source, venue="aster", begin=_NEVER, settings=settings)
+        lake.append("clusters", tables.unavailable_row(symbol, source, key.map_id, at, reason), origin="map")

@@ -1,0 +1,282 @@
+"""Notebook 02, where would liquidations cluster: the map of one symbol, its clusters, and what it rests on."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import ipywidgets
+import numpy as np
+import polars as pl
+from IPython.display import HTML, Markdown, display
+
+from data.config import parse_utc
+from data.lake import default_lake
+from pipelines.clusters_job import ALL_SOURCES
+from pipelines.map_reading import DAY, SHOWN_DAYS, Question, Seen, look, moment, of_leverage, tick_size
+from pipelines.notebook_views import NOTHING, show
+from pipelines.report import Table
+from research import formats, plots
+from research.clusters.profiles import SOURCES
+from research.clusters.tiers import MapConfig
+from research.plots.cluster_lives import ENDS, cluster_lives
+from research.plots.mass import is_fresh
+from research.plots.style import Figure
+
+SHOWN_CLUSTERS = 15
+TIERS = (1, 3, 5, 10, 20, 50, 75, 100, 125)  # where the leverage filter may cut
+
+
+def look_at(
+    lake: str, symbol: str, source: str, start: str, end: str, leverage_low: float, leverage_high: float, colour: str
+) -> Seen:
+    """Read a map from the lake, building what is missing of it; where there is no data, say so.
+
+    Raises
+    ------
+    LookupError
+        On a symbol that the lake has no open interest or liquidations of.
+    ValueError
+        On an unknown source or colour.
+    """
+    if colour not in ("usdt", "z"):
+        raise ValueError(f"colour: expected usdt or z, got {colour!r}")
+    return look(
+        Question(
+            folder=Path(lake) if lake else default_lake(),
+            symbol=symbol.strip().upper(),
+            source=source.strip(),
+            start=parse_utc(start) if start else None,
+            end=parse_utc(end) if end else None,
+            leverage_low=leverage_low,
+            leverage_high=leverage_high,
+            colour=colour,
+        )
+    )
+
+
+def whereabouts(seen: Seen) -> Markdown:
+    """Which map is shown, or what to run where there is none."""
+    if seen.map is None:
+        return Markdown(
+            f"No map: {seen.reason}. Record with `aster record`, or `aster import --format okx` a history of open "
+            "interest; a seeded synthetic market is at hand: run `from pipelines.notebook_lake import synthetic_lake` "
+            "and `lake = synthetic_lake()` in a cell of its own, then the cells from here on again."
+        )
+    key = seen.map.key
+    told = f" {' '.join(seen.map.substituted)}" if seen.map.substituted else ""
+    return Markdown(
+        f"`{seen.asked.folder}`: {key.symbol}, map of {key.source} on the prices of {key.venue}, id `{key.map_id}`, "
+        f"{formats.moment(moment(seen.profiles.time_ms[0]))} to {formats.moment(moment(seen.profiles.time_ms[-1]))}."
+        f"{told}"
+    )
+
+
+def explore(seen: Seen) -> Figure | Markdown | ipywidgets.Widget:
+    """The map; with controls above it where somebody can use them, which is in JupyterLab and not in a job."""
+    if "JPY_SESSION_NAME" not in os.environ:
+        return liquidation_map(seen)
+    return _controls(seen) if seen.symbols else NOTHING
+
+
+def liquidation_map(seen: Seen) -> Figure | Markdown:
+    """Mass at risk, clusters and realised liquidations."""
+    if seen.map is None:
+        return NOTHING
+    return plots.plot_liquidation_map(
+        seen.profiles,
+        seen.bars,
+        scale=seen.scale,
+        tick_size=tick_size(seen),
+        clusters=of_leverage(seen.map.clusters, seen.asked),
+        events=seen.map.events,
+        force_orders=seen.force_orders,
+        colour=seen.asked.colour,
+        note=_filter_words(seen.asked),
+    )
+
+
+def active_clusters(seen: Seen) -> HTML | Markdown:
+    """The active clusters of the last snapshot, nearest first."""
+    if seen.map is None:
+        return NOTHING
+    active = of_leverage(seen.map.newest, seen.asked).filter("active").sort(pl.col("dist_bps").abs())
+    tick = tick_size(seen)
+    rows = tuple(
+        (
+            formats.count(row["cluster_id"]),
+            "longs" if row["side"] == "long" else "shorts",
+            f"{formats.price(row['price_lo'], tick)} – {formats.price(row['price_hi'], tick)}",
+            formats.bps(row["dist_bps"]),
+            formats.usdt(row["open_interest"] if row["open_interest"] is not None else row["mass_src_usd"]),
+            formats.number(row["leverage_tier"], 0),
+            formats.ratio(row["strength"]),
+            formats.ratio(row["zscore"]),
+            formats.percent(row["confidence"]),
+            formats.age((row["ts"] - row["firstSeen"]).total_seconds()),
+        )
+        for row in active.head(SHOWN_CLUSTERS).iter_rows(named=True)
+    )
+    more = f"The nearest {len(rows)} of {active.height}. " if active.height > len(rows) else ""
+    return show(
+        Table(
+            title="Active clusters now",
+            columns=(
+                "id", "side", "price, USDT", "distance, bps", "at risk, USDT", "leverage", "strength", "z-score",
+                "confidence", "age",
+            ),
+            align="rllrrrrrrr",
+            rows=rows,
+            note=(
+                f"{more}At risk is a lower bound, of the source's open interest. Strength is the mass's rank among the "
+                "symbol's last 7 days; a confidence is shown only once it is calibrated."
+            ),
+        )
+    )  # fmt: skip
+
+
+def ends(seen: Seen) -> HTML | Markdown:
+    """What became of the clusters that were ever active in the range."""
+    if seen.map is None:
+        return NOTHING
+    lives = cluster_lives(of_leverage(seen.map.clusters, seen.asked), seen.map.events)
+    rows = []
+    for side, whose in (("long", "longs, below the mark"), ("short", "shorts, above the mark")):
+        own = lives.filter(pl.col("side") == side)
+        if own.is_empty():
+            continue
+        hours = ((own["last"] - own["first"]).dt.total_seconds() / 3600.0).median()
+        counts = [formats.count(int((own["state"] == state).sum())) for state in (*ENDS, "ACTIVE", "STALE")]
+        broken = own.filter(pl.col("state") == "BROKEN")["realised_usd"]
+        realised = formats.usdt(broken.sum()) if broken.count() else formats.UNKNOWN
+        rows.append((whose, formats.count(own.height), *counts, formats.age(hours * 3600.0), realised))
+    return show(
+        Table(
+            title="What became of the clusters that were active in this range",
+            columns=(
+                "side", "clusters", *(end.lower() for end in ENDS), "active", "lost", "median life",
+                "realised in broken ones, USDT",
+            ),
+            align="lrrrrrrrrr",
+            rows=tuple(rows),
+            note=(
+                "Broken: the mark went through an active cluster. Consumed: swept without a break. Faded: positions "
+                "closed. Lost: no longer followed when the range or its data ended."
+            ),
+        )
+    )  # fmt: skip
+
+
+def rests_on(seen: Seen) -> HTML | Markdown:
+    """How fresh and how complete the map is: what a reader must know before believing it."""
+    if seen.map is None:
+        return NOTHING
+    profiles, key = seen.profiles, seen.map.key
+    fresh = np.flatnonzero(is_fresh(profiles))
+    last = fresh[-1] if len(fresh) else -1
+    state = seen.map.oi_state.tail(1)
+    age = state["age_s"][0] if state.height else None
+    rows = [
+        ("open interest of", f"{key.source}, one-sided: every contract has one long and one short"),
+        ("open interest now", f"{formats.usdt(float(profiles.open_interest_usdt[last]))} USDT, {formats.age(age)} old"),
+        ("inside the window now", f"{formats.percent(float(profiles.placed_share[last]))} of it; a lower bound"),
+        ("fresh snapshots", f"{formats.percent(len(fresh) / len(profiles))} of {formats.count(len(profiles))}"),
+        ("snapshots", f"every {key.settings.every_minutes} min, built up to {formats.moment(seen.map.until)}"),
+        ("prices of", key.venue),
+        ("leverage assumed", _tiers_words(key.settings.map)),
+        (
+            "colours frozen on",
+            f"{formats.count(seen.scale.snapshots)} snapshots, {formats.moment(moment(seen.scale.start_ms))} to "
+            f"{formats.moment(moment(seen.scale.end_ms))}",
+        ),
+    ]
+    if profiles.basis_bps is not None:
+        rows.append(("basis to the source now", f"{formats.bps(float(profiles.basis_bps[last]))} bps"))
+    if key.source not in SOURCES:
+        rows = [row for row in rows if row[0] not in ("open interest of", "open interest now", "inside the window now")]
+    return show(Table(title="What the map rests on", columns=("what", "value"), align="ll", rows=tuple(rows)))
+
+
+def map_sentence(seen: Seen) -> Markdown:
+    """Where the nearest and the largest active clusters are."""
+    if seen.map is None:
+        return Markdown(f"**Nobody can say: {seen.reason}.**")
+    key = seen.map.key
+    newest = of_leverage(seen.map.newest, seen.asked).filter("active")
+    parts = []
+    for side, whose, where in (("long", "longs", "below"), ("short", "shorts", "above")):
+        own = newest.filter(pl.col("side") == side)
+        if own.is_empty():
+            parts.append(f"no active cluster of {whose} {where}")
+            continue
+        near = own.row(int(own["dist_bps"].abs().arg_min()), named=True)
+        parts.append(
+            f"the nearest active cluster of {whose} lies {formats.number(abs(near['dist_bps']), 0)} bps {where} the "
+            f"mark at {formats.price(near['price_level'], tick_size(seen))}"
+        )
+    lives = cluster_lives(seen.map.clusters, seen.map.events)
+    broken = int((lives["state"] == "BROKEN").sum())
+    return Markdown(
+        f"**{key.symbol} by the open interest of {key.source}: {', '.join(parts)}; "
+        f"{formats.count(broken)} of {formats.count(lives.height)} clusters that were active were broken. "
+        "Notebook 03 says whether any of this predicts.**"
+    )
+
+
+def _filter_words(asked: Question) -> str:
+    if not asked.is_filtered:
+        return ""
+    high = f" to {asked.leverage_high:g}x" if asked.leverage_high else "x and more"
+    return f"Only buckets and clusters whose mean leverage is {asked.leverage_low:g}{high}."
+
+
+def _tiers_words(config: MapConfig) -> str:
+    shares = [f"{leverage:g}x {formats.percent(share, decimals=0)}" for leverage, share in
+              zip(config.leverages, config.shares, strict=True)]  # fmt: skip
+    return f"{', '.join(shares)} of what opens (a prior, not measured)"
+
+
+def _controls(seen: Seen) -> ipywidgets.Widget:
+    """Symbol, source, range, leverage and colour above the map; a change draws it anew."""
+    asked = seen.asked
+    style = {"style": {"description_width": "70px"}, "continuous_update": False}
+    symbol = ipywidgets.Dropdown(options=seen.symbols, value=asked.symbol or seen.symbols[0], description="symbol")
+    source = ipywidgets.Dropdown(
+        options=[("first with data", ""), *ALL_SOURCES], value=asked.source, description="source"
+    )
+    days = ipywidgets.SelectionSlider(options=(1, 3, 7, 14, 30, 60), value=SHOWN_DAYS, description="days", **style)
+    until = ipywidgets.DatePicker(value=asked.end.date() if asked.end else None, description="until")
+    leverage = ipywidgets.SelectionRangeSlider(
+        options=[(f"{tier}x", float(tier)) for tier in TIERS],
+        index=(0, len(TIERS) - 1),
+        description="leverage",
+        **style,
+    )
+    colour = ipywidgets.ToggleButtons(
+        options=[("USDT", "usdt"), ("unusual (σ)", "z")], value=asked.colour, description="colour"
+    )
+    place = ipywidgets.Output()
+
+    def draw(_change: dict | None = None) -> None:
+        low, high = leverage.value
+        end = datetime(*until.value.timetuple()[:3], tzinfo=UTC) + DAY if until.value else asked.end
+        end = min(end, asked.end) if end and asked.end else end
+        wanted = Question(
+            folder=asked.folder,
+            symbol=symbol.value,
+            source=source.value,
+            start=end - days.value * DAY if end else None,
+            end=end,
+            leverage_low=low if low > TIERS[0] else 0.0,
+            leverage_high=high if high < TIERS[-1] else 0.0,
+            colour=colour.value,
+        )
+        place.clear_output(wait=True)
+        with place:
+            now = look(wanted)
+            display(liquidation_map(now) if now.map is not None else whereabouts(now))
+
+    for control in (symbol, source, days, until, leverage, colour):
+        control.observe(draw, names="value")
+    draw()
+    rows = ipywidgets.HBox([symbol, source, until]), ipywidgets.HBox([days, leverage, colour])
+    return ipywidgets.VBox([*rows, place])

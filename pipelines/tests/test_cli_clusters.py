@@ -1,0 +1,185 @@
+"""``aster clusters`` and ``aster signals``: maps built piece by piece from a synthetic market, read and told."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from data.lake import Lake
+from data.schema_clusters import DERIVED
+from data.synthetic import BTC_LIKE, MarketSpec, generate
+from pipelines.cli_clusters import clusters, signals
+from pipelines.cluster_store import MapSettings
+from pipelines.clusters_job import build_map, read_map
+from research.clusters.inputs import Unavailable
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+SPEC = MarketSpec(symbols=(BTC_LIKE,), start=START, days=2, seed=3, trades_per_second=0.05)
+RECORDED = ("klines", "mark_klines", "open_interest", "force_orders", "funding", "instruments")
+BUILT = ("clusters", "cluster_events", "oi_state", "heatmap")
+SEVERAL = ("aster", "force_orders", "hybrid")
+
+
+@pytest.fixture(scope="module")
+def market() -> dict[str, pl.DataFrame]:
+    """Two days of one symbol, and its open interest a second time, as that of another venue."""
+    days = [generate(SPEC, "BTCUSDT", day) for day in SPEC.dates]
+    found = {name: pl.concat([day[name] for day in days if name in day]) for name in RECORDED}
+    foreign = found["open_interest"].with_columns(venue=pl.lit("binance"))
+    return found | {"open_interest": pl.concat([found["open_interest"], foreign])}
+
+
+def fill(lake: Lake, market: dict[str, pl.DataFrame], end: datetime | None = None) -> Lake:
+    """Bring the market into a lake, as far as it was known before ``end``."""
+    time = {name: "open_time" if "klines" in name else "event_time" for name in market}
+    for name, rows in market.items():
+        lake.append(name, rows if end is None else rows.filter(pl.col(time[name]) < end), origin="test")
+    return lake
+
+
+def rows(lake: Lake, table: str, source: str) -> pl.DataFrame:
+    return lake.scan(table).filter(pl.col("source") == source)
+
+
+@pytest.fixture(scope="module")
+def built(market, tmp_path_factory) -> Lake:
+    """A lake with maps of several sources, each built at once."""
+    lake = fill(Lake(tmp_path_factory.mktemp("lake"), create=True), market)
+    for source in (*SEVERAL, "binance"):
+        build_map(lake, "BTCUSDT", source)
+    return lake
+
+
+def run(command, lake: Lake, *arguments: str, status: int = 0) -> str:
+    result = CliRunner().invoke(command, [*arguments, "--lake", str(lake.root)], catch_exceptions=False)
+    assert result.exit_code == status, result.output
+    return result.stdout
+
+
+# --- Building --------------------------------------------------------------------------------------------------------
+
+
+def test_a_map_that_grew_with_its_data_is_the_map_that_was_built_at_once(built, market, tmp_path):
+    lake = Lake(tmp_path, create=True)
+    for hours in (7.5, 26.05, 48):
+        fill(lake, market, START + timedelta(hours=hours))
+        for source in SEVERAL:
+            build_map(lake, "BTCUSDT", source)
+    for source in SEVERAL:
+        for table in BUILT:
+            assert rows(lake, table, source).equals(rows(built, table, source)), (source, table)
+    assert lake.scan("conflicts").is_empty()
+
+
+def test_building_again_adds_nothing(built):
+    before = {table: rows(built, table, "aster").height for table in BUILT}
+    assert min(before.values()) > 0
+    build_map(built, "BTCUSDT", "aster")
+    build_map(built, "BTCUSDT", "aster", again=True)
+    assert {table: rows(built, table, "aster").height for table in BUILT} == before
+    assert built.scan("conflicts").is_empty()
+
+
+def test_other_settings_are_another_map_beside_the_first(market, tmp_path):
+    lake = fill(Lake(tmp_path, create=True), market, START + timedelta(hours=3, minutes=2))
+    maps = [read_map(lake, "BTCUSDT", "aster", settings=MapSettings(every_minutes=every)) for every in (5, 15)]
+    assert [found.oi_state.height for found in maps] == [36, 12]
+    assert maps[0].map_id != maps[1].map_id
+    assert lake.sql("SELECT count(DISTINCT map_id) AS n FROM heatmap")["n"].item() == 2
+
+
+def test_a_snapshot_stands_on_the_clock_and_is_known_after_its_bar(built):
+    for source in SEVERAL:
+        found = rows(built, "oi_state", source)
+        assert (found["ts"].dt.minute() % 5 == 0).all()
+        assert (found["avail_time"] > found["ts"]).all()
+
+
+def test_longs_lie_below_the_mark_and_shorts_above(built):
+    for source in (*SEVERAL, "binance"):
+        found = read_map(built, "BTCUSDT", source)
+        shown = found.clusters.filter("active").join(found.oi_state.select("ts", "mark_price"), on="ts")
+        assert shown.height > 0, source
+        assert shown.filter(pl.col("side") == "long").select((pl.col("price_hi") <= pl.col("mark_price")).all()).item()
+        assert shown.filter(pl.col("side") == "short").select((pl.col("price_lo") > pl.col("mark_price")).all()).item()
+
+
+def test_what_another_venue_has_at_risk_is_not_told_as_aster_s(built):
+    found = rows(built, "clusters", "binance").filter("available")
+    assert found["open_interest"].null_count() == found.height
+    assert found["mass_src_usd"].null_count() == 0
+    assert set(rows(built, "oi_state", "binance")["venue"]) == {"aster"}  # its prices hold there
+
+
+def test_the_map_is_read_back_as_it_was_stored(built):
+    found = read_map(built, "BTCUSDT", "aster", START + timedelta(hours=10), START + timedelta(hours=11))
+    assert len(found.profiles) == 12
+    totals = found.heatmap.group_by("ts").agg(pl.col("total_usdt").sum()).sort("ts")["total_usdt"]
+    assert found.profiles.mass_usdt.sum(axis=(1, 2)) == pytest.approx(totals.to_numpy(), rel=0.03)
+
+
+def test_derived_rows_are_no_part_of_coverage(built):
+    from data.coverage import coverage
+
+    assert not set(coverage(built)["table"]) & set(DERIVED)
+
+
+def test_an_unknown_source_is_refused(built):
+    with pytest.raises(ValueError, match="expected one of aster, binance"):
+        read_map(built, "BTCUSDT", "deribit")
+
+
+def test_nothing_is_told_where_there_is_no_data(built):
+    found = read_map(built, "XAUUSDT", "binance", end=START + timedelta(days=1))
+    assert isinstance(found, Unavailable)
+    told = built.scan("clusters", symbols=["XAUUSDT"])
+    assert told.select("available", "reason").rows() == [(False, "no open interest of XAUUSDT at binance in the lake")]
+
+
+# --- The command line ------------------------------------------------------------------------------------------------
+
+
+def test_clusters_are_printed_with_their_bands(built):
+    told = run(clusters, built, "--symbol", "BTCUSDT", "--source", "aster")
+    assert told.startswith("BTCUSDT by aster, 2026-01-02 23:55 UTC, map ")
+    assert "long-term" in told and "wide" in told
+
+
+def test_scripts_get_every_column_of_the_living_clusters(built):
+    told = json.loads(run(clusters, built, "--symbol", "btcusdt,XAUUSDT", "--json"))
+    assert [each["symbol"] for each in told] == ["BTCUSDT", "XAUUSDT"]
+    assert (told[0]["source"], told[0]["ts"]) == ("aster", "2026-01-02T23:55:00Z")
+    first = told[0]["clusters"][0]
+    assert {"price_level", "side", "strength", "distance_from_price", "cluster_id", "strength_band"} <= set(first)
+    assert told[1] == {"symbol": "XAUUSDT", "available": False, "clusters": [],
+                       "reason": "no open interest of XAUUSDT at aster in the lake"}  # fmt: skip
+
+
+def test_a_range_shows_the_last_snapshot_before_its_end(built):
+    told = json.loads(run(clusters, built, "--symbol", "BTCUSDT", "--end", "2026-01-01T12:00", "--json"))
+    assert told[0]["ts"] == "2026-01-01T11:55:00Z"
+
+
+def test_without_any_data_the_exit_status_tells(built):
+    assert "XAUUSDT: no map: no open interest" in run(clusters, built, "--symbol", "XAUUSDT", status=1)
+
+
+def test_half_minutes_are_refused(built):
+    result = CliRunner().invoke(clusters, ["--symbol", "BTCUSDT", "--every", "90s", "--lake", str(built.root)])
+    assert result.exit_code == 2
+    assert "expected whole minutes, got 90 s" in result.output
+
+
+def test_signals_have_aster_s_price_and_leave_out_symbols_without_data(built, market):
+    told = json.loads(run(signals, built, "--symbols", "BTCUSDT,XAUUSDT", "--at", "2026-01-02T20:00:30", "--json"))
+    (minute,) = market["mark_klines"].filter(pl.col("open_time") == datetime(2026, 1, 2, 19, 59, tzinfo=UTC))["close"]
+    assert told["signals"]["BTCUSDT"]["entry_price"] == pytest.approx(minute, abs=0.1)
+    assert told["omitted"] == {"XAUUSDT": "no open interest of XAUUSDT at aster in the lake"}
+    assert built.sql("SELECT count(*) AS n FROM signals")["n"].item() == 2
+
+
+def test_signals_of_all_contracts_that_trade(built):
+    told = run(signals, built, "--at", "2026-01-02T20:00:30", "--cost-bps", "10", "--min-strength", "0.1")
+    assert "BTCUSDT" in told
