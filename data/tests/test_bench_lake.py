@@ -1,10 +1,11 @@
 """The lake's benchmark measures what it says, on something small."""
 
+import json
 from datetime import timedelta
 
 import pytest
 
-from data.benchmarks import bench_lake, year
+from data.benchmarks import bench_lake, memory, year
 from data.lake import Lake
 
 FIGURE = {"what", "value", "unit", "baseline", "baseline_value", "ratio", "target", "holds"}
@@ -30,6 +31,7 @@ def small(monkeypatch, tmp_path):
 
     monkeypatch.setattr(bench_lake, "year", lambda folder, tell, days: two_days(folder, tell))
     monkeypatch.setattr(bench_lake, "DAYS", 2)
+    monkeypatch.setattr(bench_lake, "memory_figures", lambda folder: [])  # minutes; what they measure is tested below
     return tmp_path
 
 
@@ -45,7 +47,7 @@ def test_every_figure_says_what_was_measured_and_whether_its_target_holds(small)
     }
     assert any(figure["what"].startswith("raw: 6,000 frames") and figure["holds"] for figure in figures)
     assert told[0] == ("queries over a year", 0, 6)
-    assert told[-1] == ("done", 5, 5)
+    assert told[-1] == ("done", 6, 6)
 
 
 def test_a_synthetic_day_has_no_holes_and_bars_that_agree_with_its_trades():
@@ -59,3 +61,15 @@ def test_a_synthetic_day_has_no_holes_and_bars_that_agree_with_its_trades():
     assert bars["volume"].sum() == pytest.approx(one["quantity"].sum())
     assert bars["trade_count"].sum() == year.TRADES_A_DAY
     assert (bars["low"] <= bars["open"]).all()
+
+
+def test_the_peak_of_a_process_is_its_own_and_not_that_of_who_asks(tmp_path):
+    held = b"x" * 300_000_000  # of this process
+    assert 5 < memory._peak_mb("json.tool", "--help") < len(held) / 1e6
+    (tmp_path / "told.json").write_text(json.dumps("y" * 100_000_000))
+    assert memory._peak_mb("json.tool", str(tmp_path / "told.json"), str(tmp_path / "again.json")) > 100
+
+
+def test_a_process_that_fails_ends_the_benchmark_with_its_words():
+    with pytest.raises(RuntimeError, match=r"json\.tool nowhere ended with status"):
+        memory._peak_mb("json.tool", "nowhere")
