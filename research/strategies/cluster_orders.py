@@ -12,11 +12,12 @@ from research.jit import njit
 from research.strategies.gates import gates_open
 
 
-def trend_columns(params) -> tuple[str, str]:
+def trend_columns(params) -> dict[str, str]:
     """Features behind ``fast_ema`` and ``slow_ema``: those of the windows, the close twice where the filter is off."""
+    windows = {"fast_ema": params.trend_fast_window_bars, "slow_ema": params.trend_slow_window_bars}
     if params.trend_slow_window_bars == 0:
-        return "close", "close"
-    return f"ema_{int(params.trend_fast_window_bars)}", f"ema_{int(params.trend_slow_window_bars)}"
+        return dict.fromkeys(windows, "close")
+    return {field: f"ema_{int(window)}" for field, window in windows.items()}
 
 
 @njit

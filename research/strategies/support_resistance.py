@@ -78,8 +78,7 @@ GRID: dict[str, tuple[float, ...]] = {
 
 def columns(params: Params) -> Row:
     """Feature name behind each field of ``Row`` for these parameters (see ``research.features``)."""
-    fast_ema, slow_ema = trend_columns(params)
-    return Row(*Row._fields)._replace(fast_ema=fast_ema, slow_ema=slow_ema)
+    return Row(*Row._fields)._replace(**trend_columns(params))
 
 
 @njit

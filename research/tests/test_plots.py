@@ -1,5 +1,4 @@
 import json
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -12,6 +11,7 @@ from research import plots
 from research.plots.equity import spread, worst_drawdowns
 from research.plots.style import DARK, MASS_RAMP, OOS_RAMP, TOKENS, for_page, paint
 from research.plots.thin import MAX_CANDLES, MAX_LINE_POINTS, merge_candles
+from research.tests.figure_parts import colours
 from research.trades import TRADES
 
 START = datetime(2026, 2, 10, tzinfo=UTC)
@@ -145,17 +145,6 @@ def figure(request) -> go.Figure:
 
 def trace(figure: go.Figure, name: str) -> go.Figure:
     return next(one for one in figure.data if one.name == name)
-
-
-def colours(part: object, key: str = "") -> Iterator[str]:
-    if isinstance(part, dict):
-        for name, value in part.items():
-            yield from colours(value, name)
-    elif isinstance(part, list):
-        for value in part:
-            yield from colours(value, key)
-    elif isinstance(part, str) and "color" in key:
-        yield part
 
 
 def test_every_colour_is_one_of_the_palette(figure):

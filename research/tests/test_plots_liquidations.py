@@ -1,7 +1,6 @@
 """The liquidation map, reliability and intervals as figures: what is drawn, what a colour means, what is cut."""
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -17,6 +16,7 @@ from research.clusters.validation.calibration import RELIABILITY, SCORES
 from research.plots import mass
 from research.plots.cluster_lives import cluster_lives
 from research.plots.style import DARK, MASS_RAMP, OOS_RAMP, TOKENS, for_page, paint
+from research.tests.figure_parts import colours
 
 START = datetime(2026, 2, 10, tzinfo=UTC)
 START_MS = int(START.timestamp() * 1_000)
@@ -138,17 +138,6 @@ def figure(request) -> go.Figure:
 
 def traces(figure: go.Figure, name: str) -> list:
     return [one for one in figure.data if one.name == name]
-
-
-def colours(part: object, key: str = "") -> Iterator[str]:
-    if isinstance(part, dict):
-        for name, value in part.items():
-            yield from colours(value, name)
-    elif isinstance(part, list):
-        for value in part:
-            yield from colours(value, key)
-    elif isinstance(part, str) and "color" in key:
-        yield part
 
 
 def test_every_colour_is_one_of_the_palette_and_has_a_dark_twin(figure):

@@ -240,8 +240,8 @@ def test_the_trend_filter_is_off_at_window_zero_and_else_keeps_out_of_trades_aga
     assert decided(*HUNT, falling, params=with_trend).side == 0
     assert decided(*HUNT, {"fast_ema": 101.0}, params=with_trend).side == 1
     assert decided(*HUNT, {"slow_ema": NOTHING}, params=with_trend).side == 0
-    assert trend_columns(with_trend) == ("ema_9", "ema_21")
-    assert trend_columns(params_of(liquidation_hunt)) == ("close", "close")
+    assert trend_columns(with_trend) == {"fast_ema": "ema_9", "slow_ema": "ema_21"}
+    assert trend_columns(params_of(liquidation_hunt)) == {"fast_ema": "close", "slow_ema": "close"}
 
 
 def test_confidence_is_asked_for_only_where_a_least_one_is_given():
