@@ -23,7 +23,6 @@ from data.loopback.server import Loopback, Outage
 from data.loopback.tape import SyntheticSource
 from data.recorder import record
 from data.recorder_inbox import Inbox
-from data.recorder_sealer import Sealing
 from data.recorder_status import Status, read_status, write_status
 from data.schema import TABLES
 from data.tests.test_recorder import CONFIG, MARKET, START, SYMBOLS, assert_same, expected, recorded
@@ -160,22 +159,6 @@ def test_a_sealer_that_is_killed_is_started_again_and_nothing_is_missing(tmp_pat
     assert (status.state, status.trouble, status.unsealed_bytes) == ("stopped", (), 0)
     for table in ("mark_price", "trades"):
         assert_same(Lake(root).scan(table).filter(pl.col("source") == "ws"), expected(MARKET, table))
-
-
-def test_a_sealer_that_has_done_much_is_replaced_and_nobody_notices(tmp_path, monkeypatch):
-    monkeypatch.setattr("data.recorder_sealer._SEGMENTS_PER_CHILD", 1)
-    children, spawn = [], Sealing._spawn
-
-    async def counted(sealing: Sealing) -> None:
-        children.append(sealing)
-        await spawn(sealing)
-
-    monkeypatch.setattr(Sealing, "_spawn", counted)
-    status = asyncio.run(recorded(SyntheticSource(MARKET), tmp_path / "lake", replace(CONFIG, flush_interval_s=30.0)))
-    assert len(children) > 1
-    assert (status.state, status.trouble, status.unsealed_bytes) == ("stopped", (), 0)
-    for table in ("mark_price", "trades"):
-        assert_same(Lake(tmp_path / "lake").scan(table).filter(pl.col("source") == "ws"), expected(MARKET, table))
 
 
 def sealer_of(root: Path) -> int:
