@@ -21,7 +21,7 @@ from data.manifest import CorruptFile, FileEntry, NewFile
 from data.schema import DEPTH, RAW, conform
 from data.table import Table
 
-_SLICE_BYTES = 256 << 20  # in memory; some four of them are there at a time
+_SLICE_BYTES = 160 << 20  # in memory; some four of them are there at a time
 _PAYLOAD_BYTES = 250  # of a raw message
 _MAX_FILE_BYTES = 2 << 30
 _STORED_ROW_BYTES = {RAW.name: 40, DEPTH.name: 60}  # on the disk, about; other tables take less than the next number
