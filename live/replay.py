@@ -22,7 +22,7 @@ from live.trader import input_names
 from research import features
 from research.bars import Bars, build_bars
 from research.cluster_bars import with_clusters_asked_for
-from research.engine import TradingConfig, assumptions
+from research.engine import TradingConfig, assumptions, feature_names
 from research.strategies.registry import strategy
 
 BATCH_ROWS = 512
@@ -44,7 +44,8 @@ def bars_of(config: TradingConfig, lake: Lake, start: datetime | None, end: date
         latency_ms=config.costs.latency_ms,
         substitutions=config.substitutions,
     )
-    return with_clusters_asked_for(bars, lake, strategy(config.strategy).columns(config.typed_params()))
+    names = feature_names(strategy(config.strategy), [config.typed_params()], config.orders)
+    return with_clusters_asked_for(bars, lake, names)
 
 
 def write_recording(config: TradingConfig, bars: Bars, sink: BinaryIO) -> None:
@@ -69,7 +70,7 @@ def write_recording(config: TradingConfig, bars: Bars, sink: BinaryIO) -> None:
 
 
 def feature_inputs(config: TradingConfig, bars: Bars) -> dict[str, np.ndarray]:
-    """The columns that the config's features are computed from."""
+    """The columns that the config's features and sizes are computed from."""
     arrays = features.arrays_of(bars)
     return {name: arrays[name] for name in input_names(config)}
 

@@ -42,8 +42,9 @@ from live.orders import (
 from research import features
 from research.bars import SIGNAL
 from research.clusters.columns import CLUSTER_COLUMNS
-from research.engine import TradingConfig, feature_constants, refusals, terms_of
-from research.fills import Decision, Levels, Terms, decision_price, entry_quantity, exit_levels
+from research.engine import TradingConfig, feature_constants, feature_names, refusals, terms_of
+from research.fills import Decision, Levels, Terms, decision_price, entry_quantity, exit_levels, size_multiple
+from research.sizing import size_features, size_multiples
 from research.strategies.registry import strategy
 from research.trades import trade_id
 
@@ -106,14 +107,14 @@ Outcome = tuple[State, list[Effect]]
 
 
 def input_names(config: TradingConfig) -> tuple[str, ...]:
-    """The columns that the config's features are computed from, of bars and map, all known when the bar is.
+    """The columns that the config's features and sizes are computed from, of bars and map, all known when the bar is.
 
     Raises
     ------
     ValueError
         When a feature looks at what the market did after the decision.
     """
-    names = strategy(config.strategy).columns(config.typed_params())
+    names = feature_names(strategy(config.strategy), [config.typed_params()], config.orders)
     needed = dict.fromkeys(column for name in names for column in features.feature_of(name)[0].inputs)
     if ahead := sorted(set(needed) - set(SIGNAL) - set(CLUSTER_COLUMNS)):
         raise ValueError(f"strategy {config.strategy} looks ahead: {ahead} are not known at the decision")
@@ -122,7 +123,7 @@ def input_names(config: TradingConfig) -> tuple[str, ...]:
 
 def lookback_bars(config: TradingConfig) -> int:
     """Rows that the features of one row are computed from, the row included."""
-    return features.lookback_bars(tuple(strategy(config.strategy).columns(config.typed_params())))
+    return features.lookback_bars(feature_names(strategy(config.strategy), [config.typed_params()], config.orders))
 
 
 def rules_of(config: TradingConfig, header: Header, instance: str) -> Rules:
@@ -188,6 +189,12 @@ def feature_row(rules: Rules, window: np.ndarray) -> tuple:
     return rules.strategy.Row(*(float(computed[name][-1]) for name in rules.columns))
 
 
+def size_inputs(rules: Rules, window: np.ndarray) -> dict[str, np.ndarray]:
+    """What the size of an entry on the newest bar is made of, arrays of length 1; none where no size is scaled."""
+    newest = dict(zip(rules.inputs, window[:, -1:], strict=True))
+    return features.compute(newest, size_features(rules.config.orders.open_interest_size))
+
+
 def _remembered(rules: Rules, state: State, event: BarClosed | Gap) -> State:
     oldest = max(0, state.window.shape[1] + 1 - rules.lookback_bars)
     return replace(state, window=np.concatenate((state.window[:, oldest:], event.inputs[:, None]), axis=1))
@@ -209,9 +216,12 @@ def _decide(rules: Rules, state: State, event: BarClosed) -> Outcome:
     trade = trade_id(rules.config_hash, rules.config.symbol, event.close_ms, side)
     name = client_order_id(rules.instance, trade, Leg.ENTRY)
     price = decision_price(side, 0, event.market)
-    quantity = entry_quantity(price, rules.terms)
+    sized_by = size_inputs(rules, state.window)
+    multiples = size_multiples(rules.config.orders.open_interest_size, sized_by, 1)
+    quantity = entry_quantity(price, decision, size_multiple(side, 0, multiples), rules.terms)
     note = _Notes(rules, event.time_ms, trade, event.row)
-    decided = note("decision", name, **decision._asdict(), features=row._asdict())
+    looked_at = row._asdict() | {column: float(values[0]) for column, values in sized_by.items()}
+    decided = note("decision", name, **decision._asdict(), features=looked_at)
     if quantity <= 0.0:
         return state, [decided, note("missed", name, cause="no quantity within the limits")]
     intent = note(

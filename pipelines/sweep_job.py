@@ -15,8 +15,7 @@ from pipelines.identity import code_identity, data_identity
 from pipelines.runs import FINISHED, RUNNING, RunFolder, start_run
 from research.bars import Bars, build_bars
 from research.cluster_bars import with_clusters_asked_for
-from research.engine import backtest
-from research.kernel import feature_names
+from research.engine import backtest, feature_names
 from research.strategies.registry import strategy
 from research.sweep import Evaluator, SweepConfig, blocks_of, folds_of, results_table
 from research.walk_forward import walk_forward
@@ -25,7 +24,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def bars_for(config: SweepConfig, lake: Lake, symbol: str) -> Bars:
-    """Bars of one symbol over the sweep's range, with the liquidation map's columns where the strategy needs them."""
+    """Bars of one symbol over the sweep's range, with the liquidation map's columns where they are needed."""
     bars = build_bars(
         lake,
         symbol,
@@ -35,7 +34,9 @@ def bars_for(config: SweepConfig, lake: Lake, symbol: str) -> Bars:
         latency_ms=config.costs.latency_ms,
         substitutions=config.substitutions,
     )
-    return with_clusters_asked_for(bars, lake, feature_names(strategy(config.strategy), config.configs()))
+    return with_clusters_asked_for(
+        bars, lake, feature_names(strategy(config.strategy), config.configs(), config.orders)
+    )
 
 
 def run_sweep(config_path: Path, lake: Lake, runs_folder: Path, progress: Progress) -> RunFolder:

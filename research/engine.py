@@ -1,9 +1,10 @@
 """One config from bars to result: the path that sweep, promotion, replay and reports share."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from types import ModuleType
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import polars as pl
@@ -14,9 +15,12 @@ from research import features, kernel
 from research.bars import Bars, Substitutions
 from research.completeness import MIN_COVERAGE, require_coverage
 from research.fills import REASONS, Costs, Market, Orders, Terms, gross_pnl_usdt
+from research.sizing import OpenInterestSize, size_features, size_multiples
 from research.strategies.registry import strategy
 from research.ticks import Ticks, simulate_ticks
 from research.trades import TRADES, trade_id
+
+Section = TypeVar("Section", Costs, Orders, OpenInterestSize, Substitutions)
 
 MIN_EXCHANGE_CALLBACK_BPS = 10.0  # Aster futures API, TRAILING_STOP_MARKET: callbackRate from 0.1 %
 
@@ -50,21 +54,25 @@ class TradingConfig:
 
     @property
     def config_hash(self) -> str:
-        """Sha256 of the canonical JSON form."""
-        return config_hash(self)
+        """Sha256 of the canonical JSON form. What ``orders`` leave out is not in it: older configs keep their hash."""
+        document = asdict(self)
+        document["orders"] = {name: value for name, value in document["orders"].items() if value is not None}
+        return config_hash(document)
 
     def typed_params(self) -> tuple:
         """The strategy's ``Params``."""
         return strategy(self.strategy).Params(**self.params)
 
 
-def _with_floats(part: Costs | Orders | Substitutions) -> Costs | Orders | Substitutions:
+def _with_floats(part: Section) -> Section:
     """The same values, whole numbers in float fields made floats."""
-    whole = {
-        entry.name: float(getattr(part, entry.name))
-        for entry in fields(part)
-        if entry.type in (float, float | None) and isinstance(getattr(part, entry.name), int)
-    }
+    whole = {}
+    for entry in fields(part):
+        value = getattr(part, entry.name)
+        if is_dataclass(value):
+            whole[entry.name] = _with_floats(value)
+        elif entry.type in (float, float | None) and isinstance(value, int):
+            whole[entry.name] = float(value)
     return replace(part, **whole)
 
 
@@ -92,11 +100,15 @@ class Result:
 
 def terms_of(costs: Costs, orders: Orders, instrument: Mapping) -> Terms:
     """The numbers a fill needs, from the config and the symbol's instrument row of the time."""
+    max_notional_usdt, risk_usdt = float(orders.max_notional_usdt), math.nan
+    if orders.risk_usdt is not None:
+        max_notional_usdt = min(max_notional_usdt, float(orders.notional_usdt * orders.leverage))
+        risk_usdt = float(orders.risk_usdt)
     return Terms(
         taker_fee_bps=float(costs.taker_fee_bps),
         slippage_bps=float(costs.slippage_bps),
         notional_usdt=float(orders.notional_usdt),
-        max_notional_usdt=float(orders.max_notional_usdt),
+        max_notional_usdt=max_notional_usdt,
         min_notional_usdt=float(instrument["min_notional_usdt"]),
         tick_size=float(instrument["tick_size"]),
         step_size=float(instrument["step_size"]),
@@ -104,6 +116,7 @@ def terms_of(costs: Costs, orders: Orders, instrument: Mapping) -> Terms:
         max_quantity=float(instrument["market_max_quantity"] or instrument["max_quantity"]),
         entry_limit_ticks=float(orders.entry_limit_ticks),
         cooldown_bars=int(orders.cooldown_bars),
+        risk_usdt=risk_usdt,
     )
 
 
@@ -121,7 +134,18 @@ def refusals(config: TradingConfig, instrument: Mapping) -> list[str]:
             f"max_notional_usdt {config.orders.max_notional_usdt:g} is under the notional of a trade "
             f"({config.orders.notional_usdt:g}) or the exchange's minimum ({instrument['min_notional_usdt']:g})"
         )
+    carried_usdt = config.orders.notional_usdt * config.orders.leverage
+    if config.orders.risk_usdt is not None and carried_usdt < instrument["min_notional_usdt"]:
+        reasons.append(
+            f"notional_usdt {config.orders.notional_usdt:g} times leverage {config.orders.leverage:g}, the most that a "
+            f"risk_usdt buys, is under the exchange's minimum ({instrument['min_notional_usdt']:g})"
+        )
     return reasons
+
+
+def feature_names(module: ModuleType, configs: Sequence[tuple], orders: Orders) -> list[str]:
+    """Every feature that a run of these configs reads, those that its sizes are made of included."""
+    return list(dict.fromkeys([*kernel.feature_names(module, configs), *size_features(orders.open_interest_size)]))
 
 
 def market_of(bars: Bars, orders: Orders) -> Market:
@@ -162,7 +186,8 @@ def backtest(
     """
     require_coverage(bars, min_coverage, first, last)
     module, market, arrays, params, terms = _inputs(config, bars)
-    run = kernel.simulate(module, market, arrays, params, terms, first, last)
+    multiples = size_multiples(config.orders.open_interest_size, arrays, bars.frame.height)
+    run = kernel.simulate(module, market, arrays, params, terms, first, last, multiples=multiples)
     return Result(
         trades=trades_frame(run.trades, _exit_ms(run.trades, bars), bars, config),
         equity=_equity_frame(run, bars, first),
@@ -190,7 +215,8 @@ def backtest_ticks(config: TradingConfig, bars: Bars, ticks: Ticks, *, end_ms: i
     module, market, arrays, params, terms = _inputs(config, bars)
     exec_ms = bars.frame["exec_time"].dt.epoch("ms").to_numpy(writable=True)
     end_ms = int(_window_end_ms(bars)[-1]) if end_ms is None else end_ms
-    trades = simulate_ticks(module, market, arrays, params, terms, exec_ms, ticks, end_ms)
+    multiples = size_multiples(config.orders.open_interest_size, arrays, bars.frame.height)
+    trades = simulate_ticks(module, market, arrays, params, terms, exec_ms, ticks, end_ms, multiples=multiples)
     return trades_frame(trades, trades["exit_ms"], bars, config)
 
 
@@ -201,7 +227,7 @@ def _inputs(config: TradingConfig, bars: Bars) -> tuple[ModuleType, Market, dict
     if reasons := refusals(config, bars.instrument):
         raise ValueError("not executable: " + "; ".join(reasons))
     module, params = strategy(config.strategy), config.typed_params()
-    arrays = feature_arrays(bars, config.costs, kernel.feature_names(module, [params]))
+    arrays = feature_arrays(bars, config.costs, feature_names(module, [params], config.orders))
     terms = terms_of(config.costs, config.orders, bars.instrument)
     return module, market_of(bars, config.orders), arrays, params, terms
 
@@ -219,12 +245,24 @@ def assumptions(config: TradingConfig, bars: Bars, resolution: Literal["bar", "t
         f"taker fee {costs.taker_fee_bps:g} bps, slippage {costs.slippage_bps:g} bps, latency {costs.latency_ms} ms",
         _FILLS[resolution],
         "not modelled: queue position, partial fills, depth beyond the touch, own market impact, own liquidation",
+        *_sizes_in_words(config.orders),
         *bars.substituted,
     )
 
 
+def _sizes_in_words(orders: Orders) -> list[str]:
+    """What is not seen from a notional."""
+    sentences = []
+    if orders.risk_usdt is not None:
+        carried_usdt = min(orders.notional_usdt * orders.leverage, orders.max_notional_usdt)
+        sentences.append(f"size: {orders.risk_usdt:g} USDT lost at the stop, {carried_usdt:g} USDT of notional at most")
+    if orders.open_interest_size is not None:
+        sentences.append("size scaled by open interest and crowd; no entry where the open interest is not known")
+    return sentences
+
+
 def trades_frame(trades: np.ndarray, exit_ms: np.ndarray, bars: Bars, config: TradingConfig) -> pl.DataFrame:
-    """Trades of either resolution (``kernel.TRADE``) as the trade list of ``research.trades``."""
+    """Trades of either resolution (``research.trade_records.TRADE``) as the trade list of ``research.trades``."""
     open_ms = bars.frame["open_time"].dt.epoch("ms").to_numpy()
     close_ms = bars.frame["close_time"].dt.epoch("ms").to_numpy()
     exec_ms = bars.frame["exec_time"].dt.epoch("ms").to_numpy()

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from research.jit import njit
+from research.sizing import OpenInterestSize
 
 FILL_MODEL_VERSION = 1
 
@@ -38,7 +39,11 @@ class Costs:
 
 @dataclass(frozen=True, kw_only=True)
 class Orders:
-    """How a decision becomes orders: size, limits, pauses."""
+    """How a decision becomes orders: size, limits, pauses.
+
+    Without ``risk_usdt`` every trade has one notional; with it, one loss at its stop (prior-art 001), and the notional
+    times the leverage is what its margin carries at most. ``open_interest_size`` scales either.
+    """
 
     notional_usdt: float  # per trade, rounded up to the step
     max_notional_usdt: float  # never above this
@@ -47,6 +52,14 @@ class Orders:
     entry_hours: tuple[int, ...] = tuple(range(24))  # UTC hours in which entries are allowed
     leverage: float = 1.0  # margin set on the exchange; does not change a fixed notional
     trailing: Literal["exchange"] = "exchange"  # native trailing order; callbacks under 10 bps cannot be executed
+    risk_usdt: float | None = None  # lost where the stop lies as planned, before fees, spread and slippage
+    open_interest_size: OpenInterestSize | None = None
+
+    def __post_init__(self) -> None:
+        if self.risk_usdt is not None and not self.risk_usdt > 0.0:
+            raise ValueError(f"risk_usdt {self.risk_usdt:g} must be above 0; leave it out for a fixed notional")
+        if not self.leverage >= 1.0:
+            raise ValueError(f"leverage {self.leverage:g} is under 1, which the exchange cannot set; write 1 or more")
 
 
 class Terms(NamedTuple):
@@ -63,6 +76,7 @@ class Terms(NamedTuple):
     max_quantity: float
     entry_limit_ticks: float
     cooldown_bars: int
+    risk_usdt: float = math.nan  # lost at the stop; NaN: the notional counts
 
 
 class Market(NamedTuple):
@@ -172,15 +186,42 @@ def ceil_to(value: float, size: float) -> float:
 
 
 @njit
-def entry_quantity(price: float, terms: Terms) -> float:
-    """Base quantity of an entry, or 0.0 when no quantity satisfies the limits.
+def size_multiple(side: int, i: int, multiples: np.ndarray) -> float:
+    """Of ``sizing.size_multiples`` the one of an entry decided on row ``i``."""
+    return multiples[0, i] if side > 0 else multiples[1, i]
 
-    The notional is rounded up to the step, so that it is at least the target and the exchange's minimum, and cut at the
-    cap (Aster futures API, LOT_SIZE and MIN_NOTIONAL; prior-art 003 sizing).
+
+@njit
+def stop_distance(price: float, decision: Decision) -> float:
+    """How much a unit bought or sold at ``price`` loses at the planned stop; NaN without one."""
+    if math.isnan(decision.stop_price):
+        return price * decision.stop_bps / 1e4
+    return decision.side * (price - decision.stop_price)
+
+
+@njit
+def entry_quantity(price: float, decision: Decision, multiple: float, terms: Terms) -> float:
+    """Base quantity of an entry, or 0.0 when no quantity satisfies the limits or the size is not known.
+
+    A notional is rounded up to the step, so that it is at least the target and the exchange's minimum (Aster futures
+    API, LOT_SIZE and MIN_NOTIONAL; prior-art 003 sizing). A risk is rounded down, and never raised to a minimum: more
+    would be at stake than was allowed. Either is cut at the cap.
+
+    Parameters
+    ----------
+    multiple : scales the notional or the risk, not the cap; NaN: unknown.
     """
+    if not multiple > 0.0:
+        return 0.0
     step, whole = terms.step_size, per_unit(terms.step_size)
-    target = max(terms.notional_usdt, terms.min_notional_usdt)
-    quantity = max(_ceil_to(target / price, step, whole), terms.min_quantity)
+    if math.isnan(terms.risk_usdt):
+        target = max(terms.notional_usdt * multiple, terms.min_notional_usdt)
+        quantity = max(_ceil_to(target / price, step, whole), terms.min_quantity)
+    else:
+        distance = stop_distance(price, decision)
+        if not distance > 0.0:
+            return 0.0
+        quantity = _floor_to(terms.risk_usdt * multiple / distance, step, whole)
     most = _floor_to(min(terms.max_notional_usdt / price, terms.max_quantity), step, whole)
     if quantity > most:
         quantity = most

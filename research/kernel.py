@@ -32,33 +32,16 @@ from research.fills import (
     funding_paid_usdt,
     gross_pnl_usdt,
     quiet_band,
+    size_multiple,
     stay_out,
     taker_price,
 )
 from research.jit import njit
+from research.sizing import unscaled
 from research.strategies.compiled import decide, params_at, row_at
+from research.trade_records import TRADE, write_trade
 
 ENGINE_VERSION = 1
-
-TRADE = np.dtype(
-    [
-        ("entry_row", np.int64),
-        ("exit_row", np.int64),
-        ("side", np.int64),
-        ("quantity", np.float64),
-        ("entry_price", np.float64),
-        ("exit_price", np.float64),
-        ("reason", np.int64),
-        ("fees_usdt", np.float64),
-        ("funding_usdt", np.float64),
-        ("stop", np.float64),
-        ("target", np.float64),
-        ("activation", np.float64),
-        ("callback_bps", np.float64),
-        ("is_ambiguous", np.bool_),
-        ("at_open", np.bool_),
-    ]
-)
 
 STATS = (
     "trades",  # closed
@@ -159,7 +142,7 @@ def _hold_while_quiet(
 
 
 @njit
-def _run(params, features, columns, market, quiet_low, quiet_high, terms, first, last, trades, bar_pnl):
+def _run(params, features, columns, market, multiples, quiet_low, quiet_high, terms, first, last, trades, bar_pnl):
     """Simulate rows [first, last). Trades and bar PnL are written where the arrays have room (length 0: not at all)."""
     n_trades = wins = stop_exits = target_exits = trailing_exits = missed = ambiguous = 0
     gross_pnl = fees = funding = trade_squares = bar_squares = drawdown = 0.0
@@ -180,7 +163,8 @@ def _run(params, features, columns, market, quiet_low, quiet_high, terms, first,
             if i >= last:
                 break
             entry = entry_price(decision.side, i, market, terms)
-            quantity = entry_quantity(decision_price(decision.side, i, market), terms)
+            multiple = size_multiple(decision.side, i, multiples)
+            quantity = entry_quantity(decision_price(decision.side, i, market), decision, multiple, terms)
             if math.isnan(entry) or quantity <= 0.0:
                 missed += 1
                 i += 1
@@ -225,8 +209,10 @@ def _run(params, features, columns, market, quiet_low, quiet_high, terms, first,
             realised += gross - exit_fee
             net = gross - trade_fees - trade_funding
             if n_trades < trades.shape[0]:
-                _write(trades[n_trades], entry_row, i, side, quantity, entry, exit_, reason, trade_fees,
-                       trade_funding, levels, trade_ambiguous, at_open)  # fmt: skip
+                write_trade(
+                    trades[n_trades], entry_row, i, side, quantity, entry, exit_, reason, trade_fees, trade_funding,
+                    levels, trade_ambiguous, at_open,
+                )  # fmt: skip
             n_trades += 1
             wins += int(net > 0.0)
             gross_pnl += gross
@@ -254,8 +240,10 @@ def _run(params, features, columns, market, quiet_low, quiet_high, terms, first,
             while math.isnan(market.exec_close[row]):  # the entry's own bar was seen
                 row -= 1
             held_at = market.exec_close[row]
-            _write(trades[n_trades], entry_row, last - 1, side, quantity, entry, held_at, OPEN, trade_fees,
-                   trade_funding, levels, trade_ambiguous, False)  # fmt: skip
+            write_trade(
+                trades[n_trades], entry_row, last - 1, side, quantity, entry, held_at, OPEN, trade_fees, trade_funding,
+                levels, trade_ambiguous, False,
+            )  # fmt: skip
     return _Totals(
         float(n_trades), float(wins), gross_pnl, fees, funding, equity, trade_squares, bar_squares, drawdown,
         float(exposure), float(longest_hold), float(stop_exits), float(target_exits), float(trailing_exits),
@@ -263,34 +251,16 @@ def _run(params, features, columns, market, quiet_low, quiet_high, terms, first,
     )  # fmt: skip
 
 
-@njit
-def _write(slot, entry_row, exit_row, side, quantity, entry, exit_, reason, fees, funding, levels, ambiguous, at_open):
-    slot.entry_row = entry_row
-    slot.exit_row = exit_row
-    slot.side = side
-    slot.quantity = quantity
-    slot.entry_price = entry
-    slot.exit_price = exit_
-    slot.reason = reason
-    slot.fees_usdt = fees
-    slot.funding_usdt = funding
-    slot.stop = levels.stop
-    slot.target = levels.target
-    slot.activation = levels.activation
-    slot.callback_bps = levels.callback_bps
-    slot.is_ambiguous = ambiguous
-    slot.at_open = at_open
-
-
 @njit(parallel=True)
-def _sweep(template, table, features, columns, market, quiet_low, quiet_high, terms, first, last, out):
+def _sweep(template, table, features, columns, market, multiples, quiet_low, quiet_high, terms, first, last, out):
     for config in prange(table.shape[0]):
         no_trades = np.empty(0, TRADE)
         no_pnl = np.empty(0, np.float64)
         params = params_at(template, table, config)
         totals = _run(
-            params, features, columns[config], market, quiet_low, quiet_high, terms, first, last, no_trades, no_pnl
-        )
+            params, features, columns[config], market, multiples, quiet_low, quiet_high, terms, first, last, no_trades,
+            no_pnl,
+        )  # fmt: skip
         for k in range(len(totals)):
             out[config, k] = totals[k]
 
@@ -353,6 +323,8 @@ def simulate(
     terms: Terms,
     first: int = 0,
     last: int | None = None,
+    *,
+    multiples: np.ndarray | None = None,
 ) -> Run:
     """Run one config over rows [first, last), flat at the start, with its trades and bar PnL.
 
@@ -363,6 +335,7 @@ def simulate(
     features : array of shape (n_rows,) per feature name of ``module.columns(params)``; NaN keeps the strategy out.
     params : ``module.Params``.
     terms : sizes, costs and exchange filters.
+    multiples : ``sizing.size_multiples``; one everywhere where not given.
     """
     first, last = _range(market, first, last)
     table, matrix, columns = _inputs(module, features, [params])
@@ -370,7 +343,10 @@ def simulate(
     # An exit and the next entry lie at least two rows apart.
     trades = np.zeros((last - first) // 2 + 2, TRADE)
     bar_pnl = np.zeros(last - first)
-    totals = _run(params, matrix, columns[0], market, *_quiet_rows(market), terms, first, last, trades, bar_pnl)
+    multiples = unscaled(market.close.size) if multiples is None else multiples
+    totals = _run(
+        params, matrix, columns[0], market, multiples, *_quiet_rows(market), terms, first, last, trades, bar_pnl
+    )
     written = int(totals.trades + totals.is_open)
     return Run(trades=trades[:written], bar_pnl=bar_pnl, stats=dict(zip(STATS, totals, strict=True)))
 
@@ -383,13 +359,19 @@ def sweep(
     terms: Terms,
     first: int = 0,
     last: int | None = None,
+    *,
+    multiples: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Statistics of every config over rows [first, last): float64 of shape (n_configs,) per name in ``STATS``."""
+    """Statistics of every config over rows [first, last): float64 of shape (n_configs,) per name in ``STATS``.
+
+    Parameters as for ``simulate``.
+    """
     first, last = _range(market, first, last)
     if not configs:
         raise ValueError("the grid is empty: give at least one configuration")
     table, matrix, columns = _inputs(module, features, configs)
     template = module.Params(*table[0].tolist())
     out = np.empty((len(configs), len(STATS)))
-    _sweep(template, table, matrix, columns, market, *_quiet_rows(market), terms, first, last, out)
+    multiples = unscaled(market.close.size) if multiples is None else multiples
+    _sweep(template, table, matrix, columns, market, multiples, *_quiet_rows(market), terms, first, last, out)
     return {name: out[:, k].copy() for k, name in enumerate(STATS)}

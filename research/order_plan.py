@@ -11,6 +11,7 @@ import numpy as np
 
 from research import fills
 from research.fills import Market, Terms
+from research.sizing import unscaled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +45,13 @@ def order_plan(
     terms: Terms,
     first: int = 0,
     last: int | None = None,
+    *,
+    multiples: np.ndarray | None = None,
 ) -> OrderPlan:
     """Orders of rows [first, last) in VectorBT's terms, for as much of the rules as it can express.
 
     Entries with sizes, limits and misses (as amounts and prices), stop and target with gaps through them, cooldown.
+    Parameters as for ``kernel.simulate``.
 
     Raises
     ------
@@ -65,6 +69,7 @@ def order_plan(
     if (market.last_mark_ratio[rows] != 1.0).any():
         raise ValueError("VectorBT watches one price: last_mark_ratio must be 1 on every row")
 
+    multiples = unscaled(market.close.size) if multiples is None else multiples
     n_rows = last - first
     side, quantity = np.zeros(n_rows + 1, np.int64), np.full(n_rows + 1, np.nan)
     fill, stop, target = (np.full(n_rows + 1, np.nan) for _ in range(3))
@@ -75,7 +80,8 @@ def order_plan(
         if decision.side == 0:
             continue
         price = fills.entry_price(decision.side, i, market, terms)
-        amount = fills.entry_quantity(fills.decision_price(decision.side, i, market), terms)
+        multiple = fills.size_multiple(decision.side, i, multiples)
+        amount = fills.entry_quantity(fills.decision_price(decision.side, i, market), decision, multiple, terms)
         if math.isnan(price) or amount <= 0.0:
             continue
         if not (math.isnan(decision.callback_bps) or math.isnan(decision.activation_bps)):

@@ -25,7 +25,7 @@ class Record:
 
     Parameters
     ----------
-    trades : one dict per trade with the fields of ``kernel.TRADE``, in order of entry; the last may be open.
+    trades : one dict per trade with the fields of ``trade_records.TRADE``, in order of entry; the last may be open.
     equity_usdt : equity at the end of every row, starting from zero; after fees and funding.
     missed_entries : entries wanted and not filled.
     ambiguous_bars : bars in which it is not known which exit came first, or whether one came at all.
@@ -118,6 +118,7 @@ def simulate(
     first: int,
     last: int,
     decide: Callable[[dict, tuple], Decision] | None = None,
+    multiples: Mapping[int, list[float]] | None = None,
 ) -> Record:
     """Trade rows [first, last), flat at the start.
 
@@ -127,8 +128,10 @@ def simulate(
     rows : a list of n_rows values per field of the strategy's ``Row``.
     params : the strategy's ``Params``.
     decide : from one row (field -> value) and the parameters to a decision; momentum's when left out.
+    multiples : by side, 1 and -1, a list of n_rows factors of the size; NaN where it is not known; one when left out.
     """
     decide = decide or momentum_decision
+    multiples = multiples or dict.fromkeys((1, -1), [1.0] * len(market.close))
     bars = {name: column.tolist() for name, column in zip(Market._fields, market, strict=True)}
     trades: list[dict] = []
     equity_usdt: list[float] = []
@@ -143,7 +146,7 @@ def simulate(
         if position is None and i >= next_allowed and bar["can_enter"]:
             decision = decide({name: values[i] for name, values in rows.items()}, params)
             if decision.side != 0:
-                position = _enter(decision, bar, terms, i)
+                position = _enter(decision, bar, terms, i, multiples[decision.side][i])
                 if position is None:
                     missed_entries += 1
                 else:
@@ -203,7 +206,7 @@ def _trade(position: _Position, exit_row: int, exit_price: float, reason: int, a
     }
 
 
-def _enter(decision: Decision, bar: dict, terms: Terms, row: int) -> _Position | None:
+def _enter(decision: Decision, bar: dict, terms: Terms, row: int, multiple: float) -> _Position | None:
     """The position a decision leads to, or None when the entry is missed."""
     if math.isnan(bar["exec_open"]):
         return None
@@ -211,7 +214,7 @@ def _enter(decision: Decision, bar: dict, terms: Terms, row: int) -> _Position |
     touch = bar["ask"] if side > 0 else bar["bid"]
     opposite = bar["exec_ask"] if side > 0 else bar["exec_bid"]
 
-    quantity = _quantity(bar["close"] if math.isnan(touch) else touch, terms)
+    quantity = _quantity(bar["close"] if math.isnan(touch) else touch, decision, multiple, terms)
     if quantity == 0.0:
         return None
 
@@ -299,20 +302,38 @@ def _market_order(order_side: int, price: float, half_spread_bps: float, terms: 
     return price * (1.0 + worse) if order_side > 0 else price * (1.0 - worse)
 
 
-def _quantity(price: float, terms: Terms) -> float:
+def _quantity(price: float, decision: Decision, multiple: float, terms: Terms) -> float:
     """Base quantity to order at a price; 0.0 when the limits leave none.
 
-    The smallest multiple of the step worth the notional, the exchange's minima included; if that is beyond a maximum,
-    the largest multiple within it, provided the minima still hold.
+    By notional: the smallest multiple of the step worth it, the exchange's minima included. By risk: the largest that
+    loses no more at the stop. If that is beyond a maximum, the largest multiple of the step within it. Never one that
+    the minima forbid.
     """
-    at, step = _exact(price), _exact(terms.step_size)
-    wanted_usdt = max(_exact(terms.notional_usdt), _exact(terms.min_notional_usdt))
-    least = max(_whole(wanted_usdt / at / step, up=True) * step, _exact(terms.min_quantity))
+    if math.isnan(multiple):
+        return 0.0
+    at, step, scale = _exact(price), _exact(terms.step_size), _exact(multiple)
+    if math.isnan(terms.risk_usdt):
+        wanted_usdt = max(_exact(terms.notional_usdt) * scale, _exact(terms.min_notional_usdt))
+        asked = max(_whole(wanted_usdt / at / step, up=True) * step, _exact(terms.min_quantity))
+    else:
+        loss = _loss_at_stop(at, decision)
+        if loss is None or loss <= 0:
+            return 0.0
+        asked = _whole(_exact(terms.risk_usdt) * scale / loss / step, up=False) * step
     most = _whole(min(_exact(terms.max_notional_usdt) / at, _exact(terms.max_quantity)) / step, up=False) * step
-    quantity = min(least, most)
+    quantity = min(asked, most)
     if quantity < _exact(terms.min_quantity) or quantity * at < _exact(terms.min_notional_usdt):
         return 0.0
     return float(quantity)
+
+
+def _loss_at_stop(price: Fraction, decision: Decision) -> Fraction | None:
+    """What one unit entered at a price loses when the stop is where it was planned; None without a stop."""
+    if not math.isnan(decision.stop_price):
+        return (price - _exact(decision.stop_price)) * decision.side
+    if not math.isnan(decision.stop_bps):
+        return price * _exact(decision.stop_bps) / 10_000
+    return None
 
 
 def _exact(number: float) -> Fraction:

@@ -18,10 +18,11 @@ from data.schema import interval_ms
 from research import kernel
 from research.bars import Bars, Substitutions
 from research.completeness import MIN_COVERAGE, require_coverage
-from research.engine import TradingConfig, feature_arrays, market_of, refusals, terms_of
+from research.engine import TradingConfig, feature_arrays, feature_names, market_of, refusals, terms_of
 from research.features import lookback_bars
 from research.fills import Costs, Orders
 from research.metrics import MINUTES_PER_YEAR, sharpe_from_sums
+from research.sizing import size_multiples
 from research.strategies.registry import strategy
 
 CONFIGS_PER_BLOCK = 8_192
@@ -188,10 +189,11 @@ class Evaluator:
             if reasons := refusals(config.trading_config(bars.symbol, params), instrument):
                 raise ValueError(f"{bars.symbol} {params}: not executable: " + "; ".join(reasons))
         self._market = market_of(bars, config.orders)
-        self._features = feature_arrays(bars, config.costs, kernel.feature_names(self._module, self._configs))
+        self._features = feature_arrays(bars, config.costs, feature_names(self._module, self._configs, config.orders))
         self._terms = terms_of(config.costs, config.orders, instrument)
+        self._multiples = size_multiples(config.orders.open_interest_size, self._features, bars.frame.height)
         # One row of one config: the kernel is compiled here, once, and not in the time of the first block.
-        kernel.sweep(self._module, self._market, self._features, self._configs[:1], self._terms, 0, 1)
+        self._sweep(self._configs[:1], 0, 1)
 
     def __call__(self, block: Block) -> pl.DataFrame:
         """Statistics per config of the block: ``config`` (its number) and a column per name in ``kernel.STATS``."""
@@ -201,7 +203,7 @@ class Evaluator:
             else (block.fold.test_first, block.fold.test_last)
         )
         configs = self._configs[block.first_config : block.last_config]
-        stats = kernel.sweep(self._module, self._market, self._features, configs, self._terms, *rows)
+        stats = self._sweep(configs, *rows)
         n_bars = rows[1] - rows[0]
         sharpe = sharpe_from_sums(
             stats["net_pnl_usdt"], stats["bar_pnl_squared"], n_bars, bars_per_year(self._config.interval)
@@ -215,6 +217,11 @@ class Evaluator:
                 "sharpe": sharpe,
                 **stats,
             }
+        )
+
+    def _sweep(self, configs: list[tuple], first: int, last: int) -> dict[str, np.ndarray]:
+        return kernel.sweep(
+            self._module, self._market, self._features, configs, self._terms, first, last, multiples=self._multiples
         )
 
 

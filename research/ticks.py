@@ -29,9 +29,9 @@ from research.fills import (
     exit_levels,
     fee_usdt,
     funding_paid_usdt,
+    size_multiple,
 )
 from research.jit import njit
-from research.kernel import TRADE
 from research.recorded import (
     REACH,
     Recorded,
@@ -42,9 +42,11 @@ from research.recorded import (
     last_known,
     read_recorded,
 )
+from research.sizing import unscaled
 from research.strategies.compiled import decide, row_at
 from research.strategies.gates import MAX_QUOTE_AGE_MS
 from research.tick_fills import exit_on_mark, exit_on_trade, exit_price_at_tick, stop_watches_last
+from research.trade_records import TRADE
 
 if TYPE_CHECKING:
     from data.lake import Lake
@@ -124,13 +126,15 @@ def simulate_ticks(
     exec_ms: np.ndarray,
     ticks: Ticks,
     end_ms: int,
+    *,
+    multiples: np.ndarray | None = None,
 ) -> np.ndarray:
     """Trades of one config at tick resolution, structured array of ``TICK_TRADE``; the last may be open.
 
     Parameters
     ----------
-    module, market, features, params, terms : as for ``kernel.simulate``. Of the market only what a row knows at its
-        decision is read; what its order meets comes from the ticks.
+    module, market, features, params, terms, multiples : as for ``kernel.simulate``. Of the market only what a row
+        knows at its decision is read; what its order meets comes from the ticks.
     exec_ms : int64, ``t_i`` of every row, never decreasing.
     end_ms : ticks known by then count, orders and funding due by then no longer happen.
     """
@@ -141,7 +145,8 @@ def simulate_ticks(
     # An exit and the next entry lie at least two rows apart.
     trades = np.zeros(len(exec_ms) // 2 + 2, TICK_TRADE)
     met = _market_met(market, exec_ms, ticks)
-    return trades[: _simulate(params, matrix, columns, met, terms, exec_ms, ticks, end_ms, trades)]
+    multiples = unscaled(len(exec_ms)) if multiples is None else multiples
+    return trades[: _simulate(params, matrix, columns, met, multiples, terms, exec_ms, ticks, end_ms, trades)]
 
 
 def resolution_difference(bar_trades: pl.DataFrame, tick_trades: pl.DataFrame) -> dict[str, float]:
@@ -193,7 +198,7 @@ def _market_met(market: Market, exec_ms: np.ndarray, ticks: Ticks) -> Market:
 
 
 @njit
-def _simulate(params, features, columns, market, terms, exec_ms, ticks, end_ms, trades):
+def _simulate(params, features, columns, market, multiples, terms, exec_ms, ticks, end_ms, trades):
     """Fill ``trades`` and return how many there are."""
     n_trades = next_allowed = 0
     n_rows = np.searchsorted(exec_ms, end_ms)
@@ -205,7 +210,8 @@ def _simulate(params, features, columns, market, terms, exec_ms, ticks, end_ms, 
         if side == 0:
             continue
         entry = entry_price(side, i, market, terms)
-        quantity = entry_quantity(decision_price(side, i, market), terms)
+        multiple = size_multiple(side, i, multiples)
+        quantity = entry_quantity(decision_price(side, i, market), decision, multiple, terms)
         if math.isnan(entry) or quantity <= 0.0:
             continue
         levels = exit_levels(side, entry, decision, terms.tick_size)

@@ -29,6 +29,7 @@ class World:
     ----------
     module : strategy module, or an object with the same names.
     features : array of shape (n_rows,) per feature name that ``module.columns(params)`` asks for.
+    multiples : ``sizing.size_multiples``; one everywhere where None.
     """
 
     module: ModuleType | SimpleNamespace
@@ -38,6 +39,7 @@ class World:
     terms: Terms
     first: int
     last: int
+    multiples: np.ndarray | None = None
 
     def rows(self, params: tuple | None = None) -> dict[str, list[float]]:
         """The features by field of the strategy's ``Row``, as lists; for the world's own params or the ones given."""
@@ -165,6 +167,19 @@ def script_world(seed: int) -> World:
     }
     params = ScriptParams(callback_bps=random.choice([math.nan, move_bps * random.uniform(0.1, 2.0)], p=[0.1, 0.9]))
     return _world(random, SCRIPT, market, features, params, terms)
+
+
+def with_sizes(world: World, seed: int) -> World:
+    """The world with random sizes: by risk or by notional, scaled on every row or not, unknown on some rows."""
+    random = np.random.default_rng([seed, 2])
+    multiples, terms, n_rows = None, world.terms, world.market.close.size
+    if random.random() < 0.6:
+        multiples = random.choice([0.5, 0.6, 1.0, 1.2, 1.5, 1.8], (2, n_rows))
+        multiples[:, random.random(n_rows) < random.choice([0.0, 0.1])] = math.nan
+    if random.random() < 0.5:
+        # Around what a notional loses at a stop of 1 %: now the risk decides, now the cap, now a minimum.
+        terms = terms._replace(risk_usdt=float(f"{terms.notional_usdt / 100.0 * 10 ** random.uniform(-1.5, 1.0):.3g}"))
+    return replace(world, multiples=multiples, terms=terms)
 
 
 def without_trailing(world: World) -> World:

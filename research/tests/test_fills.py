@@ -51,16 +51,50 @@ def test_grid_values_are_the_nearest_decimals():
     assert fills.ceil_to(7.1, 2.5) == 7.5
 
 
+def quantity(price: float, terms: Terms, multiple: float = 1.0, side: int = 1, **plan: float) -> float:
+    """Of an entry with this plan; distances and prices that are not given are absent."""
+    return fills.entry_quantity(price, fills.stay_out()._replace(side=side, **plan), multiple, terms)
+
+
 def test_the_notional_is_rounded_up_to_the_step(terms):
-    assert fills.entry_quantity(30.0, terms) == 3.34
+    assert quantity(30.0, terms) == 3.34
 
 
 def test_the_notional_never_exceeds_the_cap(terms):
-    assert fills.entry_quantity(70.0, terms._replace(step_size=1.0, min_quantity=1.0)) == 1.0
+    assert quantity(70.0, terms._replace(step_size=1.0, min_quantity=1.0)) == 1.0
 
 
 def test_no_quantity_satisfies_a_cap_below_one_step(terms):
-    assert fills.entry_quantity(500.0, terms._replace(step_size=1.0, min_quantity=1.0)) == 0.0
+    assert quantity(500.0, terms._replace(step_size=1.0, min_quantity=1.0)) == 0.0
+
+
+def test_the_notional_is_multiplied_and_the_cap_is_not(terms):
+    assert [quantity(10.0, terms, multiple) for multiple in (0.5, 1.0, 1.5)] == [5.0, 10.0, 12.0]
+
+
+def test_an_unknown_size_is_no_size(terms):
+    assert quantity(10.0, terms, NAN) == quantity(10.0, terms, 0.0) == 0.0
+
+
+def test_a_risk_buys_what_loses_as_much_at_the_stop(terms):
+    risky = terms._replace(risk_usdt=1.0)
+    assert quantity(100.0, risky, stop_bps=200.0) == 0.5
+    assert quantity(100.0, risky, side=-1, stop_bps=200.0) == 0.5
+    assert quantity(100.0, risky, stop_bps=200.0, stop_price=96.0) == 0.25  # a price counts before its distance
+    assert quantity(100.0, risky, side=-1, stop_price=104.0) == 0.25
+    assert quantity(100.0, risky, 1.5, stop_bps=200.0) == 0.75
+
+
+def test_a_risk_is_rounded_down_cut_at_the_cap_and_never_raised_to_a_minimum(terms):
+    risky = terms._replace(risk_usdt=1.0)
+    assert quantity(100.0, risky, stop_bps=300.0) == 0.33
+    assert quantity(100.0, risky, stop_bps=10.0) == 1.2
+    assert quantity(100.0, risky, stop_bps=2_500.0) == 0.0  # 0.04 of 100 USDT: the exchange wants 5 USDT
+
+
+def test_a_risk_without_a_stop_against_the_position_has_no_size(terms):
+    risky = terms._replace(risk_usdt=1.0)
+    assert quantity(100.0, risky) == quantity(100.0, risky, stop_price=101.0) == quantity(100.0, risky, stop_bps=0) == 0
 
 
 def test_an_entry_without_quotes_pays_half_the_spread_and_slippage(terms):

@@ -21,6 +21,7 @@ from research.worlds import (
     momentum_world,
     script_decision,
     script_world,
+    with_sizes,
     without_trailing,
 )
 
@@ -37,14 +38,15 @@ def known_script(monkeypatch):
 
 def run(world: World) -> kernel.Run:
     w = world
-    return kernel.simulate(w.module, w.market, w.features, w.params, w.terms, w.first, w.last)
+    return kernel.simulate(w.module, w.market, w.features, w.params, w.terms, w.first, w.last, multiples=w.multiples)
 
 
 def judged(world: World, params: tuple | None = None) -> reference.Record:
     w = world
     rows = w.rows(params)
+    multiples = None if w.multiples is None else dict(zip((1, -1), w.multiples.tolist(), strict=True))
     return reference.simulate(
-        w.market, rows, params or w.params, w.terms, w.first, w.last, decide=DECIDE[w.module.NAME]
+        w.market, rows, params or w.params, w.terms, w.first, w.last, DECIDE[w.module.NAME], multiples
     )
 
 
@@ -63,7 +65,7 @@ def assert_same_trades(ours: np.ndarray, theirs: list[dict], which: str) -> None
 def test_the_kernel_trades_as_the_reference_does(make_world):
     n_trades = 0
     for seed in SEEDS:
-        world, which = make_world(seed), f"seed {seed}"
+        world, which = with_sizes(make_world(seed), seed), f"seed {seed}"
         ours, theirs = run(world), judged(world)
         assert_same_trades(ours.trades, theirs.trades, which)
         np.testing.assert_allclose(np.cumsum(ours.bar_pnl), theirs.equity_usdt, rtol=0, atol=1e-9, err_msg=which)
@@ -85,7 +87,7 @@ def test_the_worlds_hold_what_the_judges_must_see():
 
 def test_a_sweep_gives_the_figures_of_the_reference():
     for seed in SEEDS[: len(SEEDS) // 40]:
-        world = momentum_world(seed)
+        world = with_sizes(momentum_world(seed), seed)
         configs = [
             world.params._replace(
                 momentum_multiple=multiple, volatility_window_bars=float(window), volume_window_bars=float(window)
@@ -93,15 +95,22 @@ def test_a_sweep_gives_the_figures_of_the_reference():
             for multiple in (0.2, 0.7)
             for window in WINDOWS_BARS
         ]
-        swept = kernel.sweep(momentum, world.market, world.features, configs, world.terms, world.first, world.last)
+        swept = kernel.sweep(
+            momentum, world.market, world.features, configs, world.terms, world.first, world.last,
+            multiples=world.multiples,
+        )  # fmt: skip
         for k, params in enumerate(configs):
             stats = judged(world, params).stats()
             assert {name: swept[name][k] for name in stats} == pytest.approx(stats, rel=1e-9, abs=1e-9), f"seed {seed}"
 
 
 def test_vectorbt_places_the_same_orders():
-    worlds = [without_trailing(make(seed)) for seed in SEEDS for make in (momentum_world, script_world)]
-    plans = [order_plan(w.module, w.market, w.features, w.params, w.terms, w.first, w.last) for w in worlds]
+    made = [with_sizes(make(seed), seed) for seed in SEEDS for make in (momentum_world, script_world)]
+    worlds = [without_trailing(world) for world in made]
+    plans = [
+        order_plan(w.module, w.market, w.features, w.params, w.terms, w.first, w.last, multiples=w.multiples)
+        for w in worlds
+    ]
     n_orders = 0
     for k, (world, theirs) in enumerate(zip(worlds, backtest.vectorbt_orders(plans), strict=True)):
         n_orders += assert_same_orders(_orders_of(run(world), world.first), theirs, f"world {k}")
@@ -129,7 +138,7 @@ def _orders_of(ours: kernel.Run, first: int) -> list[tuple]:
 def test_vectorbt_keeps_the_same_books():
     for seed in SEEDS[: len(SEEDS) // 20]:
         for make in (momentum_world, script_world):
-            world = make(seed)
+            world = with_sizes(make(seed), seed)
             ours = run(world)
             confirmed = backtest.confirm_accounting(ours, world.market, world.terms, world.first, world.last)
             assert confirmed.trades == len(ours.trades)

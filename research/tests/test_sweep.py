@@ -1,6 +1,7 @@
 """Grids, folds and the selection procedure."""
 
 import dataclasses
+import math
 from datetime import UTC, datetime
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 from data.config import load
 from research.bars import build_bars
+from research.engine import backtest
+from research.sizing import OpenInterestSize
 from research.sweep import (
     Evaluator,
     SweepConfig,
@@ -148,6 +151,23 @@ def test_the_record_is_what_the_picks_traded_on_test_rows(config, bars):
     inside = record.trades.filter(pl.col("reason") != "open")
     assert inside.height == record.folds["trades"].sum()
     assert record.equity["equity_usdt"][-1] == pytest.approx(record.folds["net_pnl_usdt"].sum())
+
+
+def test_a_sweep_sizes_its_trades_as_the_backtest_does(config, bars):
+    orders = dataclasses.replace(config.orders, risk_usdt=1.0, open_interest_size=OpenInterestSize())
+    config = dataclasses.replace(config, orders=orders)
+    hours = pl.col("open_time").dt.hour()
+    known = pl.when(hours % 4 > 0).then(2e9 * (hours % 4))
+    frame = bars.frame.with_columns(open_interest_usdt=known.fill_null(math.nan), long_short_ratio=0.5 + hours / 24.0)
+    bars = dataclasses.replace(bars, frame=frame)
+    block = blocks_of(config, "BTCUSDT", folds_of(config, bars.frame.height))[0]
+    swept = Evaluator(config, bars)(block)
+    for number in (0, 8):
+        params = config.configs()[number]
+        rows = block.fold.train_first, block.fold.train_last
+        result = backtest(config.trading_config("BTCUSDT", params), bars, *rows)
+        assert result.trades["quantity"].n_unique() > 2
+        assert swept["net_pnl_usdt"][number] == result.stats["net_pnl_usdt"]
 
 
 def test_blocks_cover_every_config_of_every_part_once(config):

@@ -16,7 +16,7 @@ from research import reference
 from research.fills import OPEN, STOP, TARGET, TRAILING, Market
 from research.strategies import compiled
 from research.ticks import TICK_TRADE, Ticks, simulate_ticks
-from research.worlds import SCRIPT, World, momentum_world, script_decision, script_world
+from research.worlds import SCRIPT, World, momentum_world, script_decision, script_world, with_sizes
 
 SEEDS = range(int(os.environ.get("ASTER_JUDGE_PAIRS", "2000")) // 2)
 DECIDE = {"momentum": reference.momentum_decision, "script": script_decision}
@@ -32,6 +32,9 @@ def known_script(monkeypatch):
 def judge(world: World, exec_ms: np.ndarray, seen: Ticks, end_ms: int) -> list[dict]:
     """The rules once more, as a live process meets them: one event after the other, nothing looked up ahead."""
     rows = world.rows()
+    multiples = dict.fromkeys((1, -1), [1.0] * len(exec_ms))
+    if world.multiples is not None:
+        multiples = dict(zip((1, -1), world.multiples.tolist(), strict=True))
     bars = {name: column.tolist() for name, column in zip(Market._fields, world.market, strict=True)}
     trades: list[dict] = []
     last_price, bid, ask, quote_ns, mark_ns = math.nan, math.nan, math.nan, None, None
@@ -83,7 +86,7 @@ def judge(world: World, exec_ms: np.ndarray, seen: Ticks, end_ms: int) -> list[d
                 is_fresh = quote_ns is not None and ns // MS - -(-quote_ns // MS) <= 2_000
                 bar |= {"exec_open": last_price, "exec_bid": math.nan, "exec_ask": math.nan}
                 bar |= {"exec_bid": bid, "exec_ask": ask} if is_fresh else {}
-                position = reference._enter(decision, bar, world.terms, row)
+                position = reference._enter(decision, bar, world.terms, row, multiples[decision.side][row])
                 funding_usdt, is_moving = 0.0, False
     if position is not None:
         trades.append(_told(position, row, last_price, OPEN, end_ms - 1, funding_usdt))
@@ -162,7 +165,9 @@ def random_ticks(world: World, seed: int) -> tuple[np.ndarray, Ticks, int]:
 
 def simulated(world: World, exec_ms: np.ndarray, seen: Ticks, end_ms: int) -> np.ndarray:
     w = world
-    return simulate_ticks(w.module, w.market, w.features, w.params, w.terms, exec_ms, seen, end_ms)
+    return simulate_ticks(
+        w.module, w.market, w.features, w.params, w.terms, exec_ms, seen, end_ms, multiples=w.multiples
+    )
 
 
 EXACT = ("entry_row", "exit_row", "side", "reason", "exit_ms", "is_ambiguous", "at_open")
@@ -173,7 +178,7 @@ NUMBERS = tuple(name for name in TICK_TRADE.names if name not in EXACT)
 def test_the_scan_trades_as_a_judge_that_hears_one_event_at_a_time(make_world):
     n_trades, ways_out = 0, set()
     for seed in SEEDS:
-        world = make_world(seed)
+        world = with_sizes(make_world(seed), seed)
         exec_ms, seen, end_ms = random_ticks(world, seed)
         ours, theirs = simulated(world, exec_ms, seen, end_ms), judge(world, exec_ms, seen, end_ms)
         for k, (trade, other) in enumerate(zip(ours, theirs, strict=False)):
