@@ -42,8 +42,18 @@ from live.orders import (
 from research import features
 from research.bars import SIGNAL
 from research.clusters.columns import CLUSTER_COLUMNS
+from research.daily_loss import DAY_MS, NOTHING_BOOKED, DayBook, booked, is_spent
 from research.engine import TradingConfig, feature_constants, feature_names, refusals, terms_of
-from research.fills import Decision, Levels, Terms, decision_price, entry_quantity, exit_levels, size_multiple
+from research.fills import (
+    Decision,
+    Levels,
+    Terms,
+    decision_price,
+    entry_quantity,
+    exit_levels,
+    gross_pnl_usdt,
+    size_multiple,
+)
 from research.sizing import size_features, size_multiples
 from research.strategies.registry import strategy
 from research.trades import trade_id
@@ -81,6 +91,7 @@ class Position:
 
     row: RowKey  # that decided it
     exits: ExitOrders
+    entry_price: float
     last_price: float  # of the newest execution bar that had prices
 
 
@@ -93,6 +104,7 @@ class State:
     window : float64, shape (n_inputs, at most lookback_bars), newest last.
     order, decision : the entry order that is not answered yet and the decision behind it.
     next_entry_ms : the first open_time that may enter again.
+    book : net PnL of the day that money moved in last.
     """
 
     window: np.ndarray
@@ -100,6 +112,7 @@ class State:
     decision: Decision | None = None
     position: Position | None = None
     next_entry_ms: int = 0
+    book: DayBook = NOTHING_BOOKED
 
 
 Effect = Record | EntryOrder | ExitOrders
@@ -171,7 +184,10 @@ def step(rules: Rules, state: State, event: Event | Report) -> Outcome:
             return _missed(rules, state, event)
         case ExitFilled():
             return _closed(rules, state, event)
-        case FundingPaid() | AmbiguousBar():
+        case FundingPaid():
+            book = booked(state.book, _day(rules, event.row), -event.paid_usdt)
+            return replace(state, book=book), [_on_position(rules, state, event)]
+        case AmbiguousBar():
             return state, [_on_position(rules, state, event)]
         case ExecutionBar():
             return _valued(state, event), []
@@ -251,8 +267,14 @@ def _opened(rules: Rules, state: State, fill: EntryFilled) -> Outcome:
         note("intent", exits.client_order_ids[leg], leg=leg, side=-order.side, quantity=fill.quantity, **plan)
         for leg, plan in _exit_plans(levels).items()
     ]
-    position = Position(row=order.row, exits=exits, last_price=fill.price)
-    return replace(state, order=None, decision=None, position=position), [entry, *intents, exits]
+    position = Position(row=order.row, exits=exits, entry_price=fill.price, last_price=fill.price)
+    book = booked(state.book, _day(rules, order.row), -fill.fee_usdt)
+    return replace(state, order=None, decision=None, position=position, book=book), [entry, *intents, exits]
+
+
+def _day(rules: Rules, row: RowKey) -> int:
+    """That ``daily_loss.days_of`` gives the row."""
+    return (row.open_ms + rules.interval_ms) // DAY_MS
 
 
 def _exit_plans(levels: Levels) -> dict[Leg, dict[str, Any]]:
@@ -291,7 +313,11 @@ def _closed(rules: Rules, state: State, fill: ExitFilled) -> Outcome:
     # The bar of the exit itself always counts: its row is decided before the exit is known.
     paused_bars = 1 + max(1, rules.terms.cooldown_bars)
     next_entry_ms = fill.row.open_ms + paused_bars * rules.interval_ms
-    return replace(state, position=None, next_entry_ms=next_entry_ms), records
+    gain_usdt = gross_pnl_usdt(exits.side, fill.quantity, state.position.entry_price, fill.price) - fill.fee_usdt
+    book = booked(state.book, _day(rules, fill.row), gain_usdt)
+    if is_spent(book, rules.terms):
+        next_entry_ms = max(next_entry_ms, (book.day + 1) * DAY_MS - rules.interval_ms)
+    return replace(state, position=None, next_entry_ms=next_entry_ms, book=book), records
 
 
 def _on_position(rules: Rules, state: State, report: FundingPaid | AmbiguousBar) -> Record:

@@ -14,6 +14,7 @@ from data.schema import interval_ms
 from research import features, kernel
 from research.bars import Bars, Substitutions
 from research.completeness import MIN_COVERAGE, require_coverage
+from research.daily_loss import days_of
 from research.fills import REASONS, Costs, Market, Orders, Terms, gross_pnl_usdt
 from research.sizing import OpenInterestSize, size_features, size_multiples
 from research.strategies.registry import strategy
@@ -117,6 +118,7 @@ def terms_of(costs: Costs, orders: Orders, instrument: Mapping) -> Terms:
         entry_limit_ticks=float(orders.entry_limit_ticks),
         cooldown_bars=int(orders.cooldown_bars),
         risk_usdt=risk_usdt,
+        max_daily_loss_usdt=math.inf if orders.max_daily_loss_usdt is None else float(orders.max_daily_loss_usdt),
     )
 
 
@@ -187,7 +189,9 @@ def backtest(
     require_coverage(bars, min_coverage, first, last)
     module, market, arrays, params, terms = _inputs(config, bars)
     multiples = size_multiples(config.orders.open_interest_size, arrays, bars.frame.height)
-    run = kernel.simulate(module, market, arrays, params, terms, first, last, multiples=multiples)
+    run = kernel.simulate(
+        module, market, arrays, params, terms, first, last, multiples=multiples, days=days_of(bars.frame)
+    )
     return Result(
         trades=trades_frame(run.trades, _exit_ms(run.trades, bars), bars, config),
         equity=_equity_frame(run, bars, first),
@@ -216,7 +220,9 @@ def backtest_ticks(config: TradingConfig, bars: Bars, ticks: Ticks, *, end_ms: i
     exec_ms = bars.frame["exec_time"].dt.epoch("ms").to_numpy(writable=True)
     end_ms = int(_window_end_ms(bars)[-1]) if end_ms is None else end_ms
     multiples = size_multiples(config.orders.open_interest_size, arrays, bars.frame.height)
-    trades = simulate_ticks(module, market, arrays, params, terms, exec_ms, ticks, end_ms, multiples=multiples)
+    trades = simulate_ticks(
+        module, market, arrays, params, terms, exec_ms, ticks, end_ms, multiples=multiples, days=days_of(bars.frame)
+    )
     return trades_frame(trades, trades["exit_ms"], bars, config)
 
 

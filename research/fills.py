@@ -16,15 +16,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from research.jit import njit
+from research.rounding import ON_GRID_TICKS, ceil_on, floor_on, per_unit
 from research.sizing import OpenInterestSize
 
 FILL_MODEL_VERSION = 1
 
 OPEN, STOP, TARGET, TRAILING = 0, 1, 2, 3
 REASONS = ("open", "stop", "target", "trailing")
-
-# A price within this many ticks of a grid line lies on it: binary noise, not a price.
-_ON_GRID_TICKS = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +52,15 @@ class Orders:
     trailing: Literal["exchange"] = "exchange"  # native trailing order; callbacks under 10 bps cannot be executed
     risk_usdt: float | None = None  # lost where the stop lies as planned, before fees, spread and slippage
     open_interest_size: OpenInterestSize | None = None
+    max_daily_loss_usdt: float | None = None  # no entry for the rest of a UTC day that lost as much
 
     def __post_init__(self) -> None:
         if self.risk_usdt is not None and not self.risk_usdt > 0.0:
             raise ValueError(f"risk_usdt {self.risk_usdt:g} must be above 0; leave it out for a fixed notional")
+        if self.max_daily_loss_usdt is not None and not self.max_daily_loss_usdt > 0.0:
+            raise ValueError(
+                f"max_daily_loss_usdt {self.max_daily_loss_usdt:g} must be above 0: it is a loss; leave it out for none"
+            )
         if not self.leverage >= 1.0:
             raise ValueError(f"leverage {self.leverage:g} is under 1, which the exchange cannot set; write 1 or more")
 
@@ -77,6 +80,7 @@ class Terms(NamedTuple):
     entry_limit_ticks: float
     cooldown_bars: int
     risk_usdt: float = math.nan  # lost at the stop; NaN: the notional counts
+    max_daily_loss_usdt: float = math.inf
 
 
 class Market(NamedTuple):
@@ -151,41 +155,6 @@ def stay_out() -> Decision:
 
 
 @njit
-def per_unit(size: float) -> float:
-    """Ticks or steps in one unit where that is a whole number, else 0.0."""
-    count = np.floor(1.0 / size + 0.5)
-    return count if count >= 1.0 and abs(count * size - 1.0) < 1e-9 else 0.0
-
-
-@njit
-def _on_grid(count: float, size: float, whole: float) -> float:
-    """``count`` ticks or steps as the float nearest to the decimal: 7 of 0.01 is 0.07, not 0.07000000000000001."""
-    return count / whole if whole > 0.0 else count * size
-
-
-@njit
-def _floor_to(value: float, size: float, whole: float) -> float:
-    return _on_grid(np.floor(value / size + _ON_GRID_TICKS), size, whole)
-
-
-@njit
-def _ceil_to(value: float, size: float, whole: float) -> float:
-    return _on_grid(np.ceil(value / size - _ON_GRID_TICKS), size, whole)
-
-
-@njit
-def floor_to(value: float, size: float) -> float:
-    """Largest multiple of ``size`` not above ``value``, as the float nearest to the decimal number."""
-    return _floor_to(value, size, per_unit(size))
-
-
-@njit
-def ceil_to(value: float, size: float) -> float:
-    """Smallest multiple of ``size`` not below ``value``, as the float nearest to the decimal number."""
-    return _ceil_to(value, size, per_unit(size))
-
-
-@njit
 def size_multiple(side: int, i: int, multiples: np.ndarray) -> float:
     """Of ``sizing.size_multiples`` the one of an entry decided on row ``i``."""
     return multiples[0, i] if side > 0 else multiples[1, i]
@@ -216,13 +185,13 @@ def entry_quantity(price: float, decision: Decision, multiple: float, terms: Ter
     step, whole = terms.step_size, per_unit(terms.step_size)
     if math.isnan(terms.risk_usdt):
         target = max(terms.notional_usdt * multiple, terms.min_notional_usdt)
-        quantity = max(_ceil_to(target / price, step, whole), terms.min_quantity)
+        quantity = max(ceil_on(target / price, step, whole), terms.min_quantity)
     else:
         distance = stop_distance(price, decision)
         if not distance > 0.0:
             return 0.0
-        quantity = _floor_to(terms.risk_usdt * multiple / distance, step, whole)
-    most = _floor_to(min(terms.max_notional_usdt / price, terms.max_quantity), step, whole)
+        quantity = floor_on(terms.risk_usdt * multiple / distance, step, whole)
+    most = floor_on(min(terms.max_notional_usdt / price, terms.max_quantity), step, whole)
     if quantity > most:
         quantity = most
     if quantity < terms.min_quantity or quantity * price < terms.min_notional_usdt:
@@ -258,7 +227,7 @@ def entry_price(side: int, i: int, market: Market, terms: Terms) -> float:
     if math.isnan(touch) or math.isnan(opposite):
         return taker_price(side, market.exec_open[i], market.half_spread_bps[i], terms.slippage_bps)
     limit = entry_limit(side, touch, terms)
-    if side * (opposite - limit) > _ON_GRID_TICKS * terms.tick_size:
+    if side * (opposite - limit) > ON_GRID_TICKS * terms.tick_size:
         return math.nan
     if side > 0:
         return min(opposite * (1.0 + slippage), limit)
@@ -288,15 +257,15 @@ def exit_levels(side: int, entry: float, decision: Decision, tick_size: float) -
     whole = per_unit(tick_size)  # once for all levels: this is where a sweep spends its entries
     if side > 0:
         return Levels(
-            _ceil_to(stop, tick_size, whole),
-            _ceil_to(target, tick_size, whole),
-            _ceil_to(activation, tick_size, whole),
+            ceil_on(stop, tick_size, whole),
+            ceil_on(target, tick_size, whole),
+            ceil_on(activation, tick_size, whole),
             decision.callback_bps,
         )
     return Levels(
-        _floor_to(stop, tick_size, whole),
-        _floor_to(target, tick_size, whole),
-        _floor_to(activation, tick_size, whole),
+        floor_on(stop, tick_size, whole),
+        floor_on(target, tick_size, whole),
+        floor_on(activation, tick_size, whole),
         decision.callback_bps,
     )
 

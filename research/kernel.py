@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
+from research.daily_loss import NOTHING_BOOKED, booked, is_spent, one_day
 from research.fills import (
     OPEN,
     STOP,
@@ -142,13 +143,16 @@ def _hold_while_quiet(
 
 
 @njit
-def _run(params, features, columns, market, multiples, quiet_low, quiet_high, terms, first, last, trades, bar_pnl):
+def _run(
+    params, features, columns, market, multiples, days, quiet_low, quiet_high, terms, first, last, trades, bar_pnl
+):
     """Simulate rows [first, last). Trades and bar PnL are written where the arrays have room (length 0: not at all)."""
     n_trades = wins = stop_exits = target_exits = trailing_exits = missed = ambiguous = 0
     gross_pnl = fees = funding = trade_squares = bar_squares = drawdown = 0.0
     exposure = longest_hold = 0
     realised = equity = peak = 0.0
     next_allowed = first
+    book = NOTHING_BOOKED
 
     side, quantity, entry, entry_row = 0, 0.0, 0.0, 0
     trade_fees = trade_funding = unrealised = exit_ = 0.0
@@ -176,6 +180,7 @@ def _run(params, features, columns, market, multiples, quiet_low, quiet_high, te
             trade_funding = 0.0
             trade_ambiguous = False
             realised -= trade_fees
+            book = booked(book, days[i], -trade_fees)
         else:
             low, high = quiet_band(side, levels, trailing)
             start = i
@@ -202,11 +207,13 @@ def _run(params, features, columns, market, multiples, quiet_low, quiet_high, te
             paid = funding_paid_usdt(side, quantity, market.funding_per_unit[i])
             trade_funding += paid
             realised -= paid
+            book = booked(book, days[i], -paid)
         if reason != OPEN:
             exit_fee = fee_usdt(exit_, quantity, terms.taker_fee_bps)
             trade_fees += exit_fee
             gross = gross_pnl_usdt(side, quantity, entry, exit_)
             realised += gross - exit_fee
+            book = booked(book, days[i], gross - exit_fee)
             net = gross - trade_fees - trade_funding
             if n_trades < trades.shape[0]:
                 write_trade(
@@ -225,6 +232,8 @@ def _run(params, features, columns, market, multiples, quiet_low, quiet_high, te
             trailing_exits += int(reason == TRAILING)
             side, unrealised = 0, 0.0
             next_allowed = i + 1 + max(1, terms.cooldown_bars)
+            if is_spent(book, terms):
+                next_allowed = max(next_allowed, np.searchsorted(days, book.day, side="right"))
         pnl, equity, peak, drawdown = _mark_equity(realised + unrealised, equity, peak, drawdown)
         bar_squares += pnl * pnl
         if bar_pnl.shape[0] > 0:
@@ -252,14 +261,14 @@ def _run(params, features, columns, market, multiples, quiet_low, quiet_high, te
 
 
 @njit(parallel=True)
-def _sweep(template, table, features, columns, market, multiples, quiet_low, quiet_high, terms, first, last, out):
+def _sweep(template, table, features, columns, market, multiples, days, quiet_low, quiet_high, terms, first, last, out):
     for config in prange(table.shape[0]):
         no_trades = np.empty(0, TRADE)
         no_pnl = np.empty(0, np.float64)
         params = params_at(template, table, config)
         totals = _run(
-            params, features, columns[config], market, multiples, quiet_low, quiet_high, terms, first, last, no_trades,
-            no_pnl,
+            params, features, columns[config], market, multiples, days, quiet_low, quiet_high, terms, first, last,
+            no_trades, no_pnl,
         )  # fmt: skip
         for k in range(len(totals)):
             out[config, k] = totals[k]
@@ -325,6 +334,7 @@ def simulate(
     last: int | None = None,
     *,
     multiples: np.ndarray | None = None,
+    days: np.ndarray | None = None,
 ) -> Run:
     """Run one config over rows [first, last), flat at the start, with its trades and bar PnL.
 
@@ -336,6 +346,7 @@ def simulate(
     params : ``module.Params``.
     terms : sizes, costs and exchange filters.
     multiples : ``sizing.size_multiples``; one everywhere where not given.
+    days : ``daily_loss.days_of``; all rows are of one day where not given.
     """
     first, last = _range(market, first, last)
     table, matrix, columns = _inputs(module, features, [params])
@@ -344,8 +355,9 @@ def simulate(
     trades = np.zeros((last - first) // 2 + 2, TRADE)
     bar_pnl = np.zeros(last - first)
     multiples = unscaled(market.close.size) if multiples is None else multiples
+    days = one_day(market.close.size) if days is None else days
     totals = _run(
-        params, matrix, columns[0], market, multiples, *_quiet_rows(market), terms, first, last, trades, bar_pnl
+        params, matrix, columns[0], market, multiples, days, *_quiet_rows(market), terms, first, last, trades, bar_pnl
     )
     written = int(totals.trades + totals.is_open)
     return Run(trades=trades[:written], bar_pnl=bar_pnl, stats=dict(zip(STATS, totals, strict=True)))
@@ -361,6 +373,7 @@ def sweep(
     last: int | None = None,
     *,
     multiples: np.ndarray | None = None,
+    days: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Statistics of every config over rows [first, last): float64 of shape (n_configs,) per name in ``STATS``.
 
@@ -373,5 +386,6 @@ def sweep(
     template = module.Params(*table[0].tolist())
     out = np.empty((len(configs), len(STATS)))
     multiples = unscaled(market.close.size) if multiples is None else multiples
-    _sweep(template, table, matrix, columns, market, multiples, *_quiet_rows(market), terms, first, last, out)
+    days = one_day(market.close.size) if days is None else days
+    _sweep(template, table, matrix, columns, market, multiples, days, *_quiet_rows(market), terms, first, last, out)
     return {name: out[:, k].copy() for k, name in enumerate(STATS)}

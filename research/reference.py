@@ -6,15 +6,13 @@ meant, so that binary noise has nowhere to hide. Where this and the fast path di
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 
 from research.fills import OPEN, STOP, TARGET, TRAILING, Decision, Market, Terms
+from research.reference_sizes import ON_GRID, exact, on_grid, quantity_of
 from research.strategies import momentum
-
-# Part of the rule: a price closer than this to a grid line, in ticks or steps, lies on it.
-_ON_GRID = Fraction(1, 10**6)
 
 _NO_TRADE = Decision(0, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan)
 
@@ -119,6 +117,7 @@ def simulate(
     last: int,
     decide: Callable[[dict, tuple], Decision] | None = None,
     multiples: Mapping[int, list[float]] | None = None,
+    days: list[int] | None = None,
 ) -> Record:
     """Trade rows [first, last), flat at the start.
 
@@ -129,9 +128,12 @@ def simulate(
     params : the strategy's ``Params``.
     decide : from one row (field -> value) and the parameters to a decision; momentum's when left out.
     multiples : by side, 1 and -1, a list of n_rows factors of the size; NaN where it is not known; one when left out.
+    days : n_rows days since 1970; a single day when left out.
     """
     decide = decide or momentum_decision
     multiples = multiples or dict.fromkeys((1, -1), [1.0] * len(market.close))
+    days = days or [0] * len(market.close)
+    net_usdt: dict[int, float] = defaultdict(float)  # by day, of money that moved
     bars = {name: column.tolist() for name, column in zip(Market._fields, market, strict=True)}
     trades: list[dict] = []
     equity_usdt: list[float] = []
@@ -143,7 +145,8 @@ def simulate(
     for i in range(first, last):
         bar = {name: column[i] for name, column in bars.items()}
 
-        if position is None and i >= next_allowed and bar["can_enter"]:
+        may_lose = not net_usdt[days[i]] <= -terms.max_daily_loss_usdt
+        if position is None and i >= next_allowed and bar["can_enter"] and may_lose:
             decision = decide({name: values[i] for name, values in rows.items()}, params)
             if decision.side != 0:
                 position = _enter(decision, bar, terms, i, multiples[decision.side][i])
@@ -151,6 +154,7 @@ def simulate(
                     missed_entries += 1
                 else:
                     realised -= position.fees_usdt
+                    net_usdt[days[i]] -= position.fees_usdt
 
         if position is not None:
             reason, trigger_price, at_open = OPEN, math.nan, False
@@ -164,12 +168,15 @@ def simulate(
                 paid = position.side * position.quantity * bar["funding_per_unit"]
                 position.funding_usdt += paid
                 realised -= paid
+                net_usdt[days[i]] -= paid
 
             if reason != OPEN:
                 exit_price = _market_order(-position.side, trigger_price, bar["half_spread_bps"], terms)
                 fee = exit_price * position.quantity * terms.taker_fee_bps / 1e4
                 position.fees_usdt += fee
-                realised += position.side * position.quantity * (exit_price - position.entry_price) - fee
+                gain = position.side * position.quantity * (exit_price - position.entry_price) - fee
+                realised += gain
+                net_usdt[days[i]] += gain
                 unrealised = 0.0
                 trades.append(_trade(position, i, exit_price, reason, at_open))
                 position = None
@@ -214,7 +221,7 @@ def _enter(decision: Decision, bar: dict, terms: Terms, row: int, multiple: floa
     touch = bar["ask"] if side > 0 else bar["bid"]
     opposite = bar["exec_ask"] if side > 0 else bar["exec_bid"]
 
-    quantity = _quantity(bar["close"] if math.isnan(touch) else touch, decision, multiple, terms)
+    quantity = quantity_of(bar["close"] if math.isnan(touch) else touch, decision, multiple, terms)
     if quantity == 0.0:
         return None
 
@@ -222,9 +229,9 @@ def _enter(decision: Decision, bar: dict, terms: Terms, row: int, multiple: floa
         price = _market_order(side, bar["exec_open"], bar["half_spread_bps"], terms)
     else:
         # An immediate-or-cancel limit: at the touch seen, plus some ticks; filled there at worst.
-        room = _exact(terms.entry_limit_ticks) * _exact(terms.tick_size)
-        limit = _exact(touch) + side * room
-        if side * (_exact(opposite) - limit) > _ON_GRID * _exact(terms.tick_size):
+        room = exact(terms.entry_limit_ticks) * exact(terms.tick_size)
+        limit = exact(touch) + side * room
+        if side * (exact(opposite) - limit) > ON_GRID * exact(terms.tick_size):
             return None
         slipped = opposite * (1.0 + side * terms.slippage_bps / 1e4)
         price = min(slipped, float(limit)) if side > 0 else max(slipped, float(limit))
@@ -241,9 +248,9 @@ def _enter(decision: Decision, bar: dict, terms: Terms, row: int, multiple: floa
         quantity=quantity,
         entry_price=price,
         entry_row=row,
-        stop=_on_grid(stop, terms.tick_size, up=side > 0),
-        target=_on_grid(target, terms.tick_size, up=side > 0),
-        activation=_on_grid(activation, terms.tick_size, up=side > 0),
+        stop=on_grid(stop, terms.tick_size, up=side > 0),
+        target=on_grid(target, terms.tick_size, up=side > 0),
+        activation=on_grid(activation, terms.tick_size, up=side > 0),
         callback_bps=decision.callback_bps,
         extreme=bar["exec_open"],
         fees_usdt=price * quantity * terms.taker_fee_bps / 1e4,
@@ -300,60 +307,6 @@ def _market_order(order_side: int, price: float, half_spread_bps: float, terms: 
     spread_bps = 0.0 if math.isnan(half_spread_bps) else half_spread_bps
     worse = (spread_bps + terms.slippage_bps) / 1e4
     return price * (1.0 + worse) if order_side > 0 else price * (1.0 - worse)
-
-
-def _quantity(price: float, decision: Decision, multiple: float, terms: Terms) -> float:
-    """Base quantity to order at a price; 0.0 when the limits leave none.
-
-    By notional: the smallest multiple of the step worth it, the exchange's minima included. By risk: the largest that
-    loses no more at the stop. If that is beyond a maximum, the largest multiple of the step within it. Never one that
-    the minima forbid.
-    """
-    if math.isnan(multiple):
-        return 0.0
-    at, step, scale = _exact(price), _exact(terms.step_size), _exact(multiple)
-    if math.isnan(terms.risk_usdt):
-        wanted_usdt = max(_exact(terms.notional_usdt) * scale, _exact(terms.min_notional_usdt))
-        asked = max(_whole(wanted_usdt / at / step, up=True) * step, _exact(terms.min_quantity))
-    else:
-        loss = _loss_at_stop(at, decision)
-        if loss is None or loss <= 0:
-            return 0.0
-        asked = _whole(_exact(terms.risk_usdt) * scale / loss / step, up=False) * step
-    most = _whole(min(_exact(terms.max_notional_usdt) / at, _exact(terms.max_quantity)) / step, up=False) * step
-    quantity = min(asked, most)
-    if quantity < _exact(terms.min_quantity) or quantity * at < _exact(terms.min_notional_usdt):
-        return 0.0
-    return float(quantity)
-
-
-def _loss_at_stop(price: Fraction, decision: Decision) -> Fraction | None:
-    """What one unit entered at a price loses when the stop is where it was planned; None without a stop."""
-    if not math.isnan(decision.stop_price):
-        return (price - _exact(decision.stop_price)) * decision.side
-    if not math.isnan(decision.stop_bps):
-        return price * _exact(decision.stop_bps) / 10_000
-    return None
-
-
-def _exact(number: float) -> Fraction:
-    """The decimal number a float stands for: 0.1 is one tenth."""
-    return Fraction(repr(number))
-
-
-def _whole(count: Fraction, *, up: bool) -> int:
-    """Round to a whole number in the given direction; one that is whole but for noise stays what it is."""
-    nearest = round(count)
-    if abs(count - nearest) <= _ON_GRID:
-        return nearest
-    return math.ceil(count) if up else math.floor(count)
-
-
-def _on_grid(price: float, tick_size: float, *, up: bool) -> float:
-    """Price rounded to the tick; an absent price stays absent."""
-    if math.isnan(price):
-        return math.nan
-    return float(_whole(_exact(price) / _exact(tick_size), up=up) * _exact(tick_size))
 
 
 def momentum_decision(row: dict, params: momentum.Params) -> Decision:

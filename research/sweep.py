@@ -18,6 +18,7 @@ from data.schema import interval_ms
 from research import kernel
 from research.bars import Bars, Substitutions
 from research.completeness import MIN_COVERAGE, require_coverage
+from research.daily_loss import days_of
 from research.engine import TradingConfig, feature_arrays, feature_names, market_of, refusals, terms_of
 from research.features import lookback_bars
 from research.fills import Costs, Orders
@@ -192,6 +193,7 @@ class Evaluator:
         self._features = feature_arrays(bars, config.costs, feature_names(self._module, self._configs, config.orders))
         self._terms = terms_of(config.costs, config.orders, instrument)
         self._multiples = size_multiples(config.orders.open_interest_size, self._features, bars.frame.height)
+        self._days = days_of(bars.frame)
         # One row of one config: the kernel is compiled here, once, and not in the time of the first block.
         self._sweep(self._configs[:1], 0, 1)
 
@@ -221,8 +223,9 @@ class Evaluator:
 
     def _sweep(self, configs: list[tuple], first: int, last: int) -> dict[str, np.ndarray]:
         return kernel.sweep(
-            self._module, self._market, self._features, configs, self._terms, first, last, multiples=self._multiples
-        )
+            self._module, self._market, self._features, configs, self._terms, first, last,
+            multiples=self._multiples, days=self._days,
+        )  # fmt: skip
 
 
 def neighbour_scores(scores: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

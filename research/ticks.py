@@ -16,6 +16,7 @@ import polars as pl
 
 from data.schema import interval_ms
 from research.bars import substitutions_in_effect
+from research.daily_loss import NOTHING_BOOKED, booked, is_spent, one_day
 from research.execution_bars import funding_events
 from research.fills import (
     OPEN,
@@ -29,6 +30,7 @@ from research.fills import (
     exit_levels,
     fee_usdt,
     funding_paid_usdt,
+    gross_pnl_usdt,
     size_multiple,
 )
 from research.jit import njit
@@ -128,13 +130,14 @@ def simulate_ticks(
     end_ms: int,
     *,
     multiples: np.ndarray | None = None,
+    days: np.ndarray | None = None,
 ) -> np.ndarray:
     """Trades of one config at tick resolution, structured array of ``TICK_TRADE``; the last may be open.
 
     Parameters
     ----------
-    module, market, features, params, terms, multiples : as for ``kernel.simulate``. Of the market only what a row
-        knows at its decision is read; what its order meets comes from the ticks.
+    module, market, features, params, terms, multiples, days : as for ``kernel.simulate``. Of the market only what a
+        row knows at its decision is read; what its order meets comes from the ticks.
     exec_ms : int64, ``t_i`` of every row, never decreasing.
     end_ms : ticks known by then count, orders and funding due by then no longer happen.
     """
@@ -146,7 +149,8 @@ def simulate_ticks(
     trades = np.zeros(len(exec_ms) // 2 + 2, TICK_TRADE)
     met = _market_met(market, exec_ms, ticks)
     multiples = unscaled(len(exec_ms)) if multiples is None else multiples
-    return trades[: _simulate(params, matrix, columns, met, multiples, terms, exec_ms, ticks, end_ms, trades)]
+    days = one_day(len(exec_ms)) if days is None else days
+    return trades[: _simulate(params, matrix, columns, met, multiples, days, terms, exec_ms, ticks, end_ms, trades)]
 
 
 def resolution_difference(bar_trades: pl.DataFrame, tick_trades: pl.DataFrame) -> dict[str, float]:
@@ -198,9 +202,10 @@ def _market_met(market: Market, exec_ms: np.ndarray, ticks: Ticks) -> Market:
 
 
 @njit
-def _simulate(params, features, columns, market, multiples, terms, exec_ms, ticks, end_ms, trades):
+def _simulate(params, features, columns, market, multiples, days, terms, exec_ms, ticks, end_ms, trades):
     """Fill ``trades`` and return how many there are."""
     n_trades = next_allowed = 0
+    book = NOTHING_BOOKED
     n_rows = np.searchsorted(exec_ms, end_ms)
     for i in range(n_rows):
         if i < next_allowed or not market.can_enter[i]:
@@ -216,7 +221,9 @@ def _simulate(params, features, columns, market, multiples, terms, exec_ms, tick
             continue
         levels = exit_levels(side, entry, decision, terms.tick_size)
         fees = fee_usdt(entry, quantity, terms.taker_fee_bps)
+        book = booked(book, days[i], -fees)
         reason, exit_ns, trade, quote = _first_exit(side, levels, ticks, exec_ms[i] * NS_PER_MS, end_ms * NS_PER_MS)
+        funding, book = _funding_usdt(side, quantity, ticks, exec_ms, i, exit_ns, days, book)
         exit_, exit_ms, exit_row = ticks.trade_price[trade], end_ms - 1, n_rows - 1
         if reason != OPEN:
             exit_ms = -(-exit_ns // NS_PER_MS)
@@ -226,7 +233,9 @@ def _simulate(params, features, columns, market, multiples, terms, exec_ms, tick
                 bid, ask, quote_age_ms = ticks.bid[quote], ticks.ask[quote], (exit_ns - ticks.quote_ns[quote]) / 1e6
             half_spread_bps = market.half_spread_bps[exit_row]
             exit_ = exit_price_at_tick(side, bid, ask, quote_age_ms, exit_, half_spread_bps, terms.slippage_bps)
-            fees += fee_usdt(exit_, quantity, terms.taker_fee_bps)
+            exit_fee = fee_usdt(exit_, quantity, terms.taker_fee_bps)
+            fees += exit_fee
+            book = booked(book, days[exit_row], gross_pnl_usdt(side, quantity, entry, exit_) - exit_fee)
         slot = trades[n_trades]
         slot.entry_row = i
         slot.exit_row = exit_row
@@ -236,7 +245,7 @@ def _simulate(params, features, columns, market, multiples, terms, exec_ms, tick
         slot.exit_price = exit_
         slot.reason = reason
         slot.fees_usdt = fees
-        slot.funding_usdt = _funding_usdt(side, quantity, ticks, exec_ms[i], exit_ns)
+        slot.funding_usdt = funding
         slot.stop = levels.stop
         slot.target = levels.target
         slot.activation = levels.activation
@@ -244,6 +253,8 @@ def _simulate(params, features, columns, market, multiples, terms, exec_ms, tick
         slot.exit_ms = exit_ms
         n_trades += 1
         next_allowed = exit_row + 1 + max(1, terms.cooldown_bars)
+        if is_spent(book, terms):
+            next_allowed = max(next_allowed, np.searchsorted(days, book.day, side="right"))
         if reason == OPEN:
             break
     return n_trades
@@ -278,11 +289,13 @@ def _first_exit(side, levels, ticks, after_ns, end_ns):
 
 
 @njit
-def _funding_usdt(side, quantity, ticks, entry_ms, exit_ns):
-    """Paid at the events after the entry and before the exit, summed in their order."""
-    paid = 0.0
-    for k in range(np.searchsorted(ticks.funding_ms, entry_ms, side="right"), ticks.funding_ms.shape[0]):
+def _funding_usdt(side, quantity, ticks, exec_ms, entry_row, exit_ns, days, book):
+    """Paid at the events after the entry and before the exit, summed in their order, and booked by day."""
+    total = 0.0
+    for k in range(np.searchsorted(ticks.funding_ms, exec_ms[entry_row], side="right"), ticks.funding_ms.shape[0]):
         if ticks.funding_ms[k] * NS_PER_MS >= exit_ns:
             break
-        paid += funding_paid_usdt(side, quantity, ticks.funding_per_unit[k])
-    return paid
+        paid = funding_paid_usdt(side, quantity, ticks.funding_per_unit[k])
+        total += paid
+        book = booked(book, days[np.searchsorted(exec_ms, ticks.funding_ms[k]) - 1], -paid)
+    return total, book

@@ -5,6 +5,7 @@ NaN features, odd filters. Everything follows from the seed.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import ModuleType, SimpleNamespace
 from typing import NamedTuple
@@ -30,6 +31,7 @@ class World:
     module : strategy module, or an object with the same names.
     features : array of shape (n_rows,) per feature name that ``module.columns(params)`` asks for.
     multiples : ``sizing.size_multiples``; one everywhere where None.
+    days : ``daily_loss.days_of``; one day where None.
     """
 
     module: ModuleType | SimpleNamespace
@@ -40,6 +42,7 @@ class World:
     first: int
     last: int
     multiples: np.ndarray | None = None
+    days: np.ndarray | None = None
 
     def rows(self, params: tuple | None = None) -> dict[str, list[float]]:
         """The features by field of the strategy's ``Row``, as lists; for the world's own params or the ones given."""
@@ -169,7 +172,12 @@ def script_world(seed: int) -> World:
     return _world(random, SCRIPT, market, features, params, terms)
 
 
-def with_sizes(world: World, seed: int) -> World:
+def full_world(make: Callable[[int], World], seed: int) -> World:
+    """A world of this seed with everything that ``Orders`` can ask for beside a notional."""
+    return _with_daily_limit(_with_sizes(make(seed), seed), seed)
+
+
+def _with_sizes(world: World, seed: int) -> World:
     """The world with random sizes: by risk or by notional, scaled on every row or not, unknown on some rows."""
     random = np.random.default_rng([seed, 2])
     multiples, terms, n_rows = None, world.terms, world.market.close.size
@@ -182,10 +190,19 @@ def with_sizes(world: World, seed: int) -> World:
     return replace(world, multiples=multiples, terms=terms)
 
 
+def _with_daily_limit(world: World, seed: int) -> World:
+    """The world with days of some ten rows, most of them, and a loss of a few trades that ends a day."""
+    random = np.random.default_rng([seed, 4])
+    days = 20_000 + np.cumsum(random.random(world.market.close.size) < random.choice([0.0, 0.02, 0.1]))
+    lost_usdt = world.terms.notional_usdt * 10 ** random.uniform(-4.0, -1.5)
+    return replace(world, days=days, terms=world.terms._replace(max_daily_loss_usdt=lost_usdt))
+
+
 def without_trailing(world: World) -> World:
     """The world cut down to what VectorBT can express (``backtest.order_plan``), everything else as it was.
 
-    No trailing order, the stop on the last price, stops at least a tick from the fill, no absolute prices.
+    No trailing order, the stop on the last price, stops at least a tick from the fill, no absolute prices, no daily
+    limit.
     """
     market, n_rows = world.market, world.market.close.size
     market = market._replace(
@@ -201,7 +218,8 @@ def without_trailing(world: World) -> World:
     else:
         absent = np.full(n_rows, math.nan)
         features.update(stop_price=absent, target_price=absent, stop_bps=np.maximum(features["stop_bps"], tick_bps))
-    return replace(world, market=market, params=params, features=features)
+    terms = world.terms._replace(max_daily_loss_usdt=math.inf)
+    return replace(world, market=market, params=params, features=features, terms=terms)
 
 
 def _world(random, module, market: Market, features: dict, params: tuple, terms: Terms) -> World:

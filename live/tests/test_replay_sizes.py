@@ -16,6 +16,7 @@ from research.sizing import OpenInterestSize
 SIZED = {
     "risk": {"risk_usdt": 0.4, "leverage": 3.0},
     "open interest": {"open_interest_size": OpenInterestSize()},
+    "a daily limit": {"max_daily_loss_usdt": 0.5},
     "both": {"risk_usdt": 0.4, "open_interest_size": OpenInterestSize(small_multiple=0.2)},
 }
 SEEDS = (1, 3, 4, 7)

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
-from research.fills import ceil_to, floor_to
+from research.rounding import ceil_to, floor_to
 
 BPS = 1e4
 

@@ -45,12 +45,6 @@ LONG = Levels(stop=99.0, target=103.0, activation=101.0, callback_bps=100.0)
 UNARMED = Trailing(extreme=100.0, armed=False)
 
 
-def test_grid_values_are_the_nearest_decimals():
-    assert fills.ceil_to(0.3, 0.1) == 0.3 != 3 * 0.1
-    assert fills.floor_to(100.04, 0.1) == 100.0
-    assert fills.ceil_to(7.1, 2.5) == 7.5
-
-
 def quantity(price: float, terms: Terms, multiple: float = 1.0, side: int = 1, **plan: float) -> float:
     """Of an entry with this plan; distances and prices that are not given are absent."""
     return fills.entry_quantity(price, fills.stay_out()._replace(side=side, **plan), multiple, terms)

@@ -18,10 +18,10 @@ from research.worlds import (
     SCRIPT,
     WINDOWS_BARS,
     World,
+    full_world,
     momentum_world,
     script_decision,
     script_world,
-    with_sizes,
     without_trailing,
 )
 
@@ -38,7 +38,9 @@ def known_script(monkeypatch):
 
 def run(world: World) -> kernel.Run:
     w = world
-    return kernel.simulate(w.module, w.market, w.features, w.params, w.terms, w.first, w.last, multiples=w.multiples)
+    return kernel.simulate(
+        w.module, w.market, w.features, w.params, w.terms, w.first, w.last, multiples=w.multiples, days=w.days
+    )
 
 
 def judged(world: World, params: tuple | None = None) -> reference.Record:
@@ -46,8 +48,9 @@ def judged(world: World, params: tuple | None = None) -> reference.Record:
     rows = w.rows(params)
     multiples = None if w.multiples is None else dict(zip((1, -1), w.multiples.tolist(), strict=True))
     return reference.simulate(
-        w.market, rows, params or w.params, w.terms, w.first, w.last, DECIDE[w.module.NAME], multiples
-    )
+        w.market, rows, params or w.params, w.terms, w.first, w.last, DECIDE[w.module.NAME], multiples,
+        None if w.days is None else w.days.tolist(),
+    )  # fmt: skip
 
 
 def assert_same_trades(ours: np.ndarray, theirs: list[dict], which: str) -> None:
@@ -65,7 +68,7 @@ def assert_same_trades(ours: np.ndarray, theirs: list[dict], which: str) -> None
 def test_the_kernel_trades_as_the_reference_does(make_world):
     n_trades = 0
     for seed in SEEDS:
-        world, which = with_sizes(make_world(seed), seed), f"seed {seed}"
+        world, which = full_world(make_world, seed), f"seed {seed}"
         ours, theirs = run(world), judged(world)
         assert_same_trades(ours.trades, theirs.trades, which)
         np.testing.assert_allclose(np.cumsum(ours.bar_pnl), theirs.equity_usdt, rtol=0, atol=1e-9, err_msg=which)
@@ -87,7 +90,7 @@ def test_the_worlds_hold_what_the_judges_must_see():
 
 def test_a_sweep_gives_the_figures_of_the_reference():
     for seed in SEEDS[: len(SEEDS) // 40]:
-        world = with_sizes(momentum_world(seed), seed)
+        world = full_world(momentum_world, seed)
         configs = [
             world.params._replace(
                 momentum_multiple=multiple, volatility_window_bars=float(window), volume_window_bars=float(window)
@@ -97,7 +100,7 @@ def test_a_sweep_gives_the_figures_of_the_reference():
         ]
         swept = kernel.sweep(
             momentum, world.market, world.features, configs, world.terms, world.first, world.last,
-            multiples=world.multiples,
+            multiples=world.multiples, days=world.days,
         )  # fmt: skip
         for k, params in enumerate(configs):
             stats = judged(world, params).stats()
@@ -105,7 +108,7 @@ def test_a_sweep_gives_the_figures_of_the_reference():
 
 
 def test_vectorbt_places_the_same_orders():
-    made = [with_sizes(make(seed), seed) for seed in SEEDS for make in (momentum_world, script_world)]
+    made = [full_world(make, seed) for seed in SEEDS for make in (momentum_world, script_world)]
     worlds = [without_trailing(world) for world in made]
     plans = [
         order_plan(w.module, w.market, w.features, w.params, w.terms, w.first, w.last, multiples=w.multiples)
@@ -138,7 +141,7 @@ def _orders_of(ours: kernel.Run, first: int) -> list[tuple]:
 def test_vectorbt_keeps_the_same_books():
     for seed in SEEDS[: len(SEEDS) // 20]:
         for make in (momentum_world, script_world):
-            world = with_sizes(make(seed), seed)
+            world = full_world(make, seed)
             ours = run(world)
             confirmed = backtest.confirm_accounting(ours, world.market, world.terms, world.first, world.last)
             assert confirmed.trades == len(ours.trades)
@@ -173,13 +176,14 @@ def test_on_recorded_minutes_every_judge_agrees(real_data):
     [
         (lambda w: {"params": w.params._replace(callback_bps=10.0)}, "no trailing order beside a stop"),
         (lambda w: {"params": w.params._replace(stop_bps=-50.0)}, "wrong side of the fill price"),
+        (lambda w: {"terms": w.terms._replace(max_daily_loss_usdt=9.0)}, "knows no daily limit"),
         (lambda w: {"market": w.market._replace(mark_low=w.market.mark_low - 1.0)}, "mark_low differs from exec_low"),
         (lambda w: {"market": w.market._replace(last_mark_ratio=w.market.last_mark_ratio * 1.1)}, "must be 1"),
     ],
-    ids=["trailing", "stop beyond the fill", "another mark", "another ratio"],
+    ids=["trailing", "stop beyond the fill", "daily limit", "another mark", "another ratio"],
 )
 def test_what_vectorbt_cannot_express_is_refused(change, complaint):
     world = without_trailing(momentum_world(1))
-    changed = {"params": world.params, "market": world.market} | change(world)
+    changed = {"params": world.params, "market": world.market, "terms": world.terms} | change(world)
     with pytest.raises(ValueError, match=complaint):
-        order_plan(momentum, changed["market"], world.features, changed["params"], world.terms)
+        order_plan(momentum, changed["market"], world.features, changed["params"], changed["terms"])

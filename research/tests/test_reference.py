@@ -53,12 +53,12 @@ def market(*bars: tuple[float, float, float, float], **columns: list[float]) -> 
     return Market(**(made | given))
 
 
-def record(on: Market, *sides: int, terms: Terms = FREE, callback_bps: float = math.nan, **plan: float):
+def record(on: Market, *sides: int, terms: Terms = FREE, callback_bps: float = math.nan, days=None, **plan: float):
     """Trade ``sides`` row by row with one exit plan; distances that are not given are absent."""
     n_rows = on.close.size
     rows = {field: [plan.get(field, math.nan)] * n_rows for field in ScriptRow._fields}
     rows["side"] = [*sides, *[0] * (n_rows - len(sides))]
-    return reference.simulate(on, rows, ScriptParams(callback_bps), terms, 0, n_rows, script_decision)
+    return reference.simulate(on, rows, ScriptParams(callback_bps), terms, 0, n_rows, script_decision, days=days)
 
 
 def exits(result) -> list[tuple]:
@@ -212,6 +212,19 @@ def test_an_entry_that_fits_no_size_is_missed():
     terms = FREE._replace(notional_usdt=92.0, min_notional_usdt=92.0, max_notional_usdt=95.0)
     result = record(market(FLAT), 1, terms=terms)
     assert (result.trades, result.missed_entries) == ([], 1)
+
+
+def test_a_day_that_lost_its_limit_enters_no_more_and_the_next_day_does():
+    bars = market(*[(100.0, 100.0, 98.0, 100.0)] * 8)  # every long is stopped at 99 and loses 1 USDT
+    limited = FREE._replace(max_daily_loss_usdt=2.0)
+    rows = {
+        limit: [
+            trade["entry_row"]
+            for trade in record(bars, *[1] * 8, terms=limit, days=[5] * 6 + [6] * 2, stop_bps=100).trades
+        ]
+        for limit in (FREE, limited)
+    }
+    assert rows == {FREE: [0, 2, 4, 6], limited: [0, 2, 6]}
 
 
 def test_the_figures_follow_from_trades_and_equity():

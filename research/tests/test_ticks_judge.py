@@ -16,7 +16,7 @@ from research import reference
 from research.fills import OPEN, STOP, TARGET, TRAILING, Market
 from research.strategies import compiled
 from research.ticks import TICK_TRADE, Ticks, simulate_ticks
-from research.worlds import SCRIPT, World, momentum_world, script_decision, script_world, with_sizes
+from research.worlds import SCRIPT, World, full_world, momentum_world, script_decision, script_world
 
 SEEDS = range(int(os.environ.get("ASTER_JUDGE_PAIRS", "2000")) // 2)
 DECIDE = {"momentum": reference.momentum_decision, "script": script_decision}
@@ -39,6 +39,8 @@ def judge(world: World, exec_ms: np.ndarray, seen: Ticks, end_ms: int) -> list[d
     trades: list[dict] = []
     last_price, bid, ask, quote_ns, mark_ns = math.nan, math.nan, math.nan, None, None
     position, funding_usdt, is_moving, row, next_allowed = None, 0.0, False, -1, 0
+    days = [0] * len(exec_ms) if world.days is None else world.days.tolist()
+    net_usdt = dict.fromkeys(days, 0.0)
 
     def close(reason: int, ns: int) -> None:
         nonlocal position, next_allowed
@@ -48,7 +50,9 @@ def judge(world: World, exec_ms: np.ndarray, seen: Ticks, end_ms: int) -> list[d
         else:
             half_spread_bps = bars["half_spread_bps"][row]
             price = reference._market_order(-position.side, last_price, half_spread_bps, world.terms)
-        position.fees_usdt += price * position.quantity * world.terms.taker_fee_bps / 1e4
+        fee_usdt = price * position.quantity * world.terms.taker_fee_bps / 1e4
+        position.fees_usdt += fee_usdt
+        net_usdt[days[row]] += position.side * position.quantity * (price - position.entry_price) - fee_usdt
         trades.append(_told(position, row, price, reason, ns // MS + (ns % MS > 0), funding_usdt))
         position, next_allowed = None, row + 1 + max(1, world.terms.cooldown_bars)
 
@@ -75,10 +79,14 @@ def judge(world: World, exec_ms: np.ndarray, seen: Ticks, end_ms: int) -> list[d
             if position is not None and position.fell_to(float(seen.mark_price[k]), position.stop):
                 close(STOP, ns)
         elif kind == "funding" and position is not None:
-            funding_usdt += position.side * position.quantity * float(seen.funding_per_unit[k])
+            paid_usdt = position.side * position.quantity * float(seen.funding_per_unit[k])
+            funding_usdt += paid_usdt
+            net_usdt[days[row]] -= paid_usdt
         elif kind == "order":
             row = k
             if position is not None or row < next_allowed or not bars["can_enter"][row]:
+                continue
+            if net_usdt[days[row]] <= -world.terms.max_daily_loss_usdt:
                 continue
             decision = DECIDE[world.module.NAME]({name: values[row] for name, values in rows.items()}, world.params)
             if decision.side:
@@ -87,6 +95,7 @@ def judge(world: World, exec_ms: np.ndarray, seen: Ticks, end_ms: int) -> list[d
                 bar |= {"exec_open": last_price, "exec_bid": math.nan, "exec_ask": math.nan}
                 bar |= {"exec_bid": bid, "exec_ask": ask} if is_fresh else {}
                 position = reference._enter(decision, bar, world.terms, row, multiples[decision.side][row])
+                net_usdt[days[row]] -= 0.0 if position is None else position.fees_usdt
                 funding_usdt, is_moving = 0.0, False
     if position is not None:
         trades.append(_told(position, row, last_price, OPEN, end_ms - 1, funding_usdt))
@@ -166,7 +175,7 @@ def random_ticks(world: World, seed: int) -> tuple[np.ndarray, Ticks, int]:
 def simulated(world: World, exec_ms: np.ndarray, seen: Ticks, end_ms: int) -> np.ndarray:
     w = world
     return simulate_ticks(
-        w.module, w.market, w.features, w.params, w.terms, exec_ms, seen, end_ms, multiples=w.multiples
+        w.module, w.market, w.features, w.params, w.terms, exec_ms, seen, end_ms, multiples=w.multiples, days=w.days
     )
 
 
@@ -178,7 +187,7 @@ NUMBERS = tuple(name for name in TICK_TRADE.names if name not in EXACT)
 def test_the_scan_trades_as_a_judge_that_hears_one_event_at_a_time(make_world):
     n_trades, ways_out = 0, set()
     for seed in SEEDS:
-        world = with_sizes(make_world(seed), seed)
+        world = full_world(make_world, seed)
         exec_ms, seen, end_ms = random_ticks(world, seed)
         ours, theirs = simulated(world, exec_ms, seen, end_ms), judge(world, exec_ms, seen, end_ms)
         for k, (trade, other) in enumerate(zip(ours, theirs, strict=False)):
