@@ -106,7 +106,7 @@ def out_of_sample_equity(sweep: Sweep) -> Figure | Markdown:
     if sweep.equity.is_empty():
         return NOTHING
     return plots.plot_equity(
-        equity_for_plot(sweep.equity, sweep.run.config.orders.notional_usdt, is_oos=True),
+        equity_for_plot(sweep.equity, is_oos=True),
         title=f"{sweep.symbol}: what following the procedure earned on the test folds",
     )
 

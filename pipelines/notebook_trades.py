@@ -99,8 +99,8 @@ def trades_of_day(traded: Traded, day: str) -> Figure | Markdown:
 
 def whole_equity(traded: Traded) -> Figure:
     """Equity of the backtest; solid from where the data end on which the config was chosen."""
-    orders, chosen_until = traded.chosen.config.orders, traded.chosen.provenance.get("data_end")
-    frame = equity_for_plot(traded.result.equity, orders.notional_usdt, is_oos=False)
+    chosen_until = traded.chosen.provenance.get("data_end")
+    frame = equity_for_plot(traded.result.equity, is_oos=False)
     if chosen_until is not None:
         frame = frame.with_columns(is_oos=traded.bars.frame["open_time"] >= chosen_until)
     return plots.plot_equity(frame, title=f"{traded.bars.symbol}: equity of the promoted config, backtest")

@@ -242,11 +242,10 @@ def _parameters(run: RunFolder, config: SweepConfig, symbol: str) -> Section:
     )
 
 
-def equity_for_plot(equity: pl.DataFrame, notional_usdt: float, *, is_oos: bool) -> pl.DataFrame:
+def equity_for_plot(equity: pl.DataFrame, *, is_oos: bool) -> pl.DataFrame:
     """An equity frame with the columns that ``plots.plot_equity`` draws."""
     return equity.with_columns(
         pl.Series("drawdown_usdt", metrics.drawdown(equity["equity_usdt"].to_numpy())),
-        (pl.col("position") * notional_usdt).alias("exposure_usdt"),
         pl.lit(is_oos).alias("is_oos"),
     )
 
@@ -257,9 +256,7 @@ def _walk_forward(run: RunFolder, bars: Bars, config: SweepConfig, symbol: str, 
     figures = []
     if not equity.is_empty():
         title = f"{symbol}: what following the procedure earned on the test folds, USDT after costs"
-        figures.append(
-            plots.plot_equity(equity_for_plot(equity, config.orders.notional_usdt, is_oos=True), title=title)
-        )
+        figures.append(plots.plot_equity(equity_for_plot(equity, is_oos=True), title=title))
     if not trades.is_empty():
         figures.append(_busiest_day(bars, trades, symbol))
     rows = tuple(

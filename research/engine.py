@@ -84,7 +84,8 @@ class Result:
     Attributes
     ----------
     trades : frame of ``research.trades.TRADES``.
-    equity : frame with time (UTC, end of the row's execution bar), equity_usdt and position (-1, 0, 1).
+    equity : frame with time (UTC, end of the row's execution bar), equity_usdt, position (-1, 0, 1) and exposure_usdt
+        (signed notional at entry).
     stats : value per name in ``kernel.STATS``.
     assumptions : sentences every print of this result carries.
     run, market, terms : the kernel's own output and inputs, for judges.
@@ -321,13 +322,16 @@ def _window_end_ms(bars: Bars) -> np.ndarray:
 
 def _equity_frame(run: kernel.Run, bars: Bars, first: int) -> pl.DataFrame:
     n_rows = len(run.bar_pnl)
-    position = np.zeros(n_rows, np.int64)
+    position, exposure_usdt = np.zeros(n_rows, np.int64), np.zeros(n_rows)
     for trade in run.trades:
-        position[trade["entry_row"] - first : trade["exit_row"] - first + 1] = trade["side"]
+        held = slice(trade["entry_row"] - first, trade["exit_row"] - first + 1)
+        position[held] = trade["side"]
+        exposure_usdt[held] = trade["side"] * trade["quantity"] * trade["entry_price"]
     return pl.DataFrame(
         {
             "time": pl.Series(_window_end_ms(bars)[first : first + n_rows]).cast(pl.Datetime("ms", "UTC")),
             "equity_usdt": np.cumsum(run.bar_pnl),
             "position": position,
+            "exposure_usdt": exposure_usdt,
         }
     )

@@ -123,7 +123,13 @@ FOLDS = pl.Schema(
     }
 )
 EQUITY = pl.Schema(
-    {"time": pl.Datetime("ms", "UTC"), "equity_usdt": pl.Float64, "position": pl.Int64, "fold": pl.Int64}
+    {
+        "time": pl.Datetime("ms", "UTC"),
+        "equity_usdt": pl.Float64,
+        "position": pl.Int64,
+        "exposure_usdt": pl.Float64,
+        "fold": pl.Int64,
+    }
 )
 
 
