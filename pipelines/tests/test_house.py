@@ -24,6 +24,11 @@ HOMES = {
     "picows": ("data/sockets.py", "data/loopback/"),
     "aiohttp": ("data/venues/", "data/loopback/"),
     "msgspec": ("data/messages", "data/loopback/"),
+    "eth_account": ("data/venues/signing.py",),
+    "eth_keys": ("data/venues/signing.py",),
+    "eth_hash": ("data/venues/signing.py",),
+    "coincurve": ("data/loopback/signatures.py", "data/loopback/account_keys.py"),
+    "Crypto": ("data/loopback/signatures.py",),
 }
 
 
