@@ -1,0 +1,428 @@
+"""Orders, positions and money of an account of the loopback exchange, in a market told by hand."""
+
+import pytest
+
+from data.loopback.query import Refused
+from data.tests.account_market import BTC, D, Desk
+
+
+def refused(code: int):
+    return pytest.raises(Refused, check=lambda refusal: refusal.code == code)
+
+
+def test_a_market_order_takes_the_book_from_its_best_level_on():
+    desk = Desk()
+    order = desk.place("BUY", "15")
+    assert (order.status, order.filled, order.average_price) == ("FILLED", D(15), D("1510") / 15)
+    assert [(fill.price, fill.quantity) for fill in desk.ledger.fills] == [(D("100.5"), D(10)), (D(101), D(5))]
+    assert desk.told() == [
+        "MARKET NEW NEW", "MARKET TRADE PARTIALLY_FILLED", "account ORDER", "MARKET TRADE FILLED", "account ORDER",
+    ]  # fmt: skip
+
+
+def test_what_was_taken_is_gone_until_the_next_book():
+    desk = Desk()
+    desk.place("BUY", "10")
+    assert desk.place("BUY", "1").average_price == D(101)
+    desk.book()
+    assert desk.place("BUY", "1").average_price == D("100.5")
+
+
+def test_a_market_order_ends_at_the_bound_around_the_mark_price():
+    desk = Desk(shows_all=True)
+    desk.book(asks="100.5*1 106*10")
+    order = desk.place("BUY", "3")
+    assert (order.status, order.filled) == ("EXPIRED", D(1))
+    desk.book(asks="106*10")
+    with refused(-4131):
+        desk.place("BUY", "1")
+
+
+def test_behind_the_levels_shown_the_book_goes_on_as_it_ends():
+    desk = Desk("100000")
+    order = desk.place("BUY", "35")
+    assert [fill.price for fill in desk.ledger.fills] == [D("100.5"), D(101), D("101.5"), D(102)]
+    assert order.status == "FILLED"
+
+
+def test_a_limit_order_rests_and_is_filled_by_a_trade_beyond_it():
+    desk = Desk()
+    order = desk.limit("BUY", "98")
+    desk.trade("97.5", "0.4")
+    assert (desk.now(order).status, desk.now(order).filled) == ("PARTIALLY_FILLED", D("0.4"))
+    desk.trade("97.5", "5")
+    assert (desk.now(order).status, desk.now(order).average_price) == ("FILLED", D(98))
+    assert desk.ledger.fills[0].is_maker
+
+
+def test_at_its_price_an_order_waits_for_those_ahead_of_it():
+    desk = Desk()
+    order = desk.limit("BUY", "99.5")
+    desk.trade("99.5", "9")
+    assert desk.now(order).filled == 0
+    desk.trade("99.5", "1.5")
+    assert desk.now(order).filled == D("0.5")
+
+
+def test_nobody_is_ahead_that_the_book_no_longer_shows():
+    desk = Desk()
+    order = desk.limit("BUY", "99.5")
+    desk.book(bids="99.5*2 99*10")
+    desk.trade("99.5", "2.5")
+    assert desk.now(order).filled == D("0.5")
+
+
+def test_a_book_that_comes_to_stand_across_an_order_fills_it_at_its_price():
+    desk = Desk()
+    order = desk.limit("BUY", "99")
+    desk.book(bids="98*1", asks="98.5*0.3 99*0.3 99.5*9")
+    assert (desk.now(order).filled, desk.now(order).average_price) == (D("0.6"), D(99))
+
+
+def test_what_is_left_of_an_immediate_order_expires_and_all_or_nothing_takes_nothing():
+    desk = Desk()
+    partly = desk.limit("BUY", "100.5", "12", time_in_force="IOC")
+    assert (partly.status, partly.filled) == ("EXPIRED", D(10))
+    desk.book()
+    assert desk.limit("BUY", "100.5", "12", time_in_force="FOK").filled == 0
+    assert desk.limit("BUY", "101", "12", time_in_force="FOK").status == "FILLED"
+
+
+@pytest.mark.parametrize("treatment", ["expire", "refuse"])
+def test_a_post_only_order_never_takes(treatment):
+    desk = Desk(gtx_crossing=treatment)
+    if treatment == "refuse":
+        with refused(-5022):
+            desk.limit("BUY", "100.5", time_in_force="GTX")
+    else:
+        assert desk.limit("BUY", "100.5", time_in_force="GTX").status == "EXPIRED"
+    assert desk.limit("BUY", "100", time_in_force="GTX").status == "NEW"
+    assert desk.ledger.fills == []
+
+
+def test_closing_half_realises_half_and_a_larger_order_turns_the_position_over():
+    desk = Desk()
+    desk.place("BUY", "2")
+    desk.book(bids="110*10", asks="111*10")
+    desk.place("SELL", "1")
+    assert (desk.amount(), desk.ledger.wallet_usdt) == (D(1), D("1009.5"))
+    desk.place("SELL", "3")
+    position = desk.ledger.position(BTC, "BOTH")
+    assert (position.amount, position.entry_price, desk.ledger.wallet_usdt) == (D(-2), D(110), D(1019))
+
+
+def test_fees_are_a_share_of_what_was_traded():
+    desk = Desk(maker_fee=-0.0001, taker_fee=0.0004)
+    desk.place("BUY", "2")
+    assert desk.ledger.wallet_usdt == D(1000) - D("0.0804")
+    desk.limit("SELL", "102")
+    desk.trade("102.5", by_seller=False)
+    assert desk.ledger.wallet_usdt == D(1000) - D("0.0804") + D("1.5") + D("0.0102")
+
+
+def test_a_long_pays_when_funding_is_positive_and_a_short_receives():
+    desk = Desk()
+    desk.place("BUY", "2")
+    desk.account.news()
+    desk.account.on_funding(BTC, D("0.001"), desk.later())
+    assert (desk.ledger.wallet_usdt, desk.told()) == (D("999.8"), ["account FUNDING_FEE"])
+    desk.place("SELL", "4")
+    desk.account.on_funding(BTC, D("0.001"), desk.later())
+    assert desk.ledger.incomes[-1].amount_usdt == D("0.2")
+
+
+def test_reduce_only_is_cut_down_to_the_position_and_refused_without_one():
+    desk = Desk()
+    with refused(-2022):
+        desk.place("SELL", "1", reduce_only=True)
+    desk.place("BUY", "2")
+    with refused(-2022):
+        desk.place("BUY", "1", reduce_only=True)
+    order = desk.place("SELL", "5", reduce_only=True)
+    assert (order.quantity, order.status, desk.amount()) == (D(2), "FILLED", D(0))
+
+
+def test_a_resting_reduce_only_order_ends_with_its_position():
+    desk = Desk()
+    desk.place("BUY", "2")
+    resting = desk.limit("SELL", "103", "2", reduce_only=True)
+    desk.place("SELL", "2")
+    assert desk.now(resting).status == "EXPIRED"
+
+
+@pytest.mark.parametrize(
+    ("side", "type", "stop_price", "waits_at", "fires_at"),
+    [
+        ("SELL", "STOP_MARKET", "99", "99.5", "99"),
+        ("BUY", "STOP_MARKET", "101", "100.5", "101"),
+        ("SELL", "TAKE_PROFIT_MARKET", "101", "100.5", "101"),
+        ("BUY", "TAKE_PROFIT_MARKET", "99", "99.5", "99"),
+    ],
+)
+@pytest.mark.parametrize("working_type", ["CONTRACT_PRICE", "MARK_PRICE"])
+def test_a_conditional_order_fires_at_its_stop_price_of_the_price_it_watches(
+    side, type, stop_price, waits_at, fires_at, working_type
+):
+    desk = Desk()
+    moves, stays = (desk.mark, desk.trade) if working_type == "MARK_PRICE" else (desk.trade, desk.mark)
+    order = desk.place(side, "1", type, stop_price=stop_price, working_type=working_type)
+    moves(waits_at)
+    stays(fires_at)
+    assert (desk.now(order).status, desk.now(order).type) == ("NEW", type)
+    moves(fires_at)
+    assert (desk.now(order).status, desk.now(order).type, desk.now(order).original_type) == ("FILLED", "MARKET", type)
+
+
+def test_a_stop_with_a_limit_rests_at_its_price_once_fired():
+    desk = Desk()
+    order = desk.place("BUY", "1", "STOP", stop_price="102", price="100")
+    desk.trade("102")
+    assert (desk.now(order).type, desk.now(order).status) == ("LIMIT", "NEW")
+
+
+def test_a_conditional_order_that_would_fire_at_once_is_refused():
+    desk = Desk()
+    for side, type, stop_price in (("SELL", "STOP_MARKET", "100"), ("BUY", "TAKE_PROFIT_MARKET", "100.5")):
+        with refused(-2021):
+            desk.place(side, "1", type, stop_price=stop_price)
+    with refused(-2021):
+        desk.place("SELL", "1", "TRAILING_STOP_MARKET", callback_rate="1", activation_price="100")
+
+
+def test_a_protected_order_waits_until_mark_and_last_price_agree():
+    desk = Desk()
+    order = desk.place("SELL", "1", "STOP_MARKET", stop_price="94", price_protect=True)
+    desk.trade("93")
+    assert desk.now(order).status == "NEW"
+    desk.mark("94")
+    assert desk.now(order).status == "FILLED"
+
+
+def test_a_trailing_stop_follows_the_best_price_since_its_activation():
+    desk = Desk()
+    order = desk.place("SELL", "1", "TRAILING_STOP_MARKET", callback_rate="1", activation_price="101")
+    for price in ("98", "100.5", "99"):
+        desk.trade(price)
+    assert (desk.now(order).status, desk.now(order).extreme) == ("NEW", None)
+    for price in ("101", "104", "103"):
+        desk.trade(price)
+    assert (desk.now(order).status, desk.now(order).extreme) == ("NEW", D(104))
+    desk.trade("102.5")
+    assert desk.now(order).status == "FILLED"
+
+
+def test_a_trailing_stop_without_activation_is_active_from_the_price_at_its_placing():
+    desk = Desk()
+    order = desk.place("BUY", "1", "TRAILING_STOP_MARKET", callback_rate="1")
+    assert order.extreme == D(100)
+    desk.trade("101")
+    assert desk.now(order).status == "FILLED"
+
+
+def test_a_close_all_order_closes_what_there_is_when_it_fires():
+    desk = Desk()
+    stop = desk.place("SELL", None, "STOP_MARKET", stop_price="99", close_position=True)
+    desk.place("BUY", "2")
+    desk.place("BUY", "1")
+    desk.trade("99")
+    assert (desk.now(stop).status, desk.now(stop).quantity, desk.amount()) == ("FILLED", D(3), D(0))
+    again = desk.place("SELL", None, "STOP_MARKET", stop_price="98", close_position=True)
+    desk.trade("98")
+    assert desk.now(again).status == "EXPIRED"
+
+
+def test_what_is_not_known_of_close_all_orders_is_a_setting():
+    with refused(-2022):
+        Desk(close_all_needs_position=True).place("SELL", None, "STOP_MARKET", stop_price="99", close_position=True)
+    desk = Desk(close_all_stands_alone=True, close_all_ends_when_flat=True)
+    desk.place("BUY", "1")
+    stop = desk.place("SELL", None, "STOP_MARKET", stop_price="99", close_position=True)
+    with refused(-4130):
+        desk.place("SELL", None, "STOP_MARKET", stop_price="98", close_position=True)
+    desk.place("SELL", "1")
+    assert desk.now(stop).status == "EXPIRED"
+
+
+def test_hedge_mode_keeps_two_positions_and_closing_one_leaves_the_other():
+    desk = Desk()
+    desk.ledger.is_hedge = True
+    with refused(-4061):
+        desk.place("BUY", "1")
+    desk.place("BUY", "2", position_side="LONG")
+    desk.place("SELL", "1", position_side="SHORT")
+    assert (desk.amount("LONG"), desk.amount("SHORT")) == (D(2), D(-1))
+    with refused(-1106):
+        desk.place("SELL", "1", position_side="LONG", reduce_only=True)
+    desk.place("SELL", "9", position_side="LONG")
+    assert (desk.amount("LONG"), desk.amount("SHORT")) == (D(0), D(-1))
+    with refused(-2022):
+        desk.place("SELL", "1", position_side="LONG")
+
+
+def test_own_orders_do_not_meet():
+    for mode, resting_ends, taker_ends in (
+        ("EXPIRE_TAKER", False, True), ("EXPIRE_MAKER", True, False), ("EXPIRE_BOTH", True, True),
+    ):  # fmt: skip
+        desk = Desk()
+        own = desk.limit("SELL", "100")
+        taker = desk.place("BUY", "1", stp_mode=mode)
+        assert (desk.now(own).status == "EXPIRED", taker.status == "EXPIRED") == (resting_ends, taker_ends), mode
+
+
+def test_an_order_needs_margin_for_what_it_opens_and_none_for_what_it_closes():
+    desk = Desk("100")
+    with refused(-2019):
+        desk.limit("BUY", "100", "10.001")
+    desk.limit("BUY", "100", "9")
+    with refused(-2019):
+        desk.limit("BUY", "100", "2")
+    desk.limit("SELL", "105", "9")
+    desk = Desk("100")
+    desk.place("SELL", "9")
+    desk.place("BUY", "18")
+    assert desk.amount() == D(9)
+
+
+def test_a_position_may_not_outgrow_its_leverage():
+    desk = Desk("100000", leverage=100)
+    with refused(-2027):
+        desk.limit("BUY", "100", "90")
+        desk.limit("BUY", "100", "90")
+        for _ in range(4):
+            desk.limit("BUY", "100", "90")
+
+
+def test_a_changed_order_keeps_its_id_and_a_refused_change_leaves_it():
+    desk = Desk()
+    order = desk.limit("BUY", "98")
+    desk.account.modify(order, D(99), D(2), desk.later())
+    assert (desk.now(order).price, desk.now(order).quantity, desk.now(order).status) == (D(99), D(2), "NEW")
+    with refused(-4014):
+        desk.account.modify(desk.now(order), D("99.2"), D(2), desk.later())
+    assert desk.now(order).price == D(99)
+
+
+def test_a_countdown_cancels_the_orders_of_its_contract_unless_it_is_renewed():
+    desk = Desk()
+    order = desk.limit("BUY", "98")
+    stop = desk.place("SELL", "1", "STOP_MARKET", stop_price="97")
+    desk.account.count_down(BTC, 1_000, desk.now_ms)
+    desk.account.on_time(desk.later(999))
+    desk.account.count_down(BTC, 1_000, desk.now_ms)
+    desk.account.on_time(desk.later(999))
+    assert desk.now(order).status == "NEW"
+    desk.account.on_time(desk.later(1))
+    assert (desk.now(order).status, desk.now(stop).status) == ("CANCELED", "CANCELED")
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (-1111, {"price": "98.05"}),
+        (-1111, {"quantity": "1.0001"}),
+        (-4013, {"price": "0.1"}),
+        (-4002, {"price": "1000000.5"}),
+        (-4014, {"price": "98.2"}),
+        (-4003, {"quantity": "0"}),
+        (-4005, {"quantity": "100.001"}),
+        (-4016, {"price": "105.5"}),
+        (-4024, {"price": "94.5", "side": "SELL"}),
+        (-4164, {"quantity": "0.05"}),
+        (-4061, {"position_side": "LONG"}),
+        (-2022, {"reduce_only": True}),
+        (-2019, {"quantity": "99"}),
+        # several rules broken: the first in the documented order counts
+        (-1111, {"price": "98.25", "quantity": "100.0001"}),
+        (-4014, {"price": "98.2", "quantity": "200"}),
+        (-4005, {"price": "105.5", "quantity": "200"}),
+        (-4016, {"price": "105.5", "quantity": "0.001"}),
+        (-4164, {"quantity": "0.05", "position_side": "LONG"}),
+        (-4061, {"quantity": "99", "position_side": "LONG"}),
+    ],
+)
+def test_an_order_is_refused_for_the_first_rule_that_it_breaks(code, told):
+    desk = Desk("500")
+    with refused(code):
+        desk.limit(**{"side": "BUY", "price": "98", "quantity": "1", **told})
+    assert desk.account.news() == []
+
+
+def test_there_is_room_for_so_many_orders():
+    desk = Desk("100000")
+    for _ in range(10):
+        desk.place("SELL", "1", "STOP_MARKET", stop_price="97")
+    with refused(-4045):
+        desk.place("SELL", "1", "STOP_MARKET", stop_price="97")
+    for _ in range(10):
+        desk.limit("BUY", "98")
+    with refused(-2025):
+        desk.limit("BUY", "98")
+
+
+def test_a_client_id_is_free_again_once_its_order_is_over():
+    desk = Desk()
+    order = desk.limit("BUY", "98", client_id="wb-1")
+    with refused(-4116):
+        desk.limit("BUY", "97.5", client_id="wb-1")
+    desk.account.cancel(order, desk.later())
+    again = desk.limit("BUY", "97.5", client_id="wb-1")
+    assert desk.account.order(BTC, None, "wb-1") == again != order
+
+
+def test_a_crossed_account_is_liquidated_when_its_balance_is_down_to_maintenance():
+    desk = Desk("110")
+    desk.place("BUY", "10")
+    price = desk.ledger.liquidation_price(desk.ledger.position(BTC, "BOTH"))
+    # 110 + 10 × price − 1005 = 0.01 × 10 × price
+    assert price == D(895) / D("9.9")
+    resting = desk.limit("SELL", "104", "10")
+    desk.account.news()
+    desk.mark("90.6")
+    assert desk.told() == ["MarginCall"]
+    desk.mark("90.5")
+    assert desk.told() == []
+    desk.mark("90.4")
+    assert desk.told() == [
+        "LIMIT CANCELED CANCELED", "LIQUIDATION NEW NEW", "LIQUIDATION CALCULATED FILLED", "account ORDER",
+        "account INSURANCE_CLEAR",
+    ]  # fmt: skip
+    assert (desk.now(resting).status, desk.amount(), desk.ledger.wallet_usdt) == ("CANCELED", D(0), D(0))
+    order = max(desk.account.finished.values(), key=lambda each: each.order_id)
+    assert order.client_id.startswith("autoclose-")
+
+
+def test_the_insurance_fund_pays_what_a_liquidated_account_cannot():
+    desk = Desk("110")
+    desk.place("BUY", "10")
+    desk.mark("80")
+    assert desk.ledger.wallet_usdt == 0
+    assert [row.amount_usdt for row in desk.ledger.incomes] == [D(110), D(-205), D(95)]
+
+
+def test_an_isolated_position_loses_its_own_margin_and_no_more():
+    desk = Desk("1000")
+    desk.ledger.isolated.add(BTC)
+    desk.place("BUY", "10")
+    position = desk.ledger.position(BTC, "BOTH")
+    assert (position.isolated_usdt, desk.ledger.cross_wallet_usdt) == (D("100.5"), D("899.5"))
+    assert desk.ledger.liquidation_price(position) == (D(1005) - D("100.5")) / D("9.9")
+    desk.mark("91")
+    assert desk.amount() == 0
+    assert desk.ledger.wallet_usdt == D("899.5")
+
+
+def test_an_isolated_margin_is_given_back_as_its_position_is_closed():
+    desk = Desk("1000")
+    desk.ledger.isolated.add(BTC)
+    desk.place("BUY", "10")
+    desk.place("SELL", "4")
+    assert desk.ledger.position(BTC, "BOTH").isolated_usdt == D("60.3")
+    desk.place("SELL", "6")
+    assert desk.ledger.cross_wallet_usdt == desk.ledger.wallet_usdt == D(990)
+
+
+def test_money_is_counted_in_hundred_millionths():
+    desk = Desk(taker_fee=0.00035)
+    desk.place("BUY", "0.123")
+    assert desk.ledger.fills[0].commission_usdt == D("0.00432652")  # 0.123 × 100.5 × 0.00035 = 0.004326525
+    assert desk.ledger.wallet_usdt == D("999.99567348")
