@@ -45,6 +45,7 @@ class Account:
 
     Attributes
     ----------
+    rules : of the contracts it knows.
     ledger : its money and positions.
     books : what it meets of each contract's market.
     open, finished : orders by id.
@@ -53,11 +54,10 @@ class Account:
     """
 
     def __init__(self, rules: Mapping[str, Rules], settings: AccountSettings):
-        self.rules, self.settings = rules, settings
-        self.books = {
-            symbol: Book(tick_size=each.tick_size, shows_all=settings.shows_all) for symbol, each in rules.items()
-        }
-        self.ledger = Ledger(rules, self.books, settings)
+        self.settings = settings
+        self.rules: dict[str, Rules] = {}
+        self.books: dict[str, Book] = {}
+        self.ledger = Ledger(self.rules, self.books, settings)
         self.open: dict[int, Order] = {}
         self.finished: dict[int, Order] = {}
         self.stp_mode = "EXPIRE_TAKER"
@@ -65,6 +65,15 @@ class Account:
         self._next_order_id = settings.first_order_id
         self._countdown_ms: dict[str, int] = {}
         self._news: list[Event] = []
+        for each in rules.values():
+            self.know(each)
+
+    def know(self, rules: Rules) -> None:
+        """A contract begins, or its rules change; open orders stay as they are."""
+        symbol = rules.symbol
+        self.rules[symbol] = rules
+        self.books.setdefault(symbol, Book(tick_size=rules.tick_size, shows_all=self.settings.shows_all))
+        self.ledger.leverages.setdefault(symbol, min(self.settings.leverage, rules.max_leverage))
 
     def news(self) -> list[Event]:
         """What happened since the last call."""

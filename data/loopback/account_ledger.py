@@ -42,7 +42,7 @@ class Ledger:
         self.rules, self.books = rules, books
         self.wallet_usdt = ZERO
         self.is_hedge = self.is_multi_assets = False
-        self.leverages = {symbol: min(settings.leverage, each.max_leverage) for symbol, each in rules.items()}
+        self.leverages: dict[str, int] = {}
         self.isolated: set[str] = set()
         self.fills: list[Fill] = []
         self.incomes: list[Income] = []

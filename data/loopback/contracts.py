@@ -17,7 +17,7 @@ _QUOTE_ASSETS = ("USDT", "USDC", "USD1", "USDF")
 _INDEX_WEIGHTS = {"binance": "0.5000", "okx": "0.3000", "bybit": "0.2000"}
 _NEVER_MS = 4_133_404_800_000  # deliveryDate of a perpetual
 _MAX_PRICE = "1000000"
-_ORDERS_PER_MINUTE = 1_200
+ORDERS_PER_MINUTE = 1_200
 _ORDER_TYPES = ["LIMIT", "MARKET", "STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET"]
 _TIMES_IN_FORCE = ["GTC", "IOC", "FOK", "GTX", "HIDDEN"]
 _UNKNOWN = Decimals(price=2, quantity=3)  # of a contract of which no row of instruments tells
@@ -34,7 +34,7 @@ def decimals(instruments: pl.DataFrame, symbols: Sequence[str]) -> dict[str, Dec
 
 def exchange_info(instruments: pl.DataFrame, now_ms: int, weight_limit: int, clock_ms: int) -> str:
     """The answer of exchangeInfo, from rows of ``instruments``; ``clock_ms`` is the exchange's own clock."""
-    limits = {"REQUEST_WEIGHT": weight_limit, "ORDERS": _ORDERS_PER_MINUTE}
+    limits = {"REQUEST_WEIGHT": weight_limit, "ORDERS": ORDERS_PER_MINUTE}
     info = {
         "timezone": "UTC",
         "serverTime": clock_ms,

@@ -73,19 +73,26 @@ class RequestFault:
     ----------
     kind : ``status`` (an error object with that HTTP status); ``html`` (a page instead of JSON); ``error_object`` (with
         HTTP 200); ``cut_before`` and ``cut_after`` (the connection ends before or after the work is done); ``slow``
-        (right, but only after ``delay_s`` of the machine's time, as a client may hold the market's).
-    path : the endpoint's name such as ``klines``, with ``*`` for anything.
+        and ``slow_after`` (right, but only after ``delay_s`` of the machine's time, as a client may hold the market's:
+        the work is done after or before the wait). Of signed requests too: ``status_after`` (the error comes although
+        the work is done) and ``status_later`` (and the work is done ``delay_s`` later by the market's time).
+    path : the endpoint's name such as ``klines`` or ``order``, with ``*`` for anything.
+    method : the requests meant, ``*`` for all.
     rate : share of the requests that it befalls.
     from_s, for_s : when it begins, and how long it lasts; None for ever.
     count : how many requests it befalls at most; None for any number.
-    status : of ``status`` and ``html``.
+    status : of ``status`` and its kin, and of ``html``.
     code : of the error object; None for the usual one of that status.
     retry_after_s : the header ``Retry-After``; None for none.
-    delay_s : of ``slow``.
+    delay_s : of ``slow``, ``slow_after`` and ``status_later``.
     """
 
-    kind: Literal["status", "html", "error_object", "cut_before", "cut_after", "slow"]
+    kind: Literal[
+        "status", "html", "error_object", "cut_before", "cut_after", "slow", "slow_after", "status_after",
+        "status_later",
+    ]  # fmt: skip
     path: str = "*"
+    method: Literal["*", "GET", "POST", "PUT", "DELETE"] = "*"
     rate: float = 1.0
     from_s: float = 0.0
     for_s: float | None = None

@@ -1,4 +1,4 @@
-"""Request weights per address and minute, and what follows for who takes too much.
+"""Request weights per address and minute, orders per account and minute, and what follows for who takes too much.
 
 Source: Aster futures API, "Rate limits and HTTP status semantics".
 """
@@ -23,7 +23,7 @@ class Meter:
 
     def __init__(self, limit: int, ban_after: int, ban_s: float):
         self._limit, self._ban_after, self._ban_ms = limit, ban_after, round(ban_s * 1_000)
-        self._minute = (0, 0)
+        self._minutes = _Minutes()
         self._used: Counter[str] = Counter()
         self._refusals: Counter[str] = Counter()
         self._banned_until_ms: dict[str, int] = {}
@@ -33,13 +33,8 @@ class Meter:
         return self._used[who]
 
     def charge(self, who: str, weight: int, now_ms: int) -> None:
-        """Count a request; refuse it over the limit.
-
-        A minute is over when the market's or the machine's is: at a standstill a limit would otherwise never end.
-        """
-        minute = now_ms // MINUTE_MS, time.monotonic_ns() // _NS_PER_MINUTE
-        if any(new != old for new, old in zip(minute, self._minute, strict=True)):
-            self._minute = minute
+        """Count a request; refuse it over the limit."""
+        if self._minutes.is_another(now_ms):
             self._used.clear()
             self._refusals.clear()
         until_ms = self._banned_until_ms.get(who, 0)
@@ -54,6 +49,42 @@ class Meter:
             raise banned(now_ms + self._ban_ms, now_ms)
         message = f"Too many requests; current limit of IP is {self._limit} requests per minute."
         raise Refused(-1003, message, 429, retry_after_s=60 - now_ms // 1_000 % 60)
+
+
+class OrderMeter:
+    """Counts orders; more than ``limit`` of an account in a minute are refused with 429."""
+
+    def __init__(self, limit: int):
+        self._limit = limit
+        self._minutes = _Minutes()
+        self._used: Counter[int] = Counter()
+
+    def used(self, account: int) -> int:
+        """Orders in this minute."""
+        return self._used[account]
+
+    def count(self, account: int, orders: int, now_ms: int) -> None:
+        """Count orders; refuse them over the limit."""
+        if self._minutes.is_another(now_ms):
+            self._used.clear()
+        self._used[account] += orders
+        if self._used[account] > self._limit:
+            message = f"Too many new orders; current limit is {self._limit} orders per minute."
+            raise Refused(-1015, message, 429)
+
+
+class _Minutes:
+    """A minute is over when the market's or the machine's is: at a standstill a limit would otherwise never end."""
+
+    def __init__(self) -> None:
+        self._minute = (0, 0)
+
+    def is_another(self, now_ms: int) -> bool:
+        """Whether a minute has begun since the last call."""
+        minute = now_ms // MINUTE_MS, time.monotonic_ns() // _NS_PER_MINUTE
+        is_another = any(new != old for new, old in zip(minute, self._minute, strict=True))
+        self._minute = minute
+        return is_another
 
 
 def banned(until_ms: int, now_ms: int) -> Refused:

@@ -2,7 +2,7 @@
 
 As fast as followers go: time stands still while no follower is subscribed to anything. At a given speed: while nobody
 is. Planned moments (outages, faults, announcements) come when the followers are quiet, so that each run has them at the
-same point of its messages.
+same point of its messages. So do moments of which an account is told.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from data.loopback.account_office import Office
 from data.loopback.audience import Audience
 from data.loopback.chunk import Chunk
 from data.loopback.delivery import Deliveries
@@ -58,6 +59,7 @@ class Player:
         self,
         source: Source,
         audience: Audience,
+        office: Office,
         trouble: Trouble,
         truth: Truth,
         on_tape: OnTape,
@@ -68,7 +70,8 @@ class Player:
     ):
         self.frames_sent: Counter[str] = Counter()
         self.now_ns = to_ms(start) * NS_PER_MS
-        self._source, self._audience, self._trouble, self._truth = source, audience, trouble, truth
+        self._source, self._audience, self._office = source, audience, office
+        self._trouble, self._truth = trouble, truth
         self._on_tape = on_tape
         self._decimals: dict[str, Decimals] = {}
         self._start_ns = self.now_ns
@@ -161,6 +164,7 @@ class Player:
         while True:
             await self._obey()
             await self._befall()
+            await self._office.follow()
             if self.now_ns >= self._end_ns:
                 break
             if not self._audience.is_heard(self._is_paced):
@@ -173,13 +177,18 @@ class Player:
             paced_ns = await self._pace.reached(self.now_ns)
             stop_ns = quiet_at_ns if paced_ns is None else min(quiet_at_ns, paced_ns)
             await self._make_ready(deliveries)
+            await self._office.ready(stop_ns)
             if not self._audience.is_heard(self._is_paced):  # gone meanwhile
                 continue
-            self._send(deliveries, stop_ns)
-            if stop_ns == quiet_at_ns:
+            told_ns = self._office.advance(stop_ns)
+            self._send(deliveries, told_ns)
+            self._office.tell()
+            if told_ns == quiet_at_ns:
                 self._quiet_at_ns = 0
                 await self._quiet()
                 self._audience.tend(self.now_ns)
+            elif told_ns < stop_ns:  # who was told of an order may act before anything else happens
+                await self._quiet()
         await self._quiet()
         await self._obey()
 

@@ -3,7 +3,7 @@
 Source: Aster futures API, "Error codes and actions".
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from data.loopback.bars import INTERVALS
@@ -81,10 +81,37 @@ class Query:
 
 @dataclass(frozen=True)
 class Call:
-    """A request understood: its weight, and what answers it from the tape; None as answer where there is no data."""
+    """A request understood: its weight, what answers it (None where there is no data), headers to tell then."""
 
     weight: int
     answer: Callable[[], str | None]
+    headers: Callable[[], Mapping[str, str]] = dict
+
+
+async def _nothing() -> None:
+    """No preparation."""
+
+
+def _forget(seconds: float) -> None:
+    """What only asks need not be done later."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a request asks to be done.
+
+    Parameters
+    ----------
+    understood : the request's parameters, checked.
+    do : has the answer made, where that may be.
+    prepare : comes before.
+    defer : has all of it done so many market seconds later, unheard.
+    """
+
+    understood: Callable[[], Call]
+    do: Callable[[Callable[[], str | None]], Awaitable[str | None]]
+    prepare: Callable[[], Awaitable[None]] = _nothing
+    defer: Callable[[float], None] = _forget
 
 
 Understand = Callable[[Market, int, Query], Call]  # a request, at a market time in milliseconds

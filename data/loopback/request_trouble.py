@@ -20,9 +20,10 @@ class _Active:
     luck: Random
     left: int | None
 
-    def befalls(self, name: str, now_ns: int) -> bool:
+    def befalls(self, method: str, name: str, now_ns: int) -> bool:
         is_now = self.from_ns <= now_ns and (self.to_ns is None or now_ns < self.to_ns)
-        if not is_now or self.left == 0 or not fnmatchcase(name, self.fault.path):
+        is_meant = self.fault.method in ("*", method) and fnmatchcase(name, self.fault.path)
+        if not is_now or self.left == 0 or not is_meant:
             return False
         if self.luck.random() >= self.fault.rate:
             return False
@@ -50,10 +51,10 @@ class RequestTrouble:
         """Refuse an endpoint until a time; the empty one stands for all. A later call about it replaces an earlier."""
         self._refused[path] = until_ns, RequestFault(kind="status", status=status, retry_after_s=retry_after_s)
 
-    def befalls(self, name: str, now_ns: int) -> RequestFault | None:
+    def befalls(self, method: str, name: str, now_ns: int) -> RequestFault | None:
         """The fault that befalls a request for that endpoint now; None when all is well."""
         for path in (name, ""):
             until_ns, fault = self._refused.get(path, (0, None))
             if now_ns < until_ns:
                 return fault
-        return next((each.fault for each in self._active if each.befalls(name, now_ns)), None)
+        return next((each.fault for each in self._active if each.befalls(method, name, now_ns)), None)

@@ -1,23 +1,26 @@
-"""REST of the loopback exchange: Aster's under /fapi/v1 and /fapi/v3, others' where they have it, and its own controls.
+"""REST of the loopback exchange: Aster's under /fapi, others' where they have it, and its own controls.
 
 Source: Aster futures API, "Public REST endpoints", "Rate limits and HTTP status semantics".
 """
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 from aiohttp import web
 
 from data.loopback import contracts
+from data.loopback.account_office import Office
+from data.loopback.account_rest import SignedRest
 from data.loopback.controls import Controlled, Controls
 from data.loopback.endpoints import ENDPOINTS, V3_ENDPOINTS
 from data.loopback.faults import RequestFault
 from data.loopback.market import Market
 from data.loopback.meter import Meter, banned
 from data.loopback.others import BINANCE, hyperliquid
-from data.loopback.query import Call, Query, Refused, Understand
+from data.loopback.query import Call, Query, Refused, Understand, Work
 
 _PAGE = "<html><head><title>Forbidden</title></head><body>Blocked by the web application firewall.</body></html>"
 
@@ -27,6 +30,7 @@ class Exchange(Controlled, Protocol):
 
     market: Market
     meter: Meter
+    office: Office
     weight_limit: int
 
     @property
@@ -37,7 +41,7 @@ class Exchange(Controlled, Protocol):
     def clock_ms(self) -> int:
         """The exchange's own clock, which may be wrong."""
 
-    def request_fault(self, name: str) -> RequestFault | None:
+    def request_fault(self, method: str, name: str) -> RequestFault | None:
         """What is wrong with a request for that endpoint; None when all is well."""
 
     async def reading(self, work: Callable[[], str | None]) -> str | None:
@@ -60,6 +64,7 @@ class Rest:
         for name, understand in BINANCE.items():
             self._serve("/futures/data/", name, understand)
         self.app.router.add_post("/info", self._info)
+        SignedRest(exchange, exchange.office, self._answered).serve(self.app.router)
         Controls(exchange).serve(self.app.router)
 
     def _serve(self, prefix: str, name: str, understand: Understand) -> None:
@@ -72,7 +77,7 @@ class Rest:
                 query.check_all_read()
                 return call
 
-            return await self._answered(request, name, understood)
+            return await self._answered(request, name, Work(understood, self._exchange.reading))
 
         self.app.router.add_get(prefix + name, handle)
 
@@ -87,12 +92,13 @@ class Rest:
     async def _info(self, request: web.Request) -> web.Response:
         market, now_ms = self._exchange.market, self._exchange.now_ms
         body = await request.read()
-        return await self._answered(request, "info", lambda: hyperliquid(market, now_ms, body))
+        work = Work(lambda: hyperliquid(market, now_ms, body), self._exchange.reading)
+        return await self._answered(request, "info", work)
 
-    async def _answered(self, request: web.Request, name: str, understood: Callable[[], Call]) -> web.Response:
+    async def _answered(self, request: web.Request, name: str, work: Work) -> web.Response:
         """The answer to a request, or what a fault makes of it."""
         who, now_ms = request.remote or "", self._exchange.now_ms
-        meter, fault = self._exchange.meter, self._exchange.request_fault(name)
+        meter, fault = self._exchange.meter, self._exchange.request_fault(request.method, name)
         kind = None if fault is None else fault.kind
         try:
             if kind == "slow":
@@ -102,18 +108,26 @@ class Rest:
             elif kind in ("status", "error_object", "html"):
                 meter.charge(who, 1, now_ms)
                 return self._failed(who, fault, now_ms)
+            elif kind == "status_later":
+                work.defer(fault.delay_s)
+                return self._failed(who, fault, now_ms)
+            await work.prepare()
             try:
-                call = understood()
+                call = work.understood()
             except Refused:
                 meter.charge(who, 1, now_ms)
                 raise
             meter.charge(who, call.weight, now_ms)
-            body = await self._exchange.reading(call.answer)
+            body = await work.do(call.answer)
             if kind == "cut_after":
                 return _hung_up(request)
+            if kind == "status_after":
+                return self._failed(who, fault, now_ms)
+            if kind == "slow_after":
+                await asyncio.sleep(fault.delay_s)
             if body is None:
                 raise Refused(-1112, "No such data for this symbol yet.")
-            return self._response(who, body, 200)
+            return self._response(who, body, 200, headers=call.headers())
         except Refused as refusal:
             return self._refused(who, refusal)
 
@@ -141,8 +155,9 @@ class Rest:
         status: int,
         retry_after_s: float | None = None,
         content_type: str = "application/json",
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> web.Response:
-        headers = {"X-MBX-USED-WEIGHT-1M": str(self._exchange.meter.used(who))}
+        headers = {"X-MBX-USED-WEIGHT-1M": str(self._exchange.meter.used(who)), **headers}
         if retry_after_s is not None:
             headers["Retry-After"] = f"{retry_after_s:.0f}"
         return web.Response(text=body, status=status, content_type=content_type, headers=headers)

@@ -20,6 +20,8 @@ import polars as pl
 from aiohttp import web
 from picows import WSUpgradeResponseWithListener, ws_create_server
 
+from data.loopback.account_office import Office
+from data.loopback.account_settings import AccountSettings
 from data.loopback.audience import Audience
 from data.loopback.connection import Connection, Handshake, refused
 from data.loopback.faults import Announcement, Faults, RequestFault, StreamFault
@@ -42,6 +44,7 @@ class Loopback:
     Attributes
     ----------
     truth : what was really sent and what was done to it.
+    office : its accounts.
 
     Parameters
     ----------
@@ -53,6 +56,7 @@ class Loopback:
     life_s : market seconds after which the exchange closes a connection.
     weight_limit : of REST requests, per minute.
     faults : everything else that is wrong.
+    accounts : its test accounts.
 
     Notes
     -----
@@ -73,6 +77,7 @@ class Loopback:
         life_s: float = 86_400.0,
         weight_limit: int = 2_400,
         faults: Faults | None = None,
+        accounts: AccountSettings | None = None,
     ):
         if speed is not None and not speed > 0:
             raise ValueError(f"speed: expected a positive factor or None for as fast as followers go, got {speed}")
@@ -94,8 +99,9 @@ class Loopback:
         self._request_trouble.add(faults.requests, start_ns)
         self._audience = Audience(self, self.truth, round(life_s * SECOND_NS))
         self._worker = ThreadPoolExecutor(1, "loopback tape")  # the tape is read by one thread
+        self.office = Office(self, self._trouble, accounts or AccountSettings())
         self._player = Player(
-            self.source, self._audience, self._trouble, self.truth, self._on_tape,
+            self.source, self._audience, self.office, self._trouble, self.truth, self._on_tape,
             start=start, speed=speed, outages=outages,
         )  # fmt: skip
         self._announce(faults.announcements)
@@ -216,9 +222,9 @@ class Loopback:
         retry_after_s = 60 - self.now_ms // 1_000 % 60 if status == 429 else None
         self._request_trouble.refuse(path, self.now_ns + round(seconds * SECOND_NS), status, retry_after_s)
 
-    def request_fault(self, name: str) -> RequestFault | None:
+    def request_fault(self, method: str, name: str) -> RequestFault | None:
         """What is wrong with a request for that endpoint now; None when all is well."""
-        return self._request_trouble.befalls(name, self.now_ns)
+        return self._request_trouble.befalls(method, name, self.now_ns)
 
     def mute(self, stream: str, seconds: float, socket: int | None = None) -> None:
         """Let a stream fall silent for so long by the market's time, with its connections open."""
@@ -247,9 +253,13 @@ class Loopback:
             "frames_sent": sum(self.frames_sent.values()),
         }
 
-    async def reading(self, work: Callable[[], str | None]) -> str | None:
+    async def reading(self, work: Callable[[], Any]) -> Any:
         """The result of work on the tape."""
         return await self._on_tape(work)
+
+    def listening(self) -> list[Connection]:
+        """Connections that are sent messages."""
+        return self._audience.listening()
 
     def changed(self) -> None:
         """A connection came, left, answered, or listens to something else."""
