@@ -225,17 +225,24 @@ class Speed(click.ParamType):
               help="Times faster than real, or max: as fast as its clients follow.")  # fmt: skip
 @click.option("--faults", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=None,
               help="TOML of what it does wrong; see pipelines/faults.toml.")  # fmt: skip
+@click.option("--accounts", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=None,
+              help="TOML of its test accounts: how many, deposit, fees, what AccountSettings has.")  # fmt: skip
+@click.option("--agent", default=None, help="Address of an agent of yours that may act for the first account too.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=int, default=8730, show_default=True, help="REST; 0 for a free one.")
 @click.option("--stream-port", type=int, default=0, show_default=True, help="WebSocket; 0 for a free one.")
 @json_option
-def loopback(symbols, start, days, seed, market, recording, end, speed, faults, host, port, stream_port, as_json):
+def loopback(
+    symbols, start, days, seed, market, recording, end, speed, faults, accounts, agent, host, port, stream_port, as_json
+):
     """Serve an exchange on this machine that speaks Aster, until Ctrl-C.
 
     It plays a seeded synthetic market or a lake's recording. `aster record --venue loopback` records it, and
-    `aster-live --mode paper --venue loopback` trades on it. With --json the first line says where it listens.
+    `aster-live --mode paper --venue loopback` trades on it. It keeps test accounts, whose keys it tells at the start:
+    anybody can know them, and nothing is behind them. With --json the first line says where it listens.
     """
     from data.config import load
+    from data.loopback.account_settings import AccountSettings
     from data.loopback.faults import Faults
 
     if recording is not None:
@@ -243,7 +250,9 @@ def loopback(symbols, start, days, seed, market, recording, end, speed, faults, 
     else:
         source = _synthetic_source(market, symbol_list(symbols), start, days, seed)
     wrong = None if faults is None else load(Faults, faults)
-    places = {"host": host, "port": port, "stream_port": stream_port}
+    settings = AccountSettings() if accounts is None else load(AccountSettings, accounts)
+    settings = replace(settings, agent=agent or settings.agent)
+    places = {"host": host, "port": port, "stream_port": stream_port, "accounts": settings}
     asyncio.run(_serve(source, as_json, start=start or source.start, speed=speed, faults=wrong, **places))
 
 
@@ -272,12 +281,17 @@ async def _serve(source, as_json: bool, *, speed: float | None, **settings) -> N
     stop = asyncio.Event()
     _on_signals(stop)
     async with Loopback(source, speed=speed, **settings) as exchange:
-        place = {"rest_url": exchange.rest_url, "stream_url": exchange.stream_url, "symbols": list(source.symbols)}
+        keys = [vars(each) for each in exchange.office.keys]
+        place = {"rest_url": exchange.rest_url, "stream_url": exchange.stream_url, "symbols": list(source.symbols),
+                 "accounts": keys}  # fmt: skip
         if as_json:
             print_json(place)
         else:
             print(f"loopback exchange at {exchange.rest_url}, streams at {exchange.stream_url}")
             print(f"record it with: aster record --venue {exchange.rest_url} --symbols {','.join(source.symbols)}")
+            for number, account in enumerate(keys):
+                print(f"test account {number}: agent {account['agent']}, its private key {account['private_key']}")
+                print(f"  or by V1: key {account['api_key']}, secret {account['api_secret']}")
         sys.stdout.flush()
         with _live_line(_serving_line) as tell:
             while not stop.is_set():

@@ -76,19 +76,26 @@ class Office:
         self._reading = asyncio.Lock()
         self._rows: deque[account_feed.Row] = deque()
         self._read_ms = 0  # the tape is read up to here
+        self._met_ms = 0  # and accounts have met it up to here
         self._meeting: account_feed.Meeting
         self._listen_keys: dict[int, tuple[str, int]] = {}  # by account: key, and when it expires
         self._made_keys = itertools.count()
         self._later: list[tuple[int, int, Callable[[], object]]] = []  # heap of (due ms, order, what)
         self._made_later = itertools.count()
+        self._last_ns = 0  # no two messages are told at one moment, though time may stand still
         self._messages: list[tuple[str, bytes]] = []  # listen key, text: not sent yet
 
     @property
     def symbols(self) -> tuple[str, ...]:
         """Contracts that exist."""
-        return self._exchange.market.symbols(self._exchange.now_ns // NS_PER_MS)
+        return self._exchange.market.symbols(self.now_ms)
 
     # ---- time
+
+    @property
+    def now_ms(self) -> int:
+        """The time that accounts live in: the market's, or while it is being advanced a little later."""
+        return max(self._met_ms, self._exchange.now_ns // NS_PER_MS)
 
     async def ready(self, until_ns: int) -> None:
         """Have the tape read up to a time; nothing while the office sleeps."""
@@ -106,6 +113,7 @@ class Office:
         while self.accounts and (next_ms := min(self._due_ms(), self._row_ms())) <= to_ms:
             while self._row_ms() == next_ms:
                 self._meeting.happens(self._rows.popleft())
+            self._met_ms = next_ms
             self._keep_time(next_ms)
             self.collect()
             if stops_for_news and any(self._listeners(key) for key, _ in self._messages):
@@ -125,7 +133,7 @@ class Office:
 
     def later(self, seconds: float, what: Callable[[], object]) -> None:
         """Have something done at a market time."""
-        due_ms = self._exchange.now_ns // NS_PER_MS + round(seconds * 1_000)
+        due_ms = self.now_ms + round(seconds * 1_000)
         heapq.heappush(self._later, (due_ms, next(self._made_later), what))
 
     async def _wake(self) -> None:
@@ -197,10 +205,11 @@ class Office:
         return self._orders.used(number)
 
     def deleverage(self, number: int, symbol: str, side: str) -> None:
-        """Close a position of an account by auto-deleveraging."""
-        now_ms = self._exchange.now_ns // NS_PER_MS
-        account = self.accounts[number]
-        account_liquidation.deleverage(account, account.ledger.position(symbol, side), now_ms)
+        """Close a position of an account by auto-deleveraging; ValueError when there is none."""
+        held = self.accounts[number].ledger.position(symbol, side) if number < len(self.accounts) else None
+        if held is None or not held.amount:
+            raise ValueError(f"deleverage: expected an open position, got account {number}, {symbol!r}, {side!r}")
+        account_liquidation.deleverage(self.accounts[number], held, self.now_ms)
         self.collect()
         self.tell()
 
@@ -251,16 +260,17 @@ class Office:
 
     def _send(self, connection: Connection, key: str, texts: Sequence[bytes]) -> None:
         """One connection's copy, and what faults make of it."""
-        now_ns = self._exchange.now_ns
-        times_ns = np.arange(now_ns, now_ns + len(texts))
+        first_ns = max(self._exchange.now_ns, self._last_ns + 1)
+        times_ns = np.arange(first_ns, first_ns + len(texts))
+        self._last_ns = first_ns + len(texts) - 1
         if connection.subscriptions.is_combined:
             texts = [b'{"stream":"%s","data":%s}' % (key.encode(), text) for text in texts]
         wire = [text_frame(text) for text in texts]
         if connection.is_follower:
             wire = [stamp + frame for stamp, frame in zip(stamps(times_ns), wire, strict=True)]
         queue = Queue(times_ns=times_ns, wire=wire, streams=np.zeros(len(texts), int), names=(key,))
-        if self._trouble.concerns(connection, now_ns - 1, now_ns + len(texts)):
-            wire, _ = self._trouble.sent(connection, queue, 0, len(texts), now_ns - 1, now_ns + len(texts))
+        if self._trouble.concerns(connection, first_ns - 1, self._last_ns):
+            wire, _ = self._trouble.sent(connection, queue, 0, len(texts), first_ns - 1, self._last_ns)
         connection.send(b"".join(wire))
 
 

@@ -5,7 +5,6 @@ Source: Aster futures API, "REST conventions", "Authentication".
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Protocol
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -20,19 +19,11 @@ _KEY_HEADER = "X-MBX-APIKEY"
 Answered = Callable[[web.Request, str, Work], Awaitable[web.Response]]
 
 
-class Exchange(Protocol):
-    """What signed requests need of the exchange."""
-
-    @property
-    def now_ms(self) -> int:
-        """The market's time."""
-
-
 class SignedRest:
     """The signed endpoints; ``answered`` sees to weights and faults."""
 
-    def __init__(self, exchange: Exchange, office: Office, answered: Answered):
-        self._exchange, self._office, self._answered = exchange, office, answered
+    def __init__(self, office: Office, answered: Answered):
+        self._office, self._answered = office, answered
 
     def serve(self, router: web.UrlDispatcher) -> None:
         """Add the routes."""
@@ -70,7 +61,7 @@ class SignedRest:
             number = self._office.enter_v3(text + body, query)
         else:
             number = self._office.enter_v1(key, text + body, query, needs_signature=endpoint.needs_signature)
-        call = endpoint.handler(Asked(self._office, number, query, self._exchange.now_ms))
+        call = endpoint.handler(Asked(self._office, number, query, self._office.now_ms))
         query.check_all_read()
         return call
 

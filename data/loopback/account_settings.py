@@ -1,5 +1,6 @@
 """How the loopback exchange treats its accounts where the documents leave it open, and what an account begins with."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,6 +56,8 @@ class AccountSettings:
     first_trade_id: int = 9_001
 
     def __post_init__(self) -> None:
+        if self.agent is not None and not re.fullmatch("0x[0-9a-fA-F]{40}", self.agent):
+            raise ValueError(f"agent: expected an address, 0x and 40 hex digits, got {self.agent!r}")
         if self.accounts < 1 or self.deposit_usdt < 0 or self.leverage < 1:
             raise ValueError(
                 "accounts, deposit_usdt, leverage: expected at least 1, 0 and 1, "

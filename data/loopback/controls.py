@@ -34,6 +34,10 @@ class Controlled(Protocol):
 
     def set_clock(self, offset_ms: int) -> None: ...
 
+    async def deleverage(self, account: int, symbol: str, side: str) -> None: ...
+
+    async def expire_listen_key(self, account: int) -> None: ...
+
     async def lost(self, *streams: str) -> pl.DataFrame: ...
 
 
@@ -48,7 +52,8 @@ class Controls:
         router.add_get("/loopback", self._status)
         router.add_get("/loopback/truth", self._truth)
         router.add_get("/loopback/lost", self._lost)
-        for name in ("cut", "half_open", "skip", "refuse", "mute", "clock", "faults"):
+        changes = ("cut", "half_open", "skip", "refuse", "mute", "clock", "faults", "deleverage", "expire_listen_key")
+        for name in changes:
             router.add_post(f"/loopback/{name}", self._control(getattr(self, f"_{name}")))
 
     def _control(
@@ -95,6 +100,13 @@ class Controls:
             self._exchange.set_clock(int(text))
         except (TypeError, ValueError):
             raise ValueError(f"offset_ms: expected a whole number of milliseconds, got {text!r}") from None
+
+    async def _deleverage(self, request: web.Request) -> None:
+        symbol, side = request.query.get("symbol", ""), request.query.get("side", "BOTH")
+        await self._exchange.deleverage(int(_number(request, "account", 0.0)), symbol, side)
+
+    async def _expire_listen_key(self, request: web.Request) -> None:
+        await self._exchange.expire_listen_key(int(_number(request, "account", 0.0)))
 
     async def _faults(self, request: web.Request) -> None:
         try:

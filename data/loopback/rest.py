@@ -64,7 +64,7 @@ class Rest:
         for name, understand in BINANCE.items():
             self._serve("/futures/data/", name, understand)
         self.app.router.add_post("/info", self._info)
-        SignedRest(exchange, exchange.office, self._answered).serve(self.app.router)
+        SignedRest(exchange.office, self._answered).serve(self.app.router)
         Controls(exchange).serve(self.app.router)
 
     def _serve(self, prefix: str, name: str, understand: Understand) -> None:

@@ -236,6 +236,23 @@ class Loopback:
         """Set how far the exchange's own clock is ahead of the market's time."""
         self._offset_ms = offset_ms
 
+    async def deleverage(self, account: int, symbol: str, side: str = "BOTH") -> None:
+        """Close a position of a test account as auto-deleveraging does.
+
+        Raises
+        ------
+        ValueError
+            When there is none.
+        """
+        await self.office.catch_up()
+        self.office.deleverage(account, symbol, side)
+
+    async def expire_listen_key(self, account: int = 0) -> None:
+        """Let a test account's listen key run out now."""
+        await self.office.catch_up()
+        self.office.expire_listen_key(account, self.now_ms)
+        self.office.tell()
+
     async def lost(self, *streams: str) -> pl.DataFrame:
         """Messages due by now that no connection was sent whole: stream, time_ns, payload; by stream and time."""
         return await self._player.lost(streams)
