@@ -5,8 +5,10 @@ open interest known by then. Prices are the map's own, so that a feature measure
 where nothing is known, where the newest snapshot is older than ``MAX_MAP_AGE`` or says itself that it is blind, and on
 a side without a cluster that counts.
 
-A cluster counts while it lives (prior-art 002's "active: intact") and from ``LEAST_STRENGTH`` on. ACTIVE of the life
-cycle is not asked for: it ranks a mass among its whole side, where low leverage far away outweighs everything near.
+A cluster counts while it lives (prior-art 002's "active: intact", as in ``signals``) and from ``LEAST_STRENGTH`` on.
+The column ``active`` is not asked for as well: it ranks the same mass among the same past as the strength does, and its
+upper fifth would take the place of every threshold below it, prior-art 002's 0.5 and 0.6 among them, and come ten
+minutes later. Only a break is told of active clusters alone.
 """
 
 import math

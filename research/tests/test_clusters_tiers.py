@@ -75,14 +75,14 @@ def test_tiers_above_the_highest_leverage_leave_their_share_to_the_others():
     config = MapConfig(brackets=(Brackets(valid_from_ms=0, steps=(LARGE,)),))
     shares = tier_tables(config).kernels["share"][1, LONG]
     assert shares[-2:].tolist() == [0.0, 0.0]
-    assert shares[:5] == pytest.approx(np.array(config.shares[:5]) / 0.92)
+    assert shares[:7] == pytest.approx(np.array(config.shares[:7]) / 0.94)
 
 
 def test_before_the_first_known_brackets_they_are_assumed():
     brackets = (Brackets(valid_from_ms=1_000, steps=(LARGE,)), Brackets(valid_from_ms=2_000, steps=(SMALL,)))
     tables = tier_tables(MapConfig(brackets=brackets))
     assert tables.valid_from_ms.tolist() == [np.iinfo(np.int64).min, 1_000, 2_000]
-    assert tables.kernels["share"][:, SHORT, -1].tolist() == pytest.approx([0.05, 0.0, 0.05])
+    assert tables.kernels["share"][:, SHORT, -1].tolist() == pytest.approx([0.04, 0.0, 0.04])
 
 
 def test_versions_of_brackets_come_from_the_instruments_that_have_some():
@@ -103,10 +103,13 @@ def test_versions_of_brackets_come_from_the_instruments_that_have_some():
     ("given", "complaint"),
     [
         ({"shares": (0.5, 0.5)}, "shares: expected one per leverage"),
-        ({"shares": (0.27, 0.17, 0.22, 0.17, 0.09, 0.03, 0.04)}, "sum to 1"),
-        ({"leverages": (5.0, 3.0, 10.0, 20.0, 50.0, 75.0, 100.0)}, "leverages: expected different ones above 1"),
-        ({"half_life_hours": (0.0,) * 7}, "half_life_hours: expected more than 0"),
-        ({"half_life_turnovers": (inf,) * 7}, "half_life_turnovers: expected more than 0 and finite"),
+        ({"shares": (0.27, 0.17, 0.22, 0.12, 0.07, 0.04, 0.05, 0.02, 0.03)}, "sum to 1"),
+        (
+            {"leverages": (5.0, 3.0, 10.0, 20.0, 25.0, 40.0, 50.0, 75.0, 90.0)},
+            "leverages: expected different ones above 1",
+        ),
+        ({"half_life_hours": (0.0,) * 9}, "half_life_hours: expected more than 0"),
+        ({"half_life_turnovers": (inf,) * 9}, "half_life_turnovers: expected more than 0 and finite"),
         ({"smear": -0.1}, "smear >= 0"),
         ({"brackets": (assumed_brackets(50.0),) * 2}, "one version per moment"),
     ],
