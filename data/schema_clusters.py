@@ -40,11 +40,11 @@ CLUSTERS = Table(
             "price_hi": pl.Float64,
             "distance_from_price": pl.Float64,  # per cent of the mark, never negative: the unit that prior art shows
             "dist_bps": pl.Float64,  # signed, positive above the mark
-            "dist_sigma": pl.Float64,  # distance in standard deviations of the price over the horizon
+            "dist_sigma": pl.Float64,  # near edge's distance in standard deviations of the price over the horizon
             "open_interest": pl.Float64,  # USDT at risk in [price_lo, price_hi]; NaN where only the source's is known
             "mass_src_usd": pl.Float64,  # the same on the source venue
             "leverage_tier": pl.Float64,  # mean leverage by mass; NaN where unknown
-            "liquidation_count": pl.Float64,  # mass over the median print of the past; NaN below 30 prints
+            "liquidation_count": pl.Float64,  # open_interest over the week's median forced order; null below 30 of them
             "strength": pl.Float64,  # 0-1: rank of the mass among the symbol's past 7 days, side and distance band
             "zscore": pl.Float64,
             "strength_seed": pl.Float64,  # 0-1: the formula of prior art, for comparison only
@@ -54,7 +54,7 @@ CLUSTERS = Table(
             "horizon_s": pl.Int64,
             "calibrated": pl.Boolean,
             "calib_id": pl.String,
-            "oi_age_s": pl.Float64,
+            "oi_age_s": pl.Float64,  # of the open interest, at ts; null in maps that are not of one source's
             "basis_bps": pl.Float64,  # aster's mark over the source's
             "basis_deviation_bps": pl.Float64,  # how far the level may be off on aster
             "reactive_usdt": pl.Float64,  # faded notional of the forced orders inside it; hybrid maps

@@ -22,6 +22,7 @@ from research.clusters.inputs import ReadBars, Unavailable
 from research.clusters.lifecycle import follow, marks_of
 from research.clusters.outcomes import Question
 from research.clusters.predictive import predictive_map
+from research.clusters.prints import PAST, with_liquidation_count
 from research.clusters.profiles import SOURCES, Profiles
 from research.clusters.reactive import SOURCE as FORCE_ORDERS
 from research.clusters.reactive import reactive_map
@@ -65,9 +66,10 @@ def make_piece(lake: Lake, key: MapKey, state: MapState, end: datetime) -> Piece
         seen = np.isfinite(made.profiles.mark)
         made = replace(made, profiles=made.profiles.rows(np.logical_or.accumulate(seen)))
     profiles, marks = made.profiles, made.marks
-    orders = _orders(lake, key, state.until - _LATE, end)
+    orders = _orders(lake, key, state.until - PAST - _LATE, end)
+    new = None if orders is None else orders.filter(pl.col("event_time") >= state.until - _LATE)
     found = find(profiles, key.settings.top)
-    clusters, events, followed = follow(found, profiles, marks, orders, state=state.clusters)
+    clusters, events, followed = follow(found, profiles, marks, new, state=state.clusters)
     crowd = next((venue for venue in SOURCES if lake.span("ratios", key.symbol, venue)), key.venue)
     oi_state = tables.oi_rows(
         profiles,
@@ -78,7 +80,7 @@ def make_piece(lake: Lake, key: MapKey, state: MapState, end: datetime) -> Piece
         funding=inputs.funding(lake, key.symbol, key.venue, state.until, end),
         venue=key.venue,
     )
-    completed = _with_age(made.complete(clusters), oi_state)
+    completed = with_liquidation_count(_with_age(made.complete(clusters), oi_state), orders)
     rows = {
         "clusters": _confident(
             lake, key, tables.cluster_rows(completed, profiles, key.map_id, venue=key.venue), state.until, end

@@ -113,6 +113,24 @@ def test_what_another_venue_has_at_risk_is_not_told_as_aster_s(built):
     assert set(rows(built, "oi_state", "binance")["venue"]) == {"aster"}  # its prices hold there
 
 
+def test_rows_tell_the_age_of_their_open_interest_their_deviations_and_how_many_may_be_liquidated(built):
+    second_day = [
+        rows(built, "clusters", source).filter(pl.col("ts") >= START + timedelta(days=1)) for source in SEVERAL
+    ]
+    aster, observed, together = (
+        found.filter(pl.col("available"), pl.col("p_touch").is_not_null()) for found in second_day
+    )
+    assert aster["oi_age_s"].is_between(0.0, 120.0).all()
+    assert observed["oi_age_s"].null_count() == observed.height
+    for found in (aster, observed, together):
+        assert (found["dist_sigma"] >= 0.0).all()
+        assert (found["liquidation_count"] >= 0.0).all()
+        assert found["liquidation_count"].is_null().equals(found["open_interest"].is_null())
+    assert aster["liquidation_count"].null_count() == 0
+    foreign = rows(built, "clusters", "binance")
+    assert foreign["liquidation_count"].null_count() == foreign.height
+
+
 def test_the_map_is_read_back_as_it_was_stored(built):
     found = read_map(built, "BTCUSDT", "aster", START + timedelta(hours=10), START + timedelta(hours=11))
     assert len(found.profiles) == 12

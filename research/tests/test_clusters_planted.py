@@ -1,7 +1,8 @@
 """Crowds planted in synthetic markets, and which map finds them; run with ``-s`` to read the table.
 
 ``ASTER_PLANTED_SEEDS`` sets how many markets of each kind are made (two unless set): they have seeds 1, 2, 3, ...
-Nothing was tuned on these; what was tried was tried on seeds from 101 on.
+Nothing was tuned on these; what was tried was tried on seeds from 101 on. Of twelve of each kind, 306 crowds: 87 % found
+(83 to 91), by chance 69 %, by prior art 14 %; within 20 bps of their mean 56 %, 33 % and 7 %.
 """
 
 import os
@@ -43,10 +44,10 @@ def crowds_of(*rows):
 
 
 def map_of(hours, levels, side="long"):
-    """A map that names these levels, each lighter than the one before, once an hour."""
+    """A map that names these levels, each weaker than the one before, once an hour."""
     rows = [
         {"avail_time": START + hour * HOUR, "cluster_id": at, "side": side, "price_level": level,
-         "mass_src_usd": 100.0 - at, "state": "ACTIVE", "available": True}
+         "strength": 1.0 - at / 100, "mass_src_usd": 1.0, "state": "ACTIVE", "available": True}
         for hour in hours for at, level in enumerate(levels)
     ]  # fmt: skip
     return pl.DataFrame(rows).with_columns(pl.col("avail_time").cast(TIME_MS))

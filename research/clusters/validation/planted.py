@@ -5,13 +5,14 @@ The rules, set before the markets that are reported were made:
 - A crowd counts when it is larger than the median of its market's, formed at least a day after the market's beginning,
   and an hour after it had formed nothing of it was liquidated and it lay within a tenth of the mark.
 - It is looked at once, at that moment, in the newest snapshot known then.
-- A map names its ten heaviest levels on the crowd's side within a tenth of the mark, or as many as it has. Prior art
-  has one or two: beside it our map is also told with as few.
+- A map names its ten strongest levels on the crowd's side within a tenth of the mark, or as many as it has; of equal
+  strength, or without one, the heavier. Prior art has two: beside it our map is also told with as few.
 - It found the crowd when one of them lies within 20 bps of the prices at which the crowd is liquidated. Those prices
-  are 30 to 90 bps wide, as the mark moves while a crowd forms; that one lies within 20 bps of their mean is told beside
-  it, and a map that knew every leverage would manage that for seven in ten.
+  are 30 to 90 bps wide, as the mark moves while a crowd forms. Whether one lies within 20 bps of their mean is told
+  beside it: stricter than a map can be, as one that knew every leverage came to seven in ten.
 - Chance is the same map on other days: as many levels, as far from the mark. It knows how far away levels are and how
-  they keep apart, and nothing about where these crowds opened.
+  they keep apart, and nothing about where these crowds opened. It finds many: ten levels a side within a tenth leave
+  little room to miss, so what a map knows is its lead over chance and not its share.
 """
 
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ def wilson(share: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Named:
-    """Levels within reach by ``avail_ms``, the heaviest first; ``offset`` is their log distance from the mark."""
+    """Levels within reach by ``avail_ms``, the strongest first; ``offset`` is their log distance from the mark."""
 
     bars: Marks
     avail_ms: np.ndarray
@@ -162,7 +163,8 @@ class _Named:
 
 
 def _named(clusters: pl.DataFrame, bars: Marks) -> _Named:
-    rows = living(clusters).sort("avail_time", pl.col("mass_src_usd"), descending=[False, True])
+    strength = pl.col("strength").fill_null(0.0)
+    rows = living(clusters).sort("avail_time", strength, "mass_src_usd", descending=[False, True, True])
     avail_ms = rows["avail_time"].dt.epoch("ms").to_numpy()
     offset = np.log(rows["price_level"].to_numpy() / _mark_at(bars, avail_ms))
     kept = np.abs(offset) <= REACH
