@@ -4,10 +4,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import polars as pl
+
 from data.lake import Lake
 from pipelines.cluster_store import MapKey, MapSettings
 from research.clusters.contracts import asset
-from research.clusters.inputs import Unavailable
+from research.clusters.inputs import MARKS, Unavailable, marks, source_bars
+from research.clusters.lifecycle import marks_of
 from research.clusters.profiles import SOURCES
 from research.clusters.reactive import SOURCE as FORCE_ORDERS
 from research.clusters.tiers import bracket_versions
@@ -31,6 +34,25 @@ def best_source(lake: Lake, symbol: str) -> str:
     return next(with_data, SINGLE_SOURCES[0])
 
 
+def mapped_symbols(lake: Lake) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Symbols of which a map could be made, and those of which the lake has only another venue's liquidations."""
+    ordered = lake.symbols("force_orders")
+    there = {*lake.symbols("open_interest"), *(symbol for symbol in ordered if lake.span("force_orders", symbol))}
+    return tuple(sorted(there)), tuple(symbol for symbol in ordered if symbol not in there)
+
+
+def mark_minutes(lake: Lake, key: MapKey, start: datetime, end: datetime) -> pl.DataFrame:
+    """Minutes of the mark on the map's prices, frame of ``inputs.MARKS``; no row for a minute nobody saw."""
+    if key.venue == "aster":
+        found = marks(lake, key.symbol, start, end)
+    else:
+        bars = source_bars(lake, key.symbol, key.source, start, end)
+        found = bars if isinstance(bars, Unavailable) else marks_of(bars)
+    if isinstance(found, Unavailable):
+        return MARKS.to_frame()
+    return found.with_columns(pl.lit(key.symbol).alias("symbol")).filter(pl.col("mark_close").is_not_nan())
+
+
 def map_key(lake: Lake, symbol: str, source: str, settings: MapSettings) -> tuple[MapKey, datetime] | Unavailable:
     """The map of a source, and until when all that can change it is stored."""
     if source == HYBRID:
@@ -41,6 +63,8 @@ def map_key(lake: Lake, symbol: str, source: str, settings: MapSettings) -> tupl
         what = "liquidations" if source == FORCE_ORDERS else "open interest"
         return Unavailable(reason=f"no {what} of {symbol} at {venue} in the lake")
     aster = _span(lake, _MARKS, symbol, "aster")
+    if venue != "aster" and aster is not None and not (data[0] < aster[1] and aster[0] < data[1]):
+        aster = None  # marks of another time say nothing of where this venue's prices were
     priced = (_span(lake, ("klines",), symbol, venue) if venue != "aster" else None) or aster
     if priced is None:
         return Unavailable(reason=f"no mark price of {symbol} at aster and no klines of it at {venue} in the lake")

@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 
 from data.lake import Lake
+from pipelines.cluster_data import mapped_symbols, mark_minutes
 from pipelines.cluster_store import MapKey
 from pipelines.clusters_job import StoredMap, read_map
 from pipelines.notebook_views import progress
 from research.clusters.anchoring import anchor
-from research.clusters.inputs import MARKS, Unavailable, liquidations, marks, source_bars
-from research.clusters.lifecycle import marks_of
+from research.clusters.inputs import Unavailable, liquidations, marks, source_bars
 from research.clusters.predictive import predictive_map
 from research.clusters.profiles import SOURCES, Profiles
 from research.plots.mass import MassScale, both_sides, is_fresh, mass_scale
@@ -75,11 +75,6 @@ class Seen:
     symbols: tuple[str, ...] = ()
 
 
-def map_symbols(lake: Lake) -> tuple[str, ...]:
-    """Symbols with open interest or liquidations, from which a map could be made."""
-    return tuple(sorted({one for table in ("open_interest", "force_orders") for one in lake.symbols(table)}))
-
-
 def look(asked: Question) -> Seen:
     """Read a map from the lake, building what is missing of it; a reason where there is no data.
 
@@ -92,9 +87,9 @@ def look(asked: Question) -> Seen:
         lake = Lake(asked.folder)
     except LookupError:
         return Seen(asked=asked, reason=f"there is no lake at {asked.folder}")
-    there = map_symbols(lake)
+    there, _ = mapped_symbols(lake)
     if not there:
-        return Seen(asked=asked, reason=f"{asked.folder} holds neither open interest nor liquidations")
+        return Seen(asked=asked, reason=f"{asked.folder} holds neither open interest nor liquidations of aster")
     symbol = asked.symbol or there[0]
     if symbol not in there:
         raise LookupError(f"no open interest or liquidations of {symbol} in {asked.folder}; it has {', '.join(there)}")
@@ -169,18 +164,6 @@ def of_leverage(clusters: pl.DataFrame, asked: Question) -> pl.DataFrame:
         return clusters
     tier = pl.col("leverage_tier").fill_nan(None)
     return clusters.filter(tier.is_between(asked.leverage_low, asked.leverage_high or float("inf")))
-
-
-def mark_minutes(lake: Lake, key: MapKey, start: datetime, end: datetime) -> pl.DataFrame:
-    """Minutes of the mark on the map's prices, frame of ``inputs.MARKS``; no row for a minute nobody saw."""
-    if key.venue == "aster":
-        found = marks(lake, key.symbol, start, end)
-    else:
-        bars = source_bars(lake, key.symbol, key.source, start, end)
-        found = bars if isinstance(bars, Unavailable) else marks_of(bars)
-    if isinstance(found, Unavailable):
-        return MARKS.to_frame()
-    return found.with_columns(pl.lit(key.symbol).alias("symbol")).filter(pl.col("mark_close").is_not_nan())
 
 
 def _bars(lake: Lake, key: MapKey, start: datetime, end: datetime) -> pl.DataFrame:

@@ -8,14 +8,23 @@ from IPython.display import HTML, Markdown
 
 from data.config import parse_utc
 from data.lake import default_lake
-from pipelines.map_judging import Asked, Judged, judge
+from pipelines.map_judging import ALL, Asked, Judged, judge
 from pipelines.notebook_views import NOTHING, progress, show
 from pipelines.report import Table
 from research import formats, plots
-from research.clusters.validation.verdicts import EVIDENCE, GATES, MIN_DAYS, MIN_SYMBOLS, NO_EVIDENCE, TOO_LITTLE
+from research.clusters.validation.verdicts import (
+    EVIDENCE,
+    GATES,
+    MIN_DAYS,
+    MIN_SYMBOLS,
+    NO_EVIDENCE,
+    TOO_LITTLE,
+    by_chance,
+)
 from research.plots.style import Figure
 
-_ALL = "all"
+_WHOLE = "all"  # band
+_SHOWN_SYMBOLS = 5  # named where many share one reason
 _KINDS = {  # of placebo maps, in words
     "all": "all placebo maps",
     "rotated": "all distances turned by one offset",
@@ -67,7 +76,7 @@ def ask(
 def judged_maps(judged: Judged) -> HTML | Markdown:
     """Which maps were judged over which range, and why others were not."""
     if not judged.maps:
-        why = "; ".join(f"{symbol}: {reason}" if symbol else reason for symbol, reason in judged.reasons.items())
+        why = "; ".join(f"{names}: {reason}" if names else reason for names, reason in _reasons(judged))
         return Markdown(
             f"No map was judged: {why}. Record with `aster record`, or import a history of open interest and "
             "liquidations with `aster import --format okx` and `--format force-orders`; a seeded synthetic market is "
@@ -77,7 +86,7 @@ def judged_maps(judged: Judged) -> HTML | Markdown:
     rows = [
         (
             symbol,
-            found.key.source,
+            f"{found.key.source} on prices of {found.key.venue}",
             formats.moment(found.heatmap["ts"].min()),
             formats.moment(found.heatmap["ts"].max()),
             formats.count(found.clusters.filter("active")["cluster_id"].n_unique()),
@@ -85,7 +94,7 @@ def judged_maps(judged: Judged) -> HTML | Markdown:
         )
         for symbol, found in judged.maps.items()
     ]
-    rows += [(symbol, formats.UNKNOWN, reason, "", "", "") for symbol, reason in judged.reasons.items()]
+    reasons = "".join(f" Not judged: {names}: {reason}." for names, reason in _reasons(judged))
     return show(
         Table(
             title="What is judged",
@@ -94,21 +103,36 @@ def judged_maps(judged: Judged) -> HTML | Markdown:
             rows=tuple(rows),
             note=(
                 f"Nothing is called evidence, either way, below {MIN_SYMBOLS} symbols or {MIN_DAYS} days with "
-                "events. – under liquidations: that stream was never recorded."
+                f"events. – under liquidations: aster's were never recorded.{reasons}"
             ),
         )
     )
 
 
+def _reasons(judged: Judged) -> list[tuple[str, str]]:
+    """Symbols that were not judged, put together where they share a reason; "" for the lake itself."""
+    alike: dict[str, list[str]] = {}
+    for symbol, reason in judged.reasons.items():
+        alike.setdefault(reason, []).append(symbol)
+    return [
+        (
+            ", ".join(symbols[:_SHOWN_SYMBOLS])
+            + (f" and {formats.count(len(symbols) - _SHOWN_SYMBOLS)} more" if len(symbols) > _SHOWN_SYMBOLS else ""),
+            reason,
+        )
+        for reason, symbols in alike.items()
+    ]
+
+
 def verdict_table(judged: Judged) -> HTML | Markdown:
-    """One row per question: figure, interval, gate, verdict."""
+    """One row per question, over all symbols: figure, interval, gate, verdict; and what chance alone would pass."""
     main = _main(judged)
     if main.is_empty():
         return NOTHING
     rows = tuple(
         (
             row["question"],
-            row["symbol"] if row["metric"] not in ("brier_skill", "ece") else _factor(row["band"]),
+            _factor(row["band"]) if row["metric"] in ("brier_skill", "ece") else _of(judged),
             _figure(row),
             row["gate"],
             formats.count(row["n"]),
@@ -117,6 +141,8 @@ def verdict_table(judged: Judged) -> HTML | Markdown:
         )
         for row in main.iter_rows(named=True)
     )
+    told = main.filter(pl.col("verdict") != TOO_LITTLE)
+    passed = told.filter(pl.col("verdict") == EVIDENCE).height
     return show(
         Table(
             title="Verdicts",
@@ -124,11 +150,52 @@ def verdict_table(judged: Judged) -> HTML | Markdown:
             align="llllrrl",
             rows=rows,
             note=(
-                "Every row is judged by itself: of twenty questions about a map that knows nothing, one shows evidence "
-                "by chance. Read the table whole."
+                "Many rows are many tests, and each is judged by itself: of "
+                f"{formats.count(told.height)} with enough data, {formats.number(by_chance(told['metric']), 1)} would "
+                f"show evidence by chance if the map knew nothing; {formats.count(passed)} do. Read the table whole."
             ),
         )
     )
+
+
+def by_symbol(judged: Judged) -> HTML | Markdown:
+    """The figures of each symbol beside each other; never a verdict."""
+    metrics = ("magnet_excess", "location_log_gain", "mass_beta", "reach_lift")
+    rows = judged.verdicts.filter(
+        pl.col("metric").is_in(metrics), pl.col("symbol") != ALL, pl.col("band") == _WHOLE, pl.col("n") > 0
+    )
+    if rows.is_empty():
+        return Markdown("Symbol by symbol: there is one, or none.")
+    cells = {(row["symbol"], row["metric"]): row for row in rows.iter_rows(named=True)}
+    passed = {place for place, row in cells.items() if GATES[row["metric"]].holds(*_numbers(row))}
+    table = tuple(
+        (
+            symbol,
+            *(
+                _figure(cells[symbol, metric], with_unit=False) + (" *" if (symbol, metric) in passed else "")
+                if (symbol, metric) in cells
+                else formats.UNKNOWN
+                for metric in metrics
+            ),
+        )
+        for symbol in sorted(set(rows["symbol"]))
+    )
+    return show(
+        Table(
+            title="Symbol by symbol",
+            columns=(
+                "symbol", "walls just reached, per 100", "gain over distance, nats", "elasticity of mass",
+                "lift once reached, times",
+            ),
+            align="lrrrr",
+            rows=table,
+            note=(
+                "* past the gate of its question. One symbol is never evidence: of these "
+                f"{formats.count(len(cells))} figures {formats.number(by_chance(rows['metric']), 1)} would lie past "
+                f"their gates by chance if the map knew nothing; {formats.count(len(passed))} do."
+            ),
+        )
+    )  # fmt: skip
 
 
 def magnet(judged: Judged) -> Figure | Markdown:
@@ -136,20 +203,20 @@ def magnet(judged: Judged) -> Figure | Markdown:
     rows = judged.verdicts.filter(pl.col("metric") == "magnet_excess", pl.col("n") > 0)
     if rows.is_empty():
         return NOTHING
-    told = rows.with_columns(label=pl.when(pl.col("symbol") == _ALL).then(pl.lit("all symbols")).otherwise("symbol"))
-    lift = judged.published.row(0, named=True)
+    ours, lift = judged.magnet, judged.published
+    low, high = (formats.number(100.0 * bound, 1, signed=True) for bound in (lift.low, lift.high))
     return plots.plot_intervals(
-        _scaled(told, 100.0),
+        _scaled(rows.with_columns(label=_label(judged)), 100.0),
         title=f"Magnet: does the price just reach walls within {_hours(judged)}?",
         axis="excess (per 100 walls)",
         limit=0.0,
         caption=(
             "A wall counts when the price goes just as far as it and hardly farther, against eight levels beside it at "
-            "the same moment; days are the blocks. Others publish the touch rate less that of any moment, samples "
-            f"taken as independent: here {formats.number(100.0 * _number(lift['value']), 1, signed=True)} per 100 "
-            f"[{formats.number(100.0 * _number(lift['low']), 1, signed=True)}, "
-            f"{formats.number(100.0 * _number(lift['high']), 1, signed=True)}], which is wrong about half the time in "
-            "worlds without any magnet."
+            f"the same moment; days are the blocks: t = {formats.number(ours.t, 2, signed=True)}. Others publish the "
+            "touch rate less that of any moment, samples taken as independent: here "
+            f"{formats.number(100.0 * lift.value, 1, signed=True)} per 100 [{low}, {high}], "
+            f"t = {formats.number(lift.t, 1, signed=True)}, which is wrong about half the time in worlds without any "
+            "magnet."
         ),
     )
 
@@ -162,7 +229,7 @@ def reacted(judged: Judged) -> Figure | Markdown:
     label = pl.format(
         "{} {}, {} min",
         pl.col("metric").replace_strict(_REACTIONS),
-        pl.col("band").replace({_ALL: "of any", "long": "of longs", "short": "of shorts"}),
+        pl.col("band").replace({_WHOLE: "of any", "long": "of longs", "short": "of shorts"}),
         pl.col("horizon_s") // 60,
     )
     return plots.plot_intervals(
@@ -182,7 +249,7 @@ def located(judged: Judged) -> Figure | Markdown:
     rows = judged.verdicts.filter(pl.col("metric") == "reach_lift", pl.col("n") > 0)
     if rows.is_empty():
         return NOTHING
-    label = pl.format("{}, {}", pl.col("symbol"), pl.col("band").replace({_ALL: "any distance"}))
+    label = pl.format("{}, {}", _label(judged), pl.col("band").replace({_WHOLE: "any distance"}))
     return plots.plot_intervals(
         rows.with_columns(label=label),
         title="Location: liquidations in reached clusters, against buckets like them",
@@ -212,7 +279,7 @@ def placebos(judged: Judged) -> HTML | Markdown:
     of_maps = judged.placebo.maps.group_by("map", "kind").agg(pl.col("pnl_usdt").sum())
     told = []
     for row in rows.iter_rows(named=True):
-        own = of_maps if row["band"] == _ALL else of_maps.filter(pl.col("kind") == row["band"])
+        own = of_maps if row["band"] == _WHOLE else of_maps.filter(pl.col("kind") == row["band"])
         told.append(
             (
                 _KINDS[row["band"]],
@@ -247,27 +314,38 @@ def verdicts_sentence(judged: Judged) -> Markdown:
     found = {verdict: main.filter(pl.col("verdict") == verdict) for verdict in (EVIDENCE, NO_EVIDENCE, TOO_LITTLE)}
     counts = ", ".join(f"{verdict} on {formats.count(rows.height)}" for verdict, rows in found.items() if rows.height)
     if found[TOO_LITTLE].height == main.height:
-        days, symbols = int(main["n_days"].max()), len(judged.maps)
-        return Markdown(
-            f"**Too little data to say whether the map predicts: {formats.count(symbols)} of {MIN_SYMBOLS} symbols and "
-            f"{formats.count(days)} of {MIN_DAYS} days with events.**"
-        )
+        seen = ((len(judged.maps), MIN_SYMBOLS, "symbols"), (int(main["n_days"].max()), MIN_DAYS, "days with events"))
+        short = [f"{formats.count(n)} of {least} {what}" for n, least, what in seen if n < least]
+        return Markdown(f"**Too little data to say whether the map predicts: {' and '.join(short) or counts}.**")
     verdict = "In part" if found[EVIDENCE].height else "No evidence that it does"
-    return Markdown(f"**{verdict}: of {formats.count(main.height)} questions, {counts}.**")
+    chance = by_chance(main.filter(pl.col("verdict") != TOO_LITTLE)["metric"])
+    return Markdown(
+        f"**{verdict}: of {formats.count(main.height)} questions, {counts}; chance alone would answer "
+        f"{formats.number(chance, 1)} with evidence.**"
+    )
 
 
 def _main(judged: Judged) -> pl.DataFrame:
-    """The rows that answer a question as a whole, in the order of the gates."""
-    whole = (pl.col("band") == _ALL) | pl.col("metric").is_in(["brier_skill", "ece"])
-    is_part = (pl.col("metric") == "magnet_excess") & (pl.col("symbol") != _ALL)
+    """The rows that answer a question as a whole, over all symbols, in the order of the gates."""
+    whole = (pl.col("band") == _WHOLE) | pl.col("metric").is_in(["brier_skill", "ece"])
     longest = pl.col("horizon_s") == pl.col("horizon_s").max().over("metric")
     order = {metric: place for place, metric in enumerate(GATES)}
     return (
-        judged.verdicts.filter(whole & ~is_part & longest)
+        judged.verdicts.filter(pl.col("symbol") == ALL, whole)
+        .filter(longest)
         .with_columns(place=pl.col("metric").replace_strict(order, return_dtype=pl.Int64))
-        .sort("place", "symbol", maintain_order=True)
+        .sort("place", maintain_order=True)
         .drop("place")
     )
+
+
+def _of(judged: Judged) -> str:
+    """Of whom the answers over all symbols are."""
+    return next(iter(judged.maps)) if len(judged.maps) == 1 else f"{len(judged.maps)} symbols"
+
+
+def _label(judged: Judged) -> pl.Expr:
+    return pl.col("symbol").replace({ALL: _of(judged)})
 
 
 def _scaled(rows: pl.DataFrame, factor: float) -> pl.DataFrame:
@@ -288,10 +366,11 @@ def _hours(judged: Judged) -> str:
     )
 
 
-def _figure(row: dict) -> str:
-    value, low, high = (_number(row[name]) for name in ("value", "low", "high"))
-    return formats.UNKNOWN if math.isnan(value) else GATES[row["metric"]].figure(value, low, high)
+def _figure(row: dict, *, with_unit: bool = True) -> str:
+    value, low, high = _numbers(row)
+    return formats.UNKNOWN if math.isnan(value) else GATES[row["metric"]].figure(value, low, high, with_unit=with_unit)
 
 
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value
+def _numbers(row: dict) -> tuple[float, float, float]:
+    value, low, high = (float("nan") if row[name] is None else row[name] for name in ("value", "low", "high"))
+    return value, low, high

@@ -7,7 +7,7 @@ import pytest
 from data.table import TIME_MS
 from research.clusters.grid import bucket_of, lower_edge
 from research.clusters.validation.bootstrap import METRICS
-from research.clusters.validation.episodes import episodes
+from research.clusters.validation.episodes import EPISODES, episode_samples, episodes, recall, recall_samples
 from research.clusters.validation.liquidated_worlds import liquidated_world
 
 HOUR = 3_600
@@ -18,9 +18,14 @@ OWN = int(bucket_of(100.0))
 @lru_cache
 def judged(is_known: bool) -> pl.DataFrame:
     here = liquidated_world(20, seed=3, is_known=is_known)
-    return episodes(
-        here.clusters, here.marks, here.force_orders, min_realised_usdt=500.0, horizons_s=(4 * HOUR,), draws=200
-    )
+    market, asked = (here.clusters, here.marks, here.force_orders), {"horizons_s": (4 * HOUR,)}
+    claims = episode_samples(*market, min_realised_usdt=500.0, **asked)
+    assert claims.schema == EPISODES
+    return pl.concat([episodes(claims, draws=200), recall(recall_samples(*market, **asked), draws=200)])
+
+
+def claimed(*market: pl.DataFrame, horizons_s: tuple[int, ...] = (4 * HOUR,), **more: int) -> pl.DataFrame:
+    return episodes(episode_samples(*market, min_realised_usdt=1e3, horizons_s=horizons_s, **more))
 
 
 def value(metrics: pl.DataFrame, name: str, band: str = "all", column: str = "value") -> float:
@@ -106,9 +111,7 @@ def orders(*each) -> pl.DataFrame:
 
 def test_a_wall_that_stands_for_hours_is_one_episode():
     standing = rows(*[(hour, 7, 3, 1e6) for hour in range(5, 10)])
-    metrics = episodes(
-        standing, marks_with_fall(30, 6.5, 3), orders((6.51, 3, 5e3)), min_realised_usdt=1e3, horizons_s=(4 * HOUR,)
-    )
+    metrics = claimed(standing, marks_with_fall(30, 6.5, 3), orders((6.51, 3, 5e3)))
     assert value(metrics, "precision", column="n") == 1
     assert value(metrics, "precision") == 1.0
     assert value(metrics, "precision_given_reach") == 1.0
@@ -116,26 +119,20 @@ def test_a_wall_that_stands_for_hours_is_one_episode():
 
 def test_less_than_the_asked_notional_is_no_hit():
     standing = rows((5, 7, 3, 1e6))
-    metrics = episodes(
-        standing, marks_with_fall(30, 6.5, 3), orders((6.51, 3, 5e2)), min_realised_usdt=1e3, horizons_s=(4 * HOUR,)
-    )
+    metrics = claimed(standing, marks_with_fall(30, 6.5, 3), orders((6.51, 3, 5e2)))
     assert value(metrics, "precision") == 0.0
 
 
 def test_only_the_largest_clusters_of_a_band_are_claims():
     crowd = rows(*[(5, number, 2, 1e6 + number) for number in range(15)])
-    metrics = episodes(
-        crowd, marks_with_fall(30, 6.5, 3), orders((6.51, 3, 5e3)), min_realised_usdt=1e3, horizons_s=(HOUR,), top=4
-    )
+    metrics = claimed(crowd, marks_with_fall(30, 6.5, 3), orders((6.51, 3, 5e3)), horizons_s=(HOUR,), top=4)
     assert value(metrics, "precision", column="n") == 4
 
 
 def test_recall_counts_the_notional_inside_clusters_of_the_windows_start():
     standing = rows(*[(hour, 7, 3, 1e6) for hour in range(5, 9)])
     prints = orders((6.51, 3, 3e3), (6.52, 2, 1e3))
-    metrics = episodes(
-        standing, marks_with_fall(30, 6.5, 3), prints, min_realised_usdt=1e3, horizons_s=(HOUR,), draws=20
-    )
+    metrics = recall(recall_samples(standing, marks_with_fall(30, 6.5, 3), prints, horizons_s=(HOUR,)), draws=20)
     assert value(metrics, "recall") == pytest.approx(0.75)
     # Two of the four buckets up to half a per cent are covered.
     assert value(metrics, "recall_lift") == pytest.approx(1.5)
@@ -143,7 +140,5 @@ def test_recall_counts_the_notional_inside_clusters_of_the_windows_start():
 
 def test_clusters_that_are_not_active_claim_nothing():
     asleep = rows((5, 7, 3, 1e6)).with_columns(active=pl.lit(False))
-    metrics = episodes(
-        asleep, marks_with_fall(30, 6.5, 3), orders((6.51, 3, 5e3)), min_realised_usdt=1e3, horizons_s=(HOUR,)
-    )
+    metrics = claimed(asleep, marks_with_fall(30, 6.5, 3), orders((6.51, 3, 5e3)), horizons_s=(HOUR,))
     assert metrics.filter(pl.col("metric").str.starts_with("precision")).is_empty()

@@ -11,7 +11,8 @@ from research.clusters.outcomes import marks_of, orders_of
 from research.clusters.profiles import Profiles
 from research.clusters.validation.bootstrap import METRICS
 from research.clusters.validation.liquidated_worlds import World, liquidated_world
-from research.clusters.validation.location import location, mass_effect, windows_of
+from research.clusters.validation.location import location, location_samples, windows_of
+from research.clusters.validation.mass_effect import mass_effect, reached_buckets
 from research.clusters.validation.visits import AGE_CLASSES, age_class
 
 HOUR = 3_600
@@ -23,11 +24,16 @@ def world(is_known: bool) -> World:
     return liquidated_world(20, seed=2, is_known=is_known)
 
 
+def both(here: World, profiles: Profiles, draws: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    located = location_samples(profiles, here.marks, here.force_orders, horizon_s=4 * HOUR)
+    reached = reached_buckets(profiles, here.marks, here.force_orders)
+    return location(located, horizon_s=4 * HOUR, draws=draws), mass_effect(reached, draws=draws)
+
+
 @lru_cache
 def found(is_known: bool) -> dict[str, dict]:
     here = world(is_known)
-    where = location(here.profiles, here.marks, here.force_orders, horizon_s=4 * HOUR, draws=200)
-    effect = mass_effect(here.profiles, here.marks, here.force_orders, draws=200)
+    where, effect = both(here, here.profiles, draws=200)
     assert where.schema == METRICS
     return {row["metric"]: row for row in pl.concat([where, effect]).to_dicts()}
 
@@ -52,10 +58,25 @@ def test_more_mass_means_more_orders_only_in_a_map_that_knows():
 def test_a_rotated_map_fails_both_gates():
     here = world(True)
     rotated = replace(here.profiles, mass_usdt=np.roll(here.profiles.mass_usdt, 24 * 7, axis=0))
-    where = location(rotated, here.marks, here.force_orders, horizon_s=4 * HOUR, draws=100)
-    effect = mass_effect(rotated, here.marks, here.force_orders, draws=100)
+    where, effect = both(here, rotated, draws=100)
     assert where.filter(pl.col("metric") == "location_log_gain")["low"][0] < 0.0
     assert effect.filter(pl.col("metric") == "mass_beta")["low"][0] < 0.0
+
+
+def test_symbols_are_judged_together_each_at_its_own_level():
+    here = world(True)
+    reached = reached_buckets(here.profiles, here.marks, here.force_orders)
+    # The same market once more, whose map is a thousandth as heavy and half of whose orders nobody saw.
+    other = reached.with_columns(
+        symbol=pl.lit("OTHER"), log_mass=pl.col("log_mass") - 6.9, orders=pl.col("orders") // 2
+    )
+    alone, together = (
+        mass_effect(rows, draws=50).row(0, named=True) for rows in (reached, pl.concat([reached, other]))
+    )
+    assert together["value"] == pytest.approx(alone["value"], rel=0.1)
+    # Days are the blocks: a second symbol on the same days is not twice as many observations.
+    assert (together["n"], together["n_days"]) == (2 * alone["n"], alone["n_days"])
+    assert together["high"] - together["low"] > 0.8 * (alone["high"] - alone["low"])
 
 
 def one_map(*walls) -> Profiles:
@@ -109,8 +130,8 @@ def test_a_window_holds_the_map_of_its_start_the_reach_of_its_end_and_the_orders
 
 def test_an_order_halfway_through_the_reached_mass_has_quantile_one_half():
     walls = [(LONG, -2, 10.0), (LONG, -3, 0.001), (LONG, -4, 10.0), (LONG, -9, 99.0)]
-    rows = location(one_map(*walls), fall_to(5), sold(3), horizon_s=HOUR)
-    assert rows.filter(pl.col("metric") == "location_quantile")["value"][0] == pytest.approx(0.5, abs=1e-3)
+    rows = location_samples(one_map(*walls), fall_to(5), sold(3), horizon_s=HOUR)
+    assert rows["quantile"].to_list() == [pytest.approx(0.5, abs=1e-3)]
 
 
 def test_an_order_beyond_the_mark_extends_the_reach():
@@ -119,7 +140,7 @@ def test_an_order_beyond_the_mark_extends_the_reach():
 
 
 def test_an_order_where_the_map_shows_nothing_is_counted_as_unplaced():
-    rows = location(one_map((LONG, -30, 10.0)), fall_to(5), sold(3), horizon_s=HOUR)
+    rows = location(location_samples(one_map((LONG, -30, 10.0)), fall_to(5), sold(3), horizon_s=HOUR), horizon_s=HOUR)
     by_name = {row["metric"]: row for row in rows.to_dicts()}
     assert by_name["location_unplaced"]["value"] == 1.0
     assert by_name["location_quantile"]["n"] == 0
@@ -127,12 +148,9 @@ def test_an_order_where_the_map_shows_nothing_is_counted_as_unplaced():
 
 
 def test_without_orders_every_value_is_unknown():
-    nothing = sold(3).clear()
+    seen = one_map((LONG, -3, 1.0)), fall_to(5), sold(3).clear()
     rows = pl.concat(
-        [
-            location(one_map((LONG, -3, 1.0)), fall_to(5), nothing, horizon_s=HOUR),
-            mass_effect(one_map((LONG, -3, 1.0)), fall_to(5), nothing),
-        ]
+        [location(location_samples(*seen, horizon_s=HOUR), horizon_s=HOUR), mass_effect(reached_buckets(*seen))]
     )
     assert rows["value"].is_nan().all()
     assert rows["n"].to_list() == [0] * 8

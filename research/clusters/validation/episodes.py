@@ -6,6 +6,8 @@ liquidate than those just visited, map or no map. So every episode is held again
 and distance from the mark on another day, as volatile, where the price has been away for as long.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 
@@ -48,7 +50,22 @@ MAX_AGE_S = 3_600
 STEPS = 249  # buckets on either side of the mark
 
 
-def episodes(
+EPISODES = pl.Schema(
+    {
+        "symbol": pl.String,
+        "avail_time": TIME_MS,  # when the cluster was first shown in the band
+        "band": pl.String,  # key of BAND_NAMES
+        "horizon_s": pl.Int64,
+        "score": pl.Float64,
+        "is_touched": pl.Boolean,
+        "is_hit": pl.Boolean,
+        "placebo_touched": pl.Float64,  # share of its placebos; null without any
+        "placebo_hit": pl.Float64,
+    }
+)
+
+
+def episode_samples(
     clusters: pl.DataFrame,
     marks: pl.DataFrame,
     force_orders: pl.DataFrame,
@@ -57,46 +74,93 @@ def episodes(
     horizons_s: tuple[int, ...] = HORIZONS_S,
     score: str = "open_interest",
     top: int = TOP,
-    draws: int = DRAWS,
     seed: int = 0,
 ) -> pl.DataFrame:
-    """Precision and recall by distance band and horizon.
+    """One row per episode and horizon whose outcome is known, with what became of its placebos.
 
     Parameters
     ----------
     clusters : CLUSTERS of one symbol and map, with ``active`` and ``score``.
-    marks, force_orders : as in ``location``.
+    marks, force_orders : as in ``location_samples``.
     min_realised_usdt : an episode is a hit when forced orders of this notional were seen inside after the touch.
     score : what the largest clusters of a band are chosen by, and average precision ranks by.
 
     Returns
     -------
-    Frame of ``METRICS``, bands in per cent and "all"; a sample is an episode, of recall a forced order.
-
-    precision, precision_given_reach : share of the episodes that were hits; of those touched.
-    precision_lift : precision over that of the placebo zones. reach_lift : the same given reach; the gate: above 1 with
-        its whole interval. Both over episodes that have placebos, half a hit added on both sides.
-    average_precision : mean precision at the hits, the largest score first.
-    recall : share of the realised notional inside the clusters shown at the start of windows that do not overlap.
-    recall_lift : recall over the share of the band that the clusters cover.
+    Frame of ``EPISODES``; those of several symbols may be put together.
     """
     bars, orders = marks_of(marks), orders_of(force_orders)
     rows = _shown(clusters, bars, score, top)
     claims = rows.unique(["cluster_id", "band"], keep="first", maintain_order=True).with_row_index("episode")
     placebos = _placebos(claims, bars, np.random.default_rng(seed))
-    tables = []
-    for horizon_s in horizons_s:
-        question = Question(horizon_s=horizon_s, min_print_usdt=0.0)
-        judged = _judged(claims, placebos, bars, orders, question, min_realised_usdt)
-        prints = _recalled(rows, bars, orders, horizon_s)
+    judged = [
+        _judged(claims, placebos, bars, orders, Question(horizon_s=each, min_print_usdt=0.0), min_realised_usdt)
+        .with_columns(pl.col(score).alias("score"), horizon_s=pl.lit(each, pl.Int64))
+        .select(EPISODES.names())
+        for each in horizons_s
+    ]
+    return pl.concat(judged).cast(EPISODES)
+
+
+def episodes(samples: pl.DataFrame, *, draws: int = DRAWS, seed: int = 0) -> pl.DataFrame:
+    """Precision by distance band and horizon, over all symbols of ``samples``; the symbols of a day are one block.
+
+    Returns
+    -------
+    Frame of ``METRICS``, bands in per cent and "all"; a sample is an episode.
+
+    precision, precision_given_reach : share of the episodes that were hits; of those touched.
+    precision_lift : precision over that of the placebo zones. reach_lift : the same given reach; the gate: above 1 with
+        its whole interval. Both over episodes that have placebos, half a hit added on both sides.
+    average_precision : mean precision at the hits, the largest score first.
+    """
+    return _by_band(
+        samples, lambda here, settings: [*_precision(here, settings), _average_precision(here, settings)], draws, seed
+    )
+
+
+def recall_samples(
+    clusters: pl.DataFrame,
+    marks: pl.DataFrame,
+    force_orders: pl.DataFrame,
+    *,
+    horizons_s: tuple[int, ...] = HORIZONS_S,
+    score: str = "open_interest",
+    top: int = TOP,
+) -> pl.DataFrame:
+    """One row per horizon and forced order in windows of its length that do not overlap; parameters as above.
+
+    Returns
+    -------
+    start_ms, band, horizon_s ; usdt : of the order; captured_usdt : the same inside clusters shown at the window's
+    start, else 0; expected_usdt : times the share of the band that the clusters cover.
+    """
+    bars, orders = marks_of(marks), orders_of(force_orders)
+    rows = _shown(clusters, bars, score, top)
+    return pl.concat(
+        [_recalled(rows, bars, orders, each).with_columns(horizon_s=pl.lit(each, pl.Int64)) for each in horizons_s]
+    )
+
+
+def recall(samples: pl.DataFrame, *, draws: int = DRAWS, seed: int = 0) -> pl.DataFrame:
+    """Recall by distance band and horizon: frame of ``METRICS``, a sample is a forced order.
+
+    recall : share of the realised notional inside the clusters shown at the start of windows that do not overlap.
+    recall_lift : recall over the share of the band that the clusters cover.
+    """
+    return _by_band(samples, _recall, draws, seed)
+
+
+def _by_band(
+    samples: pl.DataFrame, measure: Callable[[pl.DataFrame, dict], list[dict]], draws: int, seed: int
+) -> pl.DataFrame:
+    """The measures over all samples of each horizon, then over those of each band; no row without a sample."""
+    rows = []
+    for (horizon_s,), own in samples.partition_by("horizon_s", as_dict=True, maintain_order=True).items():
         for band in ("all", *BAND_NAMES[:-1]):
-            settings = {"band": band, "horizon_s": horizon_s, "draws": draws, "seed": seed}
-            here = judged if band == "all" else judged.filter(pl.col("band") == band)
-            tables.append(_precision(here, settings))
-            tables.append(_average_precision(here, score, settings))
-            tables.append(_recall(prints if band == "all" else prints.filter(pl.col("band") == band), settings))
-    found = [row for table in tables for row in table if row["n"] > 0]
-    return pl.DataFrame(found, schema=METRICS)
+            here = own if band == "all" else own.filter(pl.col("band") == band)
+            rows += measure(here, {"band": band, "horizon_s": horizon_s, "draws": draws, "seed": seed})
+    return pl.DataFrame([row for row in rows if row["n"] > 0], schema=METRICS)
 
 
 def _shown(clusters: pl.DataFrame, bars: Marks, score: str, top: int) -> pl.DataFrame:
@@ -206,8 +270,8 @@ def _reach_lift(totals: np.ndarray) -> np.ndarray:
     return _lift(totals) * (totals[..., 3] + 0.5) / (totals[..., 1] + 0.5)
 
 
-def _average_precision(judged: pl.DataFrame, score: str, settings: dict) -> list[dict]:
-    ranked = judged.sort(score, descending=True)
+def _average_precision(judged: pl.DataFrame, settings: dict) -> dict:
+    ranked = judged.sort("score", descending=True)
     hit = ranked["is_hit"].cast(pl.Float64).to_numpy()
     days, row_day = np.unique(day_of(ranked["avail_time"].dt.epoch("ms").to_numpy()), return_inverse=True)
     blocks = block_days(settings["horizon_s"])
@@ -216,7 +280,7 @@ def _average_precision(judged: pl.DataFrame, score: str, settings: dict) -> list
         "value": float("nan"), "low": float("nan"), "high": float("nan"), "n": len(hit), "n_days": len(days),
     }  # fmt: skip
     if hit.sum() == 0.0:
-        return [row]
+        return row
     row["value"] = float(_mean_precision(hit, np.ones((1, len(hit))))[0])
     if len(days) >= max(2, 2 * blocks):
         # Draw by draw: all at once would hold every episode a thousand times.
@@ -224,7 +288,7 @@ def _average_precision(judged: pl.DataFrame, score: str, settings: dict) -> list
         drawn = np.array([_mean_precision(hit, each[row_day][None])[0] for each in counts])
         tail = (1.0 - LEVEL) / 2.0
         row["low"], row["high"] = (float(bound) for bound in np.nanquantile(drawn, [tail, 1.0 - tail]))
-    return [row]
+    return row
 
 
 def _mean_precision(hit: np.ndarray, weight: np.ndarray) -> np.ndarray:

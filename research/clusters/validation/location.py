@@ -11,17 +11,14 @@ import numpy as np
 import polars as pl
 
 from research.clusters.grid import BUCKETS, HALF_WINDOW, LONG, SHORT, bucket_of
-from research.clusters.outcomes import BANDS, Marks, Orders, marks_of, orders_of
+from research.clusters.outcomes import Marks, Orders, marks_of, orders_of
 from research.clusters.profiles import Profiles
-from research.clusters.regression import clustered_errors, fit_ridge, poisson_deviance
 from research.clusters.touch import future_extremes
-from research.clusters.validation.bootstrap import DRAWS, METRICS, day_of, mean, measured
-from research.clusters.validation.visits import AGE_CLASSES, age_class
+from research.clusters.validation.bootstrap import DRAWS, METRICS, mean, measured
 
 STEPS = HALF_WINDOW - 1  # buckets away from the mark, 1 to this, on either side
 DISTANCE_SHARE = 0.1  # of the distance-only map in the one that is scored: an order in an empty bucket costs ln 10
 QUANTILE_BINS = 50
-RIDGE = 1.0
 MAX_AGE_S = 3_600
 
 
@@ -47,22 +44,60 @@ class Windows:
     sigma: np.ndarray
 
 
-def location(
+LOCATED = pl.Schema(
+    {
+        "symbol": pl.String,
+        "start_ms": pl.Int64,  # of its window
+        "quantile": pl.Float64,  # share of the reached mass that lies nearer than the order; NaN where none was reached
+        "usual_quantile": pl.Float64,  # the same of the distance-only map
+        "log_gain": pl.Float64,  # nats over the distance-only map
+    }
+)
+
+
+def location_samples(
     profiles: Profiles,
     marks: pl.DataFrame,
     force_orders: pl.DataFrame,
     *,
     horizon_s: int,
     min_print_usdt: float = 0.0,
-    draws: int = DRAWS,
     seed: int = 0,
 ) -> pl.DataFrame:
-    """Where forced orders fell inside the reached part of the map.
+    """One row per forced order ahead of the mark: where it fell inside the reached part of the map.
 
     Parameters
     ----------
     profiles : a map on the prices of ``marks``.
     marks : minute bars: ts, mark_high, mark_low, mark_close. force_orders : rows of ``FORCE_ORDERS``, one symbol.
+
+    Returns
+    -------
+    Frame of ``LOCATED``; those of several symbols may be put together.
+    """
+    windows = windows_of(profiles, marks_of(marks), large(orders_of(force_orders), min_print_usdt), horizon_s)
+    window, side, step = np.nonzero(windows.prints)
+    copies = windows.prints[window, side, step]
+    window, side, step = (np.repeat(index, copies) for index in (window, side, step))
+    reach = windows.reach[window, side]
+    # Somewhere inside the bucket: without it the shares of a perfect map are not uniform.
+    place = np.random.default_rng(seed).random(len(window))
+    return pl.DataFrame(
+        {
+            "symbol": pl.repeat(profiles.symbol, len(window), eager=True, dtype=pl.String),
+            "start_ms": windows.start_ms[window],
+            "quantile": _quantile(windows.mass[window, side], step, reach, place),
+            "usual_quantile": _quantile(windows.usual[window, side], step, reach, place),
+            "log_gain": _log_gain(windows, window, side, step, reach),
+        },
+        schema=LOCATED,
+    )
+
+
+def location(samples: pl.DataFrame, *, horizon_s: int, draws: int = DRAWS, seed: int = 0) -> pl.DataFrame:
+    """Where forced orders fell inside the reached part of the map, over all symbols of ``samples``.
+
+    The symbols of a day are one block: when one is liquidated, so are the others.
 
     Returns
     -------
@@ -74,19 +109,9 @@ def location(
     location_log_gain : nats per order over the distance-only map. The gate: above 0 with its whole interval.
     location_unplaced : share of the orders in windows whose reached part of the map was empty.
     """
-    windows = windows_of(profiles, marks_of(marks), _large(orders_of(force_orders), min_print_usdt), horizon_s)
-    window, side, step = np.nonzero(windows.prints)
-    copies = windows.prints[window, side, step]
-    window, side, step = (np.repeat(index, copies) for index in (window, side, step))
-    reach = windows.reach[window, side]
-    rng = np.random.default_rng(seed)
-    place = rng.random(len(window))  # inside the bucket: without it the shares of a perfect map are not uniform
-    own = _quantile(windows.mass[window, side], step, reach, place)
-    usual = _quantile(windows.usual[window, side], step, reach, place)
-    gain = _log_gain(windows, window, side, step, reach)
+    start_ms, own, usual, gain = (samples[name].to_numpy() for name in LOCATED.names()[1:])
     is_placed = np.isfinite(own)
-    ones, settings = np.ones(len(window)), {"horizon_s": horizon_s, "draws": draws, "seed": seed}
-    start_ms = windows.start_ms[window]
+    ones, settings = np.ones(len(own)), {"horizon_s": horizon_s, "draws": draws, "seed": seed}
     placed_ms, placed = start_ms[is_placed], own[is_placed]
     rows = [
         measured("location_quantile", placed_ms, np.column_stack([placed, ones[is_placed]]), mean, **settings),
@@ -94,67 +119,6 @@ def location(
         measured("location_ks_distance", placed_ms, _histogram(usual[is_placed]), _ks, **settings),
         measured("location_log_gain", start_ms, np.column_stack([gain, ones]), mean, **settings),
         measured("location_unplaced", start_ms, np.column_stack([~is_placed, ones]), mean, **settings),
-    ]
-    return pl.DataFrame(rows, schema=METRICS)
-
-
-def mass_effect(
-    profiles: Profiles,
-    marks: pl.DataFrame,
-    force_orders: pl.DataFrame,
-    *,
-    min_print_usdt: float = 0.0,
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> pl.DataFrame:
-    """Does more mass mean more forced orders: Poisson regression of orders per reached bucket and hour.
-
-    ``log rate = distance + time since the mark was there + log sigma + side + beta * log mass``. Mass is floored at a
-    hundredth of its side's mean. Without the second term zones at random pass, if only the price has swept them.
-
-    Returns
-    -------
-    Frame of ``METRICS``; a sample is a reached bucket in an hour. Empty values where no order was seen.
-
-    mass_beta : elasticity; interval of 1.96 standard errors by days. The gate: above 0 with its whole interval.
-    mass_t : beta over its standard error by days.
-    deviance_gain : share of the deviance of the model without mass that mass explains, on days it was not fitted on.
-    """
-    orders = _large(orders_of(force_orders), min_print_usdt)
-    bars = marks_of(marks)
-    windows = windows_of(profiles, bars, orders, 3_600)
-    steps = np.arange(1, STEPS + 1)
-    is_reached = (steps <= windows.reach[..., None]) & np.isfinite(windows.sigma)[:, None, None]
-    window, side, step = np.nonzero(is_reached)
-    counts = windows.prints[is_reached].astype(np.float64)
-    floor = 0.01 * windows.mass.mean(axis=2)[window, side]
-    is_there = floor > 0.0
-    window, side, step, counts, floor = (each[is_there] for each in (window, side, step, counts, floor))
-    start_ms = windows.start_ms[window]
-    nothing = {"band": "all", "horizon_s": 3_600, "value": np.nan, "low": np.nan, "high": np.nan}
-    size = {"n": len(counts), "n_days": len(np.unique(day_of(start_ms)))}
-    if counts.sum() == 0.0 or size["n_days"] < 2:
-        names = ("mass_beta", "mass_t", "deviance_gain")
-        return pl.DataFrame([{"metric": name, **nothing, **size} for name in names], schema=METRICS)
-
-    # Distance from the mark to the middle of the bucket, in bands and within them.
-    away = (step + 0.5) / 1e3
-    in_band = np.searchsorted(BANDS[1:], away, side="right")[:, None] == np.arange(1, len(BANDS))
-    waited = _waited(windows, bars, window, side, step)[:, None] == np.arange(1, AGE_CLASSES)
-    state = np.column_stack([np.log(windows.sigma[window]), side == SHORT])
-    plain = np.column_stack([np.log(away), in_band, waited, state]).astype(np.float64)
-    log_mass = np.log(np.maximum(windows.mass[window, side, step], floor))
-    full = np.column_stack([plain, log_mass])
-    day = day_of(start_ms)
-    fit = fit_ridge(full, counts, family="poisson", ridge=RIDGE)
-    beta, error = fit.coefficients[-1], clustered_errors(fit, full, counts, day)[-1]
-    deviances = np.column_stack([_held_out(full, counts, day), _held_out(plain, counts, day)])
-    settings = {"horizon_s": 3_600, "draws": draws, "seed": seed}
-    low, high = beta - 1.96 * error, beta + 1.96 * error
-    rows = [
-        {"metric": "mass_beta", **nothing, **size, "value": beta, "low": low, "high": high},
-        {"metric": "mass_t", **nothing, **size, "value": beta / error if error > 0.0 else np.nan},
-        measured("deviance_gain", start_ms, deviances, lambda totals: 1.0 - mean(totals), **settings),
     ]
     return pl.DataFrame(rows, schema=METRICS)
 
@@ -254,15 +218,6 @@ def _log_gain(windows: Windows, window, side, step, reach) -> np.ndarray:
     return np.log((1.0 - DISTANCE_SHARE) * shown / np.maximum(expected, 1e-300) + DISTANCE_SHARE)
 
 
-def _waited(windows: Windows, bars: Marks, window, side, step) -> np.ndarray:
-    """Class of the time since the mark was in each bucket, as known at the window's start."""
-    steps = np.arange(1, STEPS + 1)
-    own = bucket_of(bars.close[bars.last_known(windows.start_ms)])
-    ahead = own[:, None, None] + np.array([-1, 1])[:, None] * steps
-    classes = age_class(bars, windows.start_ms, ahead.reshape(len(own), -1)).reshape(ahead.shape)
-    return classes[window, side, step]
-
-
 def _histogram(quantile: np.ndarray) -> np.ndarray:
     bins = np.minimum((quantile * QUANTILE_BINS).astype(np.int64), QUANTILE_BINS - 1)
     return (bins[:, None] == np.arange(QUANTILE_BINS)).astype(np.float64)
@@ -274,18 +229,8 @@ def _ks(totals: np.ndarray) -> np.ndarray:
     return np.abs(below - np.arange(1, QUANTILE_BINS + 1) / QUANTILE_BINS).max(axis=-1)
 
 
-def _held_out(features: np.ndarray, counts: np.ndarray, day: np.ndarray) -> np.ndarray:
-    """Deviance of each row under the fit on the days of the other parity."""
-    out = np.full(len(counts), np.nan)
-    for parity in (0, 1):
-        here = day % 2 == parity
-        if here.any() and not here.all() and counts[~here].sum() > 0.0:
-            fit = fit_ridge(features[~here], counts[~here], family="poisson", ridge=RIDGE)
-            out[here] = poisson_deviance(counts[here], fit.predict(features[here]))
-    return out
-
-
-def _large(orders: Orders, min_print_usdt: float) -> Orders:
+def large(orders: Orders, min_print_usdt: float) -> Orders:
+    """The orders of this notional or more."""
     kept = orders.usdt >= min_print_usdt
     return Orders(
         time_ms=orders.time_ms[kept], side=orders.side[kept], price=orders.price[kept], usdt=orders.usdt[kept]

@@ -4,16 +4,18 @@ A result is a figure with an interval whose blocks are days. A gate says which s
 evidence. Below twenty days with events or five symbols no result is called one way or the other: 56,000 samples of one
 symbol-month are some thirty observations.
 
-Every row is judged by itself at its own level. Of twenty questions about a map that knows nothing, one shows evidence
-by chance: read the table whole.
+Every row is judged by itself at its own level, so many rows are many tests: ``by_chance`` says how many of them a map
+that knows nothing passes.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import polars as pl
+
+from research.clusters.validation.bootstrap import LEVEL
 
 MIN_DAYS = 20
 MIN_SYMBOLS = 5
@@ -58,6 +60,7 @@ class Gate:
     evidence, below : what evidence says; ``below`` where it says another thing under the limit than above it.
     nothing : what is said without evidence.
     unit, scale, decimals : how the figure is told; ``scale`` multiplies it.
+    is_p_value : the figure is the share of maps that know nothing which do as well.
     """
 
     question: str
@@ -69,6 +72,14 @@ class Gate:
     unit: str = ""
     scale: float = 1.0
     decimals: int = 2
+    is_p_value: bool = False
+
+    @property
+    def by_chance(self) -> float:
+        """Share of maps that know nothing which pass; 0 for a gate that is no test against chance."""
+        if self.rule.startswith("value"):
+            return self.limit if self.is_p_value else 0.0
+        return (1.0 - LEVEL) / (1 if self.rule == "interval excludes" else 2)
 
     def says(self) -> str:
         """The gate in words: "interval above 0 bps"."""
@@ -96,11 +107,12 @@ class Gate:
         looked_at = (value,) if self.rule.startswith("value") else (low, high)
         return not any(math.isnan(number) for number in looked_at)
 
-    def figure(self, value: float, low: float, high: float) -> str:
+    def figure(self, value: float, low: float, high: float, *, with_unit: bool = True) -> str:
         """The figure and its interval, with their unit."""
+        told = self._told(value) if with_unit else self._number(value)
         if math.isnan(low) or math.isnan(high):
-            return self._told(value)
-        return f"{self._told(value)} ({self._number(low)} to {self._number(high)})"
+            return told
+        return f"{told} ({self._number(low)} to {self._number(high)})"
 
     def _number(self, value: float) -> str:
         number = f"{value * self.scale:.{self.decimals}f}".replace("-", "\u2212")
@@ -199,6 +211,7 @@ GATES: dict[str, Gate] = {
         evidence="The strategy earns more on this map than on nearly all maps that know nothing; rank p",
         nothing="Maps that know nothing earn the strategy as much; rank p",
         decimals=3,
+        is_p_value=True,
     ),
 }
 
@@ -236,6 +249,11 @@ def verdicts(
     rows = results.select(*needed, symbols).cast(RESULTS)
     judged = [_judged(row, gates[row["metric"]], min_days, min_symbols) for row in rows.iter_rows(named=True)]
     return pl.DataFrame(judged, schema=VERDICTS)
+
+
+def by_chance(metrics: Iterable[str], gates: Mapping[str, Gate] = GATES) -> float:
+    """How many of these figures would lie past their gates if the map knew nothing: the levels of all tests, summed."""
+    return sum(gates[metric].by_chance for metric in metrics)
 
 
 def _judged(row: dict, gate: Gate, min_days: int, min_symbols: int) -> dict:
