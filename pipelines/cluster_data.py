@@ -69,7 +69,7 @@ def map_key(lake: Lake, symbol: str, source: str, settings: MapSettings) -> tupl
     if priced is None:
         return Unavailable(reason=f"no mark price of {symbol} at aster and no klines of it at {venue} in the lake")
     begin, end = data[0], min(priced[1], aster[1] if aster else priced[1])
-    if aster is not None and venue != "aster":
+    if aster is not None:
         begin = max(begin, aster[0] - _WARM_UP)
     if begin >= end:
         return Unavailable(reason=f"prices of {symbol} end at {end:%Y-%m-%d %H:%M} UTC, before the data of {source}")

@@ -1,11 +1,16 @@
-"""Notebooks headless: what they refuse, what they store, the page made of them, and that git holds them clean."""
+"""Notebooks headless: what they refuse, what they store, the page made of them, and that git holds them clean.
+
+The recorded history is judged up to 4 June 2026; ``ASTER_REAL_END=`` (empty) asks for all of it.
+"""
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,11 +19,13 @@ import polars as pl
 import pytest
 
 from conftest import SMALL_SWEEP
+from data.convert import import_path
 from data.lake import Lake
 from pipelines import notebook_lake, notebook_map, notebook_trades, notebook_verdicts, notebooks
 from pipelines.notebooks import PLOTLY_MIME, execute, signature, to_html
 from pipelines.promote import promote
 from pipelines.sweep_job import run_sweep
+from research.clusters.validation.verdicts import verdicts
 
 FIGURES = {
     "01_is_the_lake_complete": 2,
@@ -28,6 +35,7 @@ FIGURES = {
     "05_what_did_it_trade": 2,
 }
 NAMES = tuple(FIGURES)
+REAL_END = os.environ.get("ASTER_REAL_END", "2026-06-04")
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +312,41 @@ def test_klines_alone_make_no_map(ten_minutes):
 def test_three_days_of_one_symbol_are_too_little_to_say_anything(pages):
     last = outputs(pages["03_does_the_map_predict"].with_suffix(".ipynb"))[-1]["text/markdown"]
     assert re.fullmatch(r"\*\*Too little data to say .*: 1 of 5 symbols and \d of 20 days with events\.\*\*", last)
+
+
+def test_symbols_beside_each_other_are_figures_and_together_a_verdict(tmp_path):
+    row = {"metric": "mass_beta", "band": "all", "horizon_s": 3_600, "value": 0.3, "low": 0.1, "high": 0.5,
+           "n": 900, "n_days": 30, "n_symbols": 1}  # fmt: skip
+    symbols = [f"{letter}USDT" for letter in "ABCDE"]
+    results = pl.DataFrame([row | {"n_symbols": 5}, row | {"low": -0.1}, *[row] * 4])
+    told = replace(
+        judged(tmp_path / "none"),
+        maps=dict.fromkeys(symbols),
+        verdicts=verdicts(results).with_columns(symbol=pl.Series(["all", *symbols])),
+    )
+    together, apart = (view(told).data for view in (notebook_verdicts.verdict_table, notebook_verdicts.by_symbol))
+    assert re.findall(r'data-heading="(?:of|verdict)">([^<]+)', together) == ["5 symbols", "evidence"]
+    assert "of 1 with enough data, 0.0 would show evidence by chance if the map knew nothing; 1 do." in together
+    cells = re.findall(r'data-heading="elasticity of mass">([^<]+)', apart)
+    assert cells == ["0.300 (−0.100 to 0.500)", *["0.300 (0.100 to 0.500) *"] * 4]
+    assert "of these 5 figures 0.1 would lie past their gates by chance if the map knew nothing; 4 do." in apart
+
+
+def test_the_verdicts_on_the_real_recordings_are_in_the_notebook(real_data, tmp_path):
+    lake = Lake(tmp_path / "lake", create=True)
+    for folder, format in (("okx-SOLUSDT", "okx"), ("liquidations", "force-orders"), ("midfreq-logs", "midfreq")):
+        import_path(lake, real_data / folder, format=format)
+    parameters = {"lake": str(lake.root), "end": REAL_END, "placebo_maps": 10}
+    execute("03_does_the_map_predict", tmp_path / "real.ipynb", parameters)
+    shown = outputs(tmp_path / "real.ipynb")
+    judged, table = (next(one["text/html"] for one in shown if f"<h3>{title}" in one.get("text/html", ""))
+                     for title in ("What is judged", "Verdicts"))  # fmt: skip
+    assert re.findall(r'data-heading="(?:symbol|map of)">([^<]+)', judged) == ["SOLUSDT", "okx on prices of okx"]
+    assert "more: only liquidations of another venue" in judged
+    figures = re.findall(r'data-heading="figure[^"]+">([^<]+)', table)
+    assert re.fullmatch(r"−?[\d.]+ per 100 walls \(−?[\d.]+ to −?[\d.]+\)", figures[0])
+    assert set(re.findall(r'data-heading="verdict">([^<]+)', table)) == {"too little data"}
+    assert re.match(r"\*\*Too little data .*: 1 of 5 symbols", shown[-1]["text/markdown"])
 
 
 def test_the_map_of_some_leverage_says_so(pages):

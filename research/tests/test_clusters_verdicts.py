@@ -5,7 +5,7 @@ import math
 import polars as pl
 import pytest
 
-from research.clusters.validation.verdicts import GATES, VERDICTS, verdicts
+from research.clusters.validation.verdicts import GATES, VERDICTS, by_chance, verdicts
 
 
 def result(metric: str = "magnet_excess", **changes) -> pl.DataFrame:
@@ -96,3 +96,9 @@ def test_a_metric_without_a_gate_is_refused_by_name():
 def test_a_missing_column_is_named():
     with pytest.raises(ValueError, match=r"\['n_days'\] are missing"):
         verdicts(result().drop("n_days"))
+
+
+def test_many_rows_are_many_tests_and_chance_passes_some():
+    assert by_chance(["magnet_excess"] * 4) == pytest.approx(0.1)
+    assert by_chance(["reaction_touched", "placebo_rank"]) == pytest.approx(0.1)
+    assert by_chance(["ece"]) == 0.0
