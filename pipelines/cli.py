@@ -137,11 +137,12 @@ def features(symbol, names, start, end, interval, latency_ms, lake_path, as_json
 @cli.command()
 @click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--runs", "runs_path", type=click.Path(path_type=Path), default=None, help="[pipelines/runs]")
-@click.option("--executor", type=click.Choice(["local"]), default="local", show_default=True)
+@click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option("--ray-address", default=None, help="Of a running Ray cluster, or auto [Ray on this machine alone].")
 @click.option("--notebook/--no-notebook", default=True, help="Execute notebook 04 into the run folder.")
 @lake_option
 @json_option
-def sweep(config, runs_path, executor, notebook, lake_path, as_json) -> None:
+def sweep(config, runs_path, executor, ray_address, notebook, lake_path, as_json) -> None:
     """Run a parameter grid with walk-forward; an interrupted sweep goes on where it stopped."""
     from pipelines.runs import default_runs
     from pipelines.sweep_job import run_sweep
@@ -149,7 +150,8 @@ def sweep(config, runs_path, executor, notebook, lake_path, as_json) -> None:
 
     lake = open_lake(lake_path)
     with progress_bars() as tell:
-        run = run_sweep(config, lake, runs_path or default_runs(), tell)
+        where = {"executor_name": executor, "ray_address": ray_address}
+        run = run_sweep(config, lake, runs_path or default_runs(), tell, **where)
         report = write_sweep_report(run, lake)
         if notebook:
             from pipelines.notebooks import execute

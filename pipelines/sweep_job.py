@@ -11,6 +11,7 @@ import polars as pl
 
 from data.config import config_hash, load
 from data.lake import Lake
+from pipelines.executors import LOCAL, executor
 from pipelines.identity import code_identity, data_identity
 from pipelines.runs import FINISHED, RUNNING, RunFolder, start_run
 from research.bars import Bars, build_bars
@@ -39,11 +40,19 @@ def bars_for(config: SweepConfig, lake: Lake, symbol: str) -> Bars:
     )
 
 
-def run_sweep(config_path: Path, lake: Lake, runs_folder: Path, progress: Progress) -> RunFolder:
+def run_sweep(
+    config_path: Path,
+    lake: Lake,
+    runs_folder: Path,
+    progress: Progress,
+    *,
+    executor_name: str = LOCAL,
+    ray_address: str | None = None,
+) -> RunFolder:
     """Run or resume the sweep of a TOML file.
 
-    Finished blocks of an interrupted run with the same config, code and data are kept. ``progress`` is told
-    (what, done, total).
+    Finished blocks of an interrupted run with the same config, code and data are kept, wherever they were evaluated.
+    ``progress`` is told (what, done, total). Where: see ``pipelines.executors.executor``.
 
     Raises
     ------
@@ -85,20 +94,16 @@ def run_sweep(config_path: Path, lake: Lake, runs_folder: Path, progress: Progre
     run.write_json("manifest.json", manifest)
 
     blocks = [block for symbol in config.symbols for block in blocks_of(config, symbol, folds[symbol])]
-    evaluated, seconds, config_bars = [], 0.0, 0
-    for done, block in enumerate(blocks):
-        progress("configs", done, len(blocks))
-        name = f"blocks/{block.name}"
-        if not (run.path / f"{name}.parquet").exists():
-            began = time.perf_counter()
-            run.write_frame(name, evaluators[block.symbol](block))
-            seconds += time.perf_counter() - began
-            rows = block.fold.train_last - block.fold.train_first
-            if block.part == "test":
-                rows = block.fold.test_last - block.fold.test_first
-            config_bars += rows * (block.last_config - block.first_config)
-        evaluated.append(run.frame(name))
-    progress("configs", len(blocks), len(blocks))
+    left = [block for block in blocks if not (run.path / f"blocks/{block.name}.parquet").exists()]
+    with executor(executor_name, ray_address) as evaluate:
+        began = time.perf_counter()
+        progress("configs", len(blocks) - len(left), len(blocks))
+        for done, (block, rows) in enumerate(evaluate(config, evaluators, bars, left), len(blocks) - len(left) + 1):
+            run.write_frame(f"blocks/{block.name}", rows)
+            progress("configs", done, len(blocks))
+        seconds = time.perf_counter() - began
+    config_bars = sum(block.rows * (block.last_config - block.first_config) for block in left)
+    evaluated = [run.frame(f"blocks/{block.name}") for block in blocks]
 
     table = pl.concat(evaluated)
     results = results_table(config, table)

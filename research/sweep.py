@@ -128,6 +128,21 @@ class Block:
         """Name of its result file."""
         return f"{self.symbol}-fold{self.fold.number:02d}-{self.part}-{self.first_config:08d}"
 
+    @property
+    def first(self) -> int:
+        """First row."""
+        return self.fold.train_first if self.part == "train" else self.fold.test_first
+
+    @property
+    def last(self) -> int:
+        """The row behind the last."""
+        return self.fold.train_last if self.part == "train" else self.fold.test_last
+
+    @property
+    def rows(self) -> int:
+        """How many rows it looks at."""
+        return self.last - self.first
+
 
 def bars_per_year(interval: str) -> float:
     """Bars in 365 days."""
@@ -199,16 +214,10 @@ class Evaluator:
 
     def __call__(self, block: Block) -> pl.DataFrame:
         """Statistics per config of the block: ``config`` (its number) and a column per name in ``kernel.STATS``."""
-        rows = (
-            (block.fold.train_first, block.fold.train_last)
-            if block.part == "train"
-            else (block.fold.test_first, block.fold.test_last)
-        )
         configs = self._configs[block.first_config : block.last_config]
-        stats = self._sweep(configs, *rows)
-        n_bars = rows[1] - rows[0]
+        stats = self._sweep(configs, block.first, block.last)
         sharpe = sharpe_from_sums(
-            stats["net_pnl_usdt"], stats["bar_pnl_squared"], n_bars, bars_per_year(self._config.interval)
+            stats["net_pnl_usdt"], stats["bar_pnl_squared"], block.rows, bars_per_year(self._config.interval)
         )
         return pl.DataFrame(
             {

@@ -29,6 +29,7 @@ HOMES = {
     "eth_hash": ("data/venues/signing.py",),
     "coincurve": ("data/loopback/signatures.py", "data/loopback/account_keys.py"),
     "Crypto": ("data/loopback/signatures.py",),
+    "ray": ("pipelines/executors.py",),
 }
 
 

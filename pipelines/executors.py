@@ -1,0 +1,127 @@
+"""Where the blocks of a sweep are evaluated: in this process on all its cores, or on a Ray cluster.
+
+A block's rows depend on the block alone, so both give the same bytes, whatever order the blocks are finished in.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import numba
+import polars as pl
+
+from research.bars import Bars
+from research.sweep import Block, Evaluator, SweepConfig
+
+Evaluated = Iterator[tuple[Block, pl.DataFrame]]
+Executor = Callable[[SweepConfig, Mapping[str, Evaluator], Mapping[str, Bars], Sequence[Block]], Evaluated]
+
+LOCAL, RAY = "local", "ray"
+EXECUTORS = (LOCAL, RAY)
+_IN_FLIGHT_PER_CORE = 4  # enough that no core waits for this process; few enough that a stopped sweep wastes little
+_STARTS = 3
+_RETRIES = 5  # of a block whose worker died
+_RAY = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nobody is told what runs here
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; without it every worker warns
+}
+_RAY_OF_OUR_OWN = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # whatever the system: it listens on 127.0.0.1 and nowhere else
+    "RAY_AUTH_MODE": "disabled",  # and so needs no token
+    "RAY_agent_register_timeout_ms": "120000",  # a busy machine takes a while to start it
+    "RAY_raylet_start_wait_time_s": "120",
+}
+
+
+@contextmanager
+def executor(name: str, ray_address: str | None = None) -> Iterator[Executor]:
+    """What evaluates blocks: ``local``, or ``ray`` at an address.
+
+    Parameters
+    ----------
+    ray_address : of a running cluster, such as ``auto`` or ``10.0.0.1:6379``; None starts Ray on this machine alone
+        and stops it at the end.
+
+    Raises
+    ------
+    ValueError
+        On another name, or an address for ``local``.
+    ConnectionError
+        When no Ray cluster answers there.
+    """
+    if name not in EXECUTORS:
+        raise ValueError(f"no executor {name!r}; there are {', '.join(EXECUTORS)}")
+    if name == LOCAL:
+        if ray_address is not None:
+            raise ValueError(f"a Ray address goes with --executor ray, not with {LOCAL}")
+        yield _evaluate_here
+        return
+    for variable, value in (_RAY | (_RAY_OF_OUR_OWN if ray_address is None else {})).items():
+        os.environ.setdefault(variable, value)  # Ray reads them when it is imported
+    import ray
+
+    _join(ray, ray_address)
+    try:
+        yield _evaluate_on_ray
+    finally:
+        ray.shutdown()
+
+
+def _join(ray: ModuleType, address: str | None) -> None:
+    """Connect to the cluster at an address, or start one here.
+
+    Retried: a start that did not end in the fifteen seconds which Ray grants itself, as on a busy machine. Fatal: all
+    else.
+    """
+    for attempt in range(_STARTS):
+        try:
+            ray.init(address=address or "local", include_dashboard=False, log_to_driver=False)
+            return
+        except ConnectionError as error:
+            raise ConnectionError(
+                f"no Ray cluster at {address}: {error}; start one with `ray start --head`, or leave --ray-address out"
+            ) from error
+        except Exception as error:  # Ray raises this type itself, and no narrower one
+            if "timed out during startup" not in str(error) or attempt == _STARTS - 1:
+                raise
+            ray.shutdown()
+
+
+def _evaluate_here(config, evaluators, bars, blocks) -> Evaluated:
+    """One block after the other: the kernel itself uses every core."""
+    for block in blocks:
+        yield block, evaluators[block.symbol](block)
+
+
+def _evaluate_on_ray(config, evaluators, bars, blocks) -> Evaluated:
+    """Blocks as they are finished. Bars go into the object store once; a block whose worker dies is done again."""
+    import ray
+
+    evaluate = ray.remote(num_cpus=1, max_retries=_RETRIES)(_evaluate_in_worker)
+    asked = {symbol: ray.put((config, own)) for symbol, own in bars.items()}
+    most = _IN_FLIGHT_PER_CORE * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    left, running = list(reversed(blocks)), {}
+    while left or running:
+        while left and len(running) < most:
+            block = left.pop()
+            # in a list, so that a worker opens it only for its first block of the symbol
+            running[evaluate.remote([asked[block.symbol]], block)] = block
+        (done,), _ = ray.wait(list(running), num_returns=1)
+        yield running.pop(done), ray.get(done)
+
+
+_worker_evaluators: dict[str, Evaluator] = {}  # of a Ray worker: features are computed once per symbol
+
+
+def _evaluate_in_worker(asked: Sequence[Any], block: Block) -> pl.DataFrame:
+    """One block on one core of a Ray worker."""
+    import ray
+
+    key = asked[0].hex()
+    if key not in _worker_evaluators:
+        numba.set_num_threads(1)  # Ray runs a worker per core
+        config, bars = ray.get(asked[0])
+        _worker_evaluators[key] = Evaluator(config, bars)
+    return _worker_evaluators[key](block)
