@@ -53,7 +53,7 @@ def random_config(seed: int, bars: SourceBars) -> MapConfig:
         )  # fmt: skip
         versions.append(Brackets(valid_from_ms=int(moment), steps=(small, large)))
     # Lives of minutes, so that a short history sees positions turn over.
-    lives = tuple(random.uniform(0.5, 10.0, 7).tolist())
+    lives = tuple(random.uniform(0.5, 10.0, len(MapConfig().leverages)).tolist())
     return MapConfig(brackets=tuple(versions), half_life_hours=lives, half_life_turnovers=lives)
 
 
