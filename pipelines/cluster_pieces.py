@@ -116,9 +116,7 @@ def _predicted(lake: Lake, key: MapKey, state: MapState, end: datetime) -> _Made
         bars=bars,
         marks=marks.filter(pl.col("ts") > state.until),
         state=replace(state, basis=basis),
-        complete=lambda clusters: clusters.with_columns(
-            open_interest=pl.lit(None, pl.Float64)
-        ),  # none of it is aster's
+        complete=_not_aster_s,
     )
 
 

@@ -1,6 +1,6 @@
 """Were the crowds of a synthetic market where the map said: one look per crowd, the same number of levels for all maps.
 
-The rules, set before the markets that are reported were made:
+The rules, settled on markets of other seeds than those that are reported:
 
 - A crowd counts when it is larger than the median of its market's, formed at least a day after the market's beginning,
   and an hour after it had formed nothing of it was liquidated and it lay within a tenth of the mark.
