@@ -1,0 +1,1 @@
+"""Does it peek? A user's strategies, features, backtests and notebooks, run again without the future."""
