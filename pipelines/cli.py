@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from pipelines.bench import BENCHMARKS
+from pipelines.cli_audit import audit
 from pipelines.cli_clusters import clusters, signals
 from pipelines.cli_history import backfill, repair
 from pipelines.cli_lake import compact, coverage, push, sizes, tail, verify
@@ -31,6 +32,7 @@ def cli() -> None:
 
 for command in (record, backfill, repair, coverage, verify, compact, push, sizes, tail, loopback, clusters, signals):
     cli.add_command(command)
+cli.add_command(audit)
 
 
 @cli.command("import")

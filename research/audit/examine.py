@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from research.audit.convention import LOOKBACK
 from research.audit.market import audit_bars
+from research.audit.offers import open_source
 from research.audit.origin import Line
 from research.audit.pointing import Pointer
 from research.audit.runs import FAILS, Trial, label
-from research.audit.subjects import LOOKBACK, Source, Subject, open_source
+from research.audit.subjects import Subject
 from research.bars import Bars
 
 
@@ -72,7 +74,7 @@ class Audit:
 def audit(path: Path, bars: Bars | None = None) -> list[Finding]:
     """Findings on a user's strategy, features, backtest or notebook; empty when it keeps to what it could know.
 
-    Runs the file's code, many times. ``subjects.WHAT_IS_AUDITED`` says what a file has to offer.
+    Runs the file's code, many times. ``convention.WHAT_IS_AUDITED`` says what a file has to offer.
 
     Parameters
     ----------

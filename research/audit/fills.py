@@ -18,6 +18,7 @@ NEEDED = ("side", "entry_time", "entry_price")  # a frame with these is a list o
 _ENTRY = ("side", "entry_row_time", "entry_time", "entry_price")
 _EXIT = ("exit_time", "exit_price")
 MAX_COST_BPS = 100.0  # spread and slippage of a market order; what is further from the window is not its price
+LEAST_BEST = 3  # fills at the best price of their window are luck when they are fewer
 _ROUNDING = 1e-9
 
 
@@ -124,25 +125,25 @@ def _outside(
     too_good = bought * (best - price) > _ROUNDING * price
     too_bad = bought * (price - worst) > MAX_COST_BPS / 1e4 * price
     is_best = is_inside & (price == best) & (price != open_)
+    row = decided if column == "entry" else window
     for at in np.flatnonzero(is_inside):
-        row, name = int(decided[at] if column == "entry" else window[at]), f"{column}_price"
         if np.isnan(open_[at]):
-            yield Offence(row, name, f"is filled at {price[at]:g} in a window that nobody saw (a gap): no price is known")
+            sentence = f"is filled at {price[at]:g} in a window that nobody saw (a gap): no price is known"
         elif too_good[at] or too_bad[at]:
-            yield Offence(
-                row,
-                name,
+            sentence = (
                 f"is filled at {price[at]:g}; while the order was in the market the price went from {low[at]:g} to "
-                f"{high[at]:g}",
+                f"{high[at]:g}"
             )
-    if 3 <= is_best.sum() and 2 * is_best.sum() > is_inside.sum():
+        else:
+            continue
+        yield Offence(int(row[at]), f"{column}_price", sentence)
+    if is_best.sum() >= LEAST_BEST and 2 * is_best.sum() > is_inside.sum():
         at = int(np.argmax(is_best))
-        yield Offence(
-            int(decided[at] if column == "entry" else window[at]),
-            f"{column}_price",
-            f"is the very best price of its window, {price[at]:g}, as are {is_best.sum()} of {is_inside.sum()} fills: it is "
-            "known when the window is over",
+        sentence = (
+            f"is the very best price of its window, {price[at]:g}, as are {is_best.sum()} of {is_inside.sum()} fills: "
+            "it is known when the window is over"
         )
+        yield Offence(int(row[at]), f"{column}_price", sentence)
 
 
 def _last_at(times: pl.Series, at: pl.Series) -> np.ndarray:

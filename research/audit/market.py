@@ -126,9 +126,8 @@ def scrambled(bars: Bars, row: int, *, keeps_open: bool = False) -> Bars:
     past, future = frame.head(row), frame.tail(frame.height - row)
     times = [name for name, dtype in frame.schema.items() if dtype.is_temporal()]
     prices = [name for name in frame.columns if name in _PRICES or _is_cluster_price(name)]
-    others = [
-        name for name, dtype in frame.schema.items() if dtype.is_float() and name not in prices and name not in EXECUTION
-    ]
+    floats = [name for name, dtype in frame.schema.items() if dtype.is_float() and name not in EXECUTION]
+    others = [name for name in floats if name not in prices]
     shuffled = future[random.permutation(future.height)].with_columns(future.select(times))
     price_factor = pl.Series(random.uniform(0.5, 2.0, future.height))
     other_factor = pl.Series(random.uniform(0.3, 3.0, future.height))

@@ -18,7 +18,6 @@ import polars as pl
 from research.audit.trace import MODULE, RETURN, Event, Trace
 from research.audit.values import first_difference, own_columns
 
-
 LEAST_ROWS = 10  # fewer numbers than this are a statistic, not rows
 
 
@@ -130,7 +129,6 @@ class _Code:
         """The innermost statement over a line."""
         over = [node for node in self._statements if node.lineno <= line <= node.end_lineno]
         return max(over, key=lambda node: (node.lineno, -node.end_lineno), default=None)
-
 
     def branch(self, line: int, other: int) -> int | None:
         """Where it is decided whether one of these lines runs or the other."""

@@ -4,12 +4,14 @@ import traceback
 
 import polars as pl
 
+from research.audit.offers import open_source
 from research.audit.origin import Line, Pair, origin
 from research.audit.runs import FAILS, FillSuspect, Suspect
-from research.audit.subjects import Source, Subject, open_source
+from research.audit.subjects import Source, Subject
 from research.audit.trace import Trace, follow
 from research.audit.values import SAME_FROM_SHORT, first_difference
 from research.bars import Bars
+
 
 class Pointer:
     """Lines of one subject. A path runs from the line where the future came in to the line that shows it."""

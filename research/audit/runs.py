@@ -3,7 +3,7 @@
 What comes out differently although it was known is a suspect. ``pointing`` says which line it comes from.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import polars as pl
 
 from research.audit import fills
 from research.audit.market import cut, scrambled, short
-from research.audit.subjects import Subject
+from research.audit.subjects import Run, Subject
 from research.audit.values import SAME_FROM_SHORT, first_difference, is_blank, own_columns, shown
 from research.bars import Bars
 
@@ -25,7 +25,7 @@ Name = tuple[str, str]  # output of a subject, column of it ("" where it has no 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Made:
     """What a subject made of some bars: columns with a row per bar, and lists of trades."""
 
     columns: dict[Name, pl.Series]
@@ -55,7 +55,7 @@ class Suspect:
 
 @dataclass(frozen=True, kw_only=True)
 class FillSuspect:
-    """A fill that could not have been, ``other`` being the bars that showed it against those of the audit, if any did."""
+    """A fill that could not have been; ``other`` are the bars on which the trades became others, None without such."""
 
     name: Name
     offence: fills.Offence
@@ -90,11 +90,7 @@ class Trial:
             note(self._changed(cut(self.bars, row), row, f"is {{}}, and {{}} when the bars end with row {row - 1}"))
             note(self._forgotten(row))
         ahead = {name for name, is_short in found if not is_short}
-        return [
-            suspect
-            for (name, is_short), suspect in found.items()
-            if not (is_short and name in ahead)
-        ]
+        return [suspect for (name, is_short), suspect in found.items() if not (is_short and name in ahead)]
 
     def fill_suspects(self) -> list[FillSuspect]:
         """Fills that could not have been, the first per list of trades and column."""
@@ -104,7 +100,7 @@ class Trial:
         """What could not be tried."""
         name, columns = self.subject.name, self.whole.columns
         if not columns and not self.whole.trades:
-            yield f"{name}: no column with a row per bar and no trades came out: nothing was compared"
+            yield f"{name}: neither trades nor a column of its own with a row per bar came out: nothing was compared"
         if not self.subject.again and (blank := [label(each) for each, values in columns.items() if is_blank(values)]):
             yield f"{name}: empty in every row, so not compared: {', '.join(blank)}"
         if any(trades.is_empty() for trades in self.whole.trades.values()):
@@ -113,7 +109,7 @@ class Trial:
         if self.subject.again and all((values == 0).all() for values in sides):
             yield f"{name}: never wanted a position on these bars"
 
-    def _run(self, bars: Bars, run: Callable | None = None) -> Run:
+    def _run(self, bars: Bars, run: Run | None = None) -> Made:
         self.n_runs += 1
         columns, trades = {}, {}
         for output, value in (run or self.subject.run)(bars).items():
@@ -122,9 +118,9 @@ class Trial:
             else:
                 made = own_columns(value, bars.frame) or {}
                 columns |= {(output, column): values for column, values in made.items()}
-        return Run(columns=columns, trades=trades)
+        return Made(columns=columns, trades=trades)
 
-    def _changed(self, bars: Bars, n_known: int, sentence: str, run: Callable | None = None) -> Iterator[Suspect]:
+    def _changed(self, bars: Bars, n_known: int, sentence: str, run: Run | None = None) -> Iterator[Suspect]:
         """Columns that other bars, alike in ``n_known`` rows, changed there."""
         try:
             columns, failure = self._run(bars, run).columns, "no column"

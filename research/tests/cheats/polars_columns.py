@@ -8,7 +8,7 @@ def negative_shift(bars: pl.DataFrame) -> pl.Series:
     return close.shift(-1) / close - 1.0  # cheat
 
 
-def future_change(bars: pl.DataFrame) -> pl.DataFrame:
+def negative_change(bars: pl.DataFrame) -> pl.DataFrame:
     change = pl.col("close").pct_change(-5)  # cheat
     return bars.select("open_time", momentum=change.rolling_mean(3))
 
@@ -58,7 +58,8 @@ def threshold_of_the_whole(bars: pl.DataFrame) -> pl.Series:
 
 
 def label_resampling(bars: pl.DataFrame) -> pl.DataFrame:
-    hourly = bars.group_by_dynamic("open_time", every="1h", label="left").agg(hour_close=pl.col("close").last())  # cheat
+    hours = bars.group_by_dynamic("open_time", every="1h", label="left")
+    hourly = hours.agg(hour_close=pl.col("close").last())  # cheat
     joined = bars.join_asof(hourly, on="open_time", strategy="backward")
     return joined.select("hour_close")
 
