@@ -228,17 +228,24 @@ def promote(run, rank, symbol, runs_path, out, lake_path, as_json) -> None:
 
 
 @cli.command("runs")
+@click.argument("two", nargs=-1, metavar="[RUN OTHER]")
 @click.option("--runs", "runs_path", type=click.Path(path_type=Path), default=None, help="[pipelines/runs]")
 @json_option
-def runs_command(runs_path, as_json) -> None:
-    """Past sweeps, newest last."""
-    from pipelines.runs import default_runs, describe_runs
+def runs_command(two, runs_path, as_json) -> None:
+    """Past sweeps and what was promoted from them, newest last; two of them side by side when they are named."""
+    from pipelines.run_history import SHOWN, comparison, history
+    from pipelines.runs import default_runs
 
-    rows = describe_runs(runs_path or default_runs())
+    if len(two) not in (0, 2):
+        raise click.UsageError("name two runs to compare, or none for all of them")
+    folder = runs_path or default_runs()
+    frame = comparison(folder, *two) if two else history(folder)
     if as_json:
-        print_json(rows)
+        print_json(frame.to_dicts())
+    elif two:
+        print_rows(frame.to_dicts(), " and ".join(two))
     else:
-        print_rows(rows, "runs")
+        print_rows(frame.select(SHOWN).to_dicts(), "runs")
 
 
 @cli.command()

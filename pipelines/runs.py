@@ -101,32 +101,6 @@ def open_run(folder: Path, name: str) -> RunFolder:
     raise LookupError(f"no run {name!r} in {folder}; there are: {', '.join(run.path.name for run in there) or 'none'}")
 
 
-def describe_runs(folder: Path) -> list[dict[str, Any]]:
-    """A row per run: what was swept, over what, how the procedure fared out of sample."""
-    rows = []
-    for run in runs(folder):
-        manifest = run.manifest
-        row = {
-            "run": run.path.name,
-            "state": manifest["state"],
-            "strategy": run.config.strategy,
-            "symbols": ", ".join(run.config.symbols),
-            "configs": manifest["configs"],
-            "folds": None,
-            "oos_trades": None,
-            "oos_net_pnl_usdt": None,
-        }
-        if manifest["state"] == FINISHED:
-            folds = run.frame("walk_forward_folds")
-            row |= {
-                "folds": folds.height,
-                "oos_trades": folds["trades"].sum(),
-                "oos_net_pnl_usdt": folds["net_pnl_usdt"].sum(),
-            }
-        rows.append(row)
-    return rows
-
-
 def start_run(folder: Path, name: str, identity: dict[str, Any]) -> tuple[RunFolder, bool]:
     """The unfinished run of this identity to go on with, or a new folder; and whether it is resumed."""
     for run in runs(folder):

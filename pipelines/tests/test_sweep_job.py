@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 
 from live.config import load_chosen
 from pipelines.promote import promote
-from pipelines.runs import describe_runs, open_run
+from pipelines.run_history import comparison, history
+from pipelines.runs import open_run
 from pipelines.sweep_job import run_sweep
 
 
@@ -126,4 +128,30 @@ def test_runs_are_found_by_name_path_and_latest(finished):
     assert open_run(folder, "latest").manifest["state"] == "finished"
     with pytest.raises(LookupError, match="no run 'nothing'"):
         open_run(folder, "nothing")
-    assert describe_runs(folder)[0]["oos_trades"] == finished.frame("walk_forward_folds")["trades"].sum()
+
+
+def test_the_history_tells_what_following_the_procedure_earned_and_what_was_promoted(
+    finished, synthetic_lake, tmp_path
+):
+    promote(finished, synthetic_lake, rank=1, destination=tmp_path / "chosen.toml")
+    row = history(finished.path.parent, tmp_path).row(0, named=True)
+    folds = finished.frame("walk_forward_folds")
+    equity = finished.frame("walk_forward_equity")["equity_usdt"]
+    assert (row["run"], row["symbols"], row["folds"]) == (finished.path.name, "BTCUSDT", 4)
+    assert row["oos_trades"] == folds["trades"].sum()
+    assert row["oos_net_pnl_usdt"] == pytest.approx(equity[-1])
+    assert row["oos_max_drawdown_usdt"] == pytest.approx((equity - equity.cum_max().clip(lower_bound=0.0)).min())
+    assert row["promoted"] == "chosen.toml (BTCUSDT, rank 1)"
+    assert row["findings"] > 0
+
+
+def test_two_runs_are_compared_by_their_figures_and_by_what_their_configs_have_different(finished, tmp_path):
+    folder = tmp_path / "runs"
+    for name, fee in (("cheap", "4.0"), ("dear", "5.0")):
+        shutil.copytree(finished.path, folder / name)
+        config = folder / name / "config.toml"
+        config.write_text(config.read_text().replace("taker_fee_bps = 4.0", f"taker_fee_bps = {fee}"))
+    told = {row["what"]: row for row in comparison(folder, "cheap", "dear").to_dicts()}
+    assert told["oos_trades"]["is_same"]
+    assert (told["config: costs.taker_fee_bps"]["one"], told["config: costs.taker_fee_bps"]["other"]) == ("4", "5")
+    assert [what for what in told if what.startswith("config: ")] == ["config: costs.taker_fee_bps"]

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from data.schema import interval_ms
 from research.audit.values import shown
 
 NEEDED = ("side", "entry_time", "entry_price")  # a frame with these is a list of trades
@@ -118,8 +117,10 @@ def _outside(
     """
     price = trades[f"{column}_price"].cast(pl.Float64).to_numpy()
     window = _last_at(frame["exec_time"], trades[f"{column}_time"])
-    last_ms = frame["exec_time"].dt.epoch("ms")[-1] + interval_ms("1m")
-    is_inside = known & (window >= 0) & (trades[f"{column}_time"].dt.epoch("ms").fill_null(0).to_numpy() < last_ms)
+    length = frame["close_time"][0] - frame["open_time"][0]
+    is_inside = (
+        known & (window >= 0) & (trades[f"{column}_time"] < frame["exec_time"][-1] + length).fill_null(False).to_numpy()
+    )
     open_, high, low = (frame[f"exec_{name}"].to_numpy()[window] for name in ("open", "high", "low"))
     best, worst = np.where(bought > 0, low, high), np.where(bought > 0, high, low)
     too_good = bought * (best - price) > _ROUNDING * price
