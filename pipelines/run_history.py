@@ -48,8 +48,8 @@ HISTORY = pl.Schema(
 
 # What fits on a terminal; the rest is in the JSON and in the comparison of two.
 SHOWN = (
-    "run", "state", "strategy", "symbols", "start", "end", "configs", "oos_trades", "oos_net_pnl_usdt", "oos_sharpe",
-    "promoted", "findings", "code_hash",
+    "run", "strategy", "symbols", "start", "end", "configs", "oos_trades", "oos_net_pnl_usdt", "oos_sharpe", "promoted",
+    "code_hash",
 )  # fmt: skip
 
 
