@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -163,8 +164,8 @@ class Header:
 
 
 def plain(instrument: Mapping[str, Any]) -> dict[str, Any]:
-    """The filters for ``Header.instrument``: numbers and words, without times and brackets."""
-    return {name: value for name, value in instrument.items() if value is None or isinstance(value, (int, float, str))}
+    """The filters for ``Header.instrument``: everything but times."""
+    return {name: value for name, value in instrument.items() if not isinstance(value, datetime)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from research.fills import STOP, TARGET, TRAILING, Levels
+from research.fills import LIQUIDATION, STOP, TARGET, TRAILING, Levels
 
 OWNER = "wb"  # our prefix: no order without it is ever touched
 MAX_CLIENT_ORDER_ID = 36  # Aster futures API, newClientOrderId
@@ -24,9 +24,10 @@ class Leg(StrEnum):
     TRAILING = "R"
     CLOSE = "X"
     FLATTEN = "F"
+    LIQUIDATION = "L"  # the exchange's own order
 
 
-LEG_OF_REASON = {STOP: Leg.STOP, TARGET: Leg.TARGET, TRAILING: Leg.TRAILING}
+LEG_OF_REASON = {STOP: Leg.STOP, TARGET: Leg.TARGET, TRAILING: Leg.TRAILING, LIQUIDATION: Leg.LIQUIDATION}
 
 
 class RowKey(NamedTuple):
@@ -83,6 +84,10 @@ class ExitOrders:
     side: int  # of the position
     quantity: float  # base
     levels: Levels
+
+    def name_of(self, leg: Leg) -> str:
+        """Client order id of the order of a leg; the exchange names its own as Aster does."""
+        return self.client_order_ids.get(leg, f"autoclose-{self.trade_id}")
 
 
 @dataclass(frozen=True, kw_only=True)

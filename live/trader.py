@@ -54,6 +54,7 @@ from research.fills import (
     gross_pnl_usdt,
     size_multiple,
 )
+from research.liquidation import with_liquidation
 from research.sizing import size_features, size_multiples
 from research.strategies.registry import strategy
 from research.trades import trade_id
@@ -250,7 +251,8 @@ def _decide(rules: Rules, state: State, event: BarClosed) -> Outcome:
 
 def _opened(rules: Rules, state: State, fill: EntryFilled) -> Outcome:
     order = _answered(state, fill)
-    levels = Levels(*exit_levels(order.side, fill.price, state.decision, rules.terms.tick_size))
+    levels = exit_levels(order.side, fill.price, state.decision, rules.terms.tick_size)
+    levels = Levels(*with_liquidation(levels, order.side, fill.price, fill.quantity, rules.terms))
     note = _Notes(rules, fill.time_ms, order.trade_id, order.row)
     entry = note(
         "fill", fill.client_order_id, leg=Leg.ENTRY, side=order.side, price=fill.price, quantity=fill.quantity,

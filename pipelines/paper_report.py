@@ -10,6 +10,7 @@ from pipelines.trade_table import largest_trades
 from research import formats, plots
 from research.bars import Bars
 from research.engine import TradingConfig
+from research.fills import REASONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,7 @@ def _accounts(paper: PaperRun) -> Table:
         ("still open at the end", *(formats.count((trades["reason"] == "open").sum()) for trades in accounts)),
         *(
             (f"left by {reason}", *(formats.count((trades["reason"] == reason).sum()) for trades in closed))
-            for reason in ("stop", "target", "trailing")
+            for reason in REASONS[1:]
         ),
         *(
             (label, *(formats.usdt(trades[column].sum(), signed=is_signed) for trades in accounts))

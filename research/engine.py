@@ -16,6 +16,7 @@ from research.bars import Bars, Substitutions
 from research.completeness import MIN_COVERAGE, require_coverage
 from research.daily_loss import days_of
 from research.fills import REASONS, Costs, Market, Orders, Terms, gross_pnl_usdt
+from research.liquidation import brackets_of, refusal
 from research.sizing import OpenInterestSize, size_features, size_multiples
 from research.strategies.registry import strategy
 from research.ticks import Ticks, simulate_ticks
@@ -120,6 +121,8 @@ def terms_of(costs: Costs, orders: Orders, instrument: Mapping) -> Terms:
         cooldown_bars=int(orders.cooldown_bars),
         risk_usdt=risk_usdt,
         max_daily_loss_usdt=math.inf if orders.max_daily_loss_usdt is None else float(orders.max_daily_loss_usdt),
+        leverage=float(orders.leverage),
+        brackets=brackets_of(instrument),
     )
 
 
@@ -143,6 +146,8 @@ def refusals(config: TradingConfig, instrument: Mapping) -> list[str]:
             f"notional_usdt {config.orders.notional_usdt:g} times leverage {config.orders.leverage:g}, the most that a "
             f"risk_usdt buys, is under the exchange's minimum ({instrument['min_notional_usdt']:g})"
         )
+    if reason := refusal(config.orders, instrument):
+        reasons.append(reason)
     return reasons
 
 
@@ -248,10 +253,12 @@ _FILLS = {
 def assumptions(config: TradingConfig, bars: Bars, resolution: Literal["bar", "tick"] = "bar") -> tuple[str, ...]:
     """What a reader must know before believing a number of this run."""
     costs = config.costs
+    is_liquidated = bool(bars.instrument.get("brackets"))
     return (
         f"taker fee {costs.taker_fee_bps:g} bps, slippage {costs.slippage_bps:g} bps, latency {costs.latency_ms} ms",
         _FILLS[resolution],
-        "not modelled: queue position, partial fills, depth beyond the touch, own market impact, own liquidation",
+        "not modelled: queue position, partial fills, depth beyond the touch, own market impact"
+        + ("" if is_liquidated else ", own liquidation (the contract's brackets are not known)"),
         *_sizes_in_words(config.orders),
         *bars.substituted,
     )

@@ -19,10 +19,12 @@ from research.jit import njit
 from research.rounding import ON_GRID_TICKS, ceil_on, floor_on, per_unit
 from research.sizing import OpenInterestSize
 
-FILL_MODEL_VERSION = 1
+FILL_MODEL_VERSION = 2
 
-OPEN, STOP, TARGET, TRAILING = 0, 1, 2, 3
-REASONS = ("open", "stop", "target", "trailing")
+OPEN, STOP, TARGET, TRAILING, LIQUIDATION = 0, 1, 2, 3, 4
+REASONS = ("open", "stop", "target", "trailing", "liquidation")
+
+NO_BRACKETS = np.empty((0, 2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ class Orders:
     entry_limit_ticks: int  # how far beyond the touch seen at decision the IOC limit lies
     cooldown_bars: int  # signal bars without entries after an exit; the bar of the exit itself always counts
     entry_hours: tuple[int, ...] = tuple(range(24))  # UTC hours in which entries are allowed
-    leverage: float = 1.0  # margin set on the exchange; does not change a fixed notional
+    leverage: float = 1.0  # margin set on the exchange, isolated; does not change a fixed notional
     trailing: Literal["exchange"] = "exchange"  # native trailing order; callbacks under 10 bps cannot be executed
     risk_usdt: float | None = None  # lost where the stop lies as planned, before fees, spread and slippage
     open_interest_size: OpenInterestSize | None = None
@@ -81,6 +83,8 @@ class Terms(NamedTuple):
     cooldown_bars: int
     risk_usdt: float = math.nan  # lost at the stop; NaN: the notional counts
     max_daily_loss_usdt: float = math.inf
+    leverage: float = 1.0
+    brackets: np.ndarray = NO_BRACKETS  # ``liquidation.brackets_of``; without any nothing is liquidated
 
 
 class Market(NamedTuple):
@@ -123,12 +127,14 @@ class Decision(NamedTuple):
 
 
 class Levels(NamedTuple):
-    """Exit orders of one position. NaN where there is none."""
+    """Exit orders of one position, and where the exchange ends it. NaN where there is none."""
 
     stop: float
     target: float
     activation: float
     callback_bps: float
+    liquidation: float = math.nan  # of the mark
+    bankruptcy: float = math.nan  # what a liquidated position gets
 
 
 class Trailing(NamedTuple):
@@ -282,9 +288,10 @@ def _first(stop_hit: bool, trail_hit: bool) -> int:
 def exit_in_bar(side: int, levels: Levels, trailing: Trailing, i: int, market: Market) -> Exit:
     """What execution bar ``i`` does to a position. The bar must have prices (``exec_open`` not NaN).
 
-    Order inside the bar: gap at the open; the stop by the mark's range; the trailing order on its state as of the open;
-    the target by range; then the bar's own extreme may arm and move the trailing order, and if the close is beyond its
-    new level it has triggered there. Comparisons with NaN are false: an absent order never triggers.
+    Order inside the bar: gap at the open, a liquidation before any order; the stop and the liquidation by the mark's
+    range, the nearer first; the trailing order on its state as of the open; the target by range; then the bar's own
+    extreme may arm and move the trailing order, and if the close is beyond its new level it has triggered there.
+    Comparisons with NaN are false: an absent order never triggers.
     """
     open_, close = market.exec_open[i], market.exec_close[i]
     # Seen from the position: "best" is the favourable end of the bar, "worst" the other.
@@ -298,26 +305,32 @@ def exit_in_bar(side: int, levels: Levels, trailing: Trailing, i: int, market: M
     keep = 1.0 - side * levels.callback_bps / 1e4
 
     # Joined with | so that a sweep branches once per question; mostly the answer is no.
+    is_liquidated = side * (mark_open - levels.liquidation) <= 0.0
     stop_hit = side * (mark_open - levels.stop) <= 0.0
     trail_hit = trailing.armed & (side * (open_ - trailing.extreme * keep) <= 0.0)
     target_hit = side * (open_ - levels.target) >= 0.0
+    if is_liquidated:
+        return Exit(LIQUIDATION, levels.bankruptcy, True, False, trailing)
     if stop_hit | trail_hit | target_hit:
         return Exit(_first(stop_hit, trail_hit), open_, True, False, trailing)
 
     extreme = open_ if side * (open_ - trailing.extreme) > 0.0 else trailing.extreme
     armed = trailing.armed | (side * (open_ - levels.activation) >= 0.0)
     trail = extreme * keep
+    is_liquidated = side * (mark_worst - levels.liquidation) <= 0.0
     stop_hit = side * (mark_worst - levels.stop) <= 0.0
     trail_hit = armed & (side * (worst - trail) <= 0.0)
     target_hit = side * (best - levels.target) >= 0.0
-    if stop_hit | trail_hit | target_hit:
+    if is_liquidated | stop_hit | trail_hit | target_hit:
+        is_ambiguous = int(is_liquidated | stop_hit) + int(trail_hit) + int(target_hit) > 1
+        if is_liquidated and not (stop_hit and side * (levels.stop - levels.liquidation) > 0.0):
+            return Exit(LIQUIDATION, levels.bankruptcy, False, is_ambiguous, Trailing(extreme, armed))
         reason = _first(stop_hit, trail_hit)
         price = levels.target
         if reason == STOP:
             price = levels.stop * ratio
         elif reason == TRAILING:
             price = trail
-        is_ambiguous = int(stop_hit) + int(trail_hit) + int(target_hit) > 1
         return Exit(reason, price, False, is_ambiguous, Trailing(extreme, armed))
 
     extreme = best if side * (best - extreme) > 0.0 else extreme
@@ -330,6 +343,14 @@ def exit_in_bar(side: int, levels: Levels, trailing: Trailing, i: int, market: M
 
 
 @njit
+def exit_price(side: int, result: Exit, half_spread_bps: float, slippage_bps: float) -> float:
+    """Fill of what ended a position of ``side``: a market order, or the exchange's own price for a liquidation."""
+    if result.reason == LIQUIDATION:
+        return result.price
+    return taker_price(-side, result.price, half_spread_bps, slippage_bps)
+
+
+@njit
 def quiet_band(side: int, levels: Levels, trailing: Trailing) -> tuple[float, float]:
     """Prices (low, high) strictly between which a bar, last price and mark, cannot concern any exit order.
 
@@ -337,6 +358,8 @@ def quiet_band(side: int, levels: Levels, trailing: Trailing) -> tuple[float, fl
     an unarmed trailing order need not be kept: the bar that arms it sets a better one.
     """
     against, toward = levels.stop, levels.target
+    if math.isnan(against) or side * (levels.liquidation - against) > 0.0:
+        against = levels.liquidation
     if trailing.armed:
         trail = trailing.extreme * (1.0 - side * levels.callback_bps / 1e4)
         if math.isnan(against) or side * (trail - against) > 0.0:

@@ -29,15 +29,16 @@ from research.fills import (
     entry_quantity,
     exit_in_bar,
     exit_levels,
+    exit_price,
     fee_usdt,
     funding_paid_usdt,
     gross_pnl_usdt,
     quiet_band,
     size_multiple,
     stay_out,
-    taker_price,
 )
 from research.jit import njit
+from research.liquidation import with_liquidation
 from research.sizing import unscaled
 from research.strategies.compiled import decide, params_at, row_at
 from research.trade_records import TRADE, write_trade
@@ -157,7 +158,7 @@ def _run(
     side, quantity, entry, entry_row = 0, 0.0, 0.0, 0
     trade_fees = trade_funding = unrealised = exit_ = 0.0
     trade_ambiguous = False
-    levels = Levels(math.nan, math.nan, math.nan, math.nan)
+    levels = Levels(math.nan, math.nan, math.nan, math.nan, math.nan, math.nan)
     trailing = Trailing(math.nan, False)
 
     i = first
@@ -175,6 +176,7 @@ def _run(
                 continue
             side, entry_row = decision.side, i
             levels = exit_levels(side, entry, decision, terms.tick_size)
+            levels = with_liquidation(levels, side, entry, quantity, terms)
             trailing = Trailing(market.exec_open[i], False)
             trade_fees = fee_usdt(entry, quantity, terms.taker_fee_bps)
             trade_funding = 0.0
@@ -202,7 +204,7 @@ def _run(
                 trade_ambiguous = True
             unrealised = gross_pnl_usdt(side, quantity, entry, market.exec_close[i])
             if reason != OPEN:
-                exit_ = taker_price(-side, result.price, market.half_spread_bps[i], terms.slippage_bps)
+                exit_ = exit_price(side, result, market.half_spread_bps[i], terms.slippage_bps)
         if market.funding_per_unit[i] != 0.0 and not at_open:
             paid = funding_paid_usdt(side, quantity, market.funding_per_unit[i])
             trade_funding += paid

@@ -58,10 +58,12 @@ def order_plan(
     ValueError
         For what VectorBT cannot express: a trailing order beside the stop (its own replaces the stop, arms on a close
         and measures from the entry), a stop that watches a mark other than the last price, an exit order that lies on
-        the wrong side of the fill price at birth, a daily limit of loss.
+        the wrong side of the fill price at birth, a daily limit of loss, a liquidation.
     """
     if math.isfinite(terms.max_daily_loss_usdt):
         raise ValueError("VectorBT knows no daily limit: give max_daily_loss_usdt inf")
+    if len(terms.brackets):
+        raise ValueError("VectorBT knows no liquidation: give no brackets")
     last = market.close.size if last is None else last
     rows = slice(first, last)
     for mark, price in (("mark_open", "exec_open"), ("mark_high", "exec_high"), ("mark_low", "exec_low")):

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from research.fills import OPEN, STOP, TARGET, TRAILING, Decision, Market, Terms
+from research.fills import LIQUIDATION, OPEN, STOP, TARGET, TRAILING, Decision, Market, Terms
 from research.reference_sizes import ON_GRID, exact, on_grid, quantity_of
 from research.strategies import momentum
 
@@ -84,6 +84,8 @@ class _Position:
     activation: float
     callback_bps: float
     extreme: float  # best price since entry
+    liquidation: float  # mark at which the exchange ends the position; NaN where that is not known
+    bankruptcy: float  # price at which its margin is gone
     armed: bool = False  # is the trailing order live
     fees_usdt: float = 0.0
     funding_usdt: float = 0.0
@@ -171,7 +173,9 @@ def simulate(
                 net_usdt[days[i]] -= paid
 
             if reason != OPEN:
-                exit_price = _market_order(-position.side, trigger_price, bar["half_spread_bps"], terms)
+                exit_price = trigger_price
+                if reason != LIQUIDATION:
+                    exit_price = _market_order(-position.side, trigger_price, bar["half_spread_bps"], terms)
                 fee = exit_price * position.quantity * terms.taker_fee_bps / 1e4
                 position.fees_usdt += fee
                 gain = position.side * position.quantity * (exit_price - position.entry_price) - fee
@@ -253,8 +257,24 @@ def _enter(decision: Decision, bar: dict, terms: Terms, row: int, multiple: floa
         activation=on_grid(activation, terms.tick_size, up=side > 0),
         callback_bps=decision.callback_bps,
         extreme=bar["exec_open"],
+        liquidation=_liquidation(side, price, quantity, terms),
+        bankruptcy=price - side * price / terms.leverage,
         fees_usdt=price * quantity * terms.taker_fee_bps / 1e4,
     )
+
+
+def _liquidation(side: int, entry_price: float, quantity: float, terms: Terms) -> float:
+    """The mark at which the margin left has shrunk to what some bracket asks for; NaN without brackets.
+
+    Margin left per unit is ``entry / leverage`` less the loss, asked for is ``rate * mark - amount / quantity``.
+    """
+    marks = []
+    for rate, amount_usdt in terms.brackets.tolist():
+        spare = entry_price / terms.leverage + amount_usdt / quantity
+        marks.append((entry_price - spare) / (1.0 - rate) if side > 0 else (entry_price + spare) / (1.0 + rate))
+    if not marks:
+        return math.nan
+    return max(marks) if side > 0 else min(marks)
 
 
 def _exit_check(position: _Position, bar: dict) -> tuple[int, float, bool, bool]:
@@ -271,7 +291,9 @@ def _exit_check(position: _Position, bar: dict) -> tuple[int, float, bool, bool]
     if math.isnan(mark_open):  # no mark known: the stop watches the last price, and that is what it fills at
         mark_open, mark_worst, last_mark_ratio = open_, worst, 1.0
 
-    # 1. The open may lie beyond an order already: it fills there.
+    # 1. The open may lie beyond a liquidation or an order already: the order fills there.
+    if position.fell_to(mark_open, position.liquidation):
+        return LIQUIDATION, position.bankruptcy, True, False
     if position.fell_to(mark_open, position.stop):
         return STOP, open_, True, False
     if position.armed and position.fell_to(open_, position.trailing_level()):
@@ -285,7 +307,11 @@ def _exit_check(position: _Position, bar: dict) -> tuple[int, float, bool, bool]
     stop_in_range = position.fell_to(mark_worst, position.stop)
     trailing_in_range = position.armed and position.fell_to(worst, position.trailing_level())
     target_in_range = position.reached(best, position.target)
-    is_ambiguous = [stop_in_range, trailing_in_range, target_in_range].count(True) >= 2
+    liquidated_in_range = position.fell_to(mark_worst, position.liquidation)
+    is_ambiguous = [stop_in_range or liquidated_in_range, trailing_in_range, target_in_range].count(True) >= 2
+    is_stop_nearer = position.fell_to(position.liquidation, position.stop) and position.liquidation != position.stop
+    if liquidated_in_range and not is_stop_nearer:
+        return LIQUIDATION, position.bankruptcy, False, is_ambiguous
     if stop_in_range:
         return STOP, position.stop * last_mark_ratio, False, is_ambiguous
     if trailing_in_range:

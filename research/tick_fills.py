@@ -6,7 +6,7 @@ tick and bit for bit.
 
 import math
 
-from research.fills import OPEN, STOP, TARGET, TRAILING, Levels, Trailing, taker_price
+from research.fills import LIQUIDATION, OPEN, STOP, TARGET, TRAILING, Levels, Trailing, taker_price
 from research.jit import njit
 from research.strategies.gates import MAX_QUOTE_AGE_MS
 
@@ -21,6 +21,14 @@ def stop_watches_last(mark_age_ms: float) -> bool:
 
 
 @njit
+def exit_on_mark(side: int, levels: Levels, mark: float) -> int:
+    """What one mark does to a position: LIQUIDATION, STOP or OPEN."""
+    if side * (mark - levels.liquidation) <= 0.0:
+        return LIQUIDATION
+    return STOP if side * (mark - levels.stop) <= 0.0 else OPEN
+
+
+@njit
 def exit_on_trade(
     side: int, levels: Levels, trailing: Trailing, price: float, watch_stop: bool
 ) -> tuple[int, Trailing]:
@@ -28,8 +36,10 @@ def exit_on_trade(
 
     The trailing order is met as the trades before left it. Before the first one its extreme is NaN.
     """
-    if watch_stop and side * (price - levels.stop) <= 0.0:
-        return STOP, trailing
+    if watch_stop:
+        reason = exit_on_mark(side, levels, price)
+        if reason != OPEN:
+            return reason, trailing
     if trailing.armed and side * (price - trailing.extreme * (1.0 - side * levels.callback_bps / 1e4)) <= 0.0:
         return TRAILING, trailing
     if side * (price - levels.target) >= 0.0:
@@ -41,14 +51,10 @@ def exit_on_trade(
 
 
 @njit
-def exit_on_mark(side: int, levels: Levels, mark: float) -> int:
-    """What one mark does to a position: STOP or OPEN."""
-    return STOP if side * (mark - levels.stop) <= 0.0 else OPEN
-
-
-@njit
 def exit_price_at_tick(
     side: int,
+    reason: int,
+    levels: Levels,
     bid: float,
     ask: float,
     quote_age_ms: float,
@@ -58,8 +64,11 @@ def exit_price_at_tick(
 ) -> float:
     """Fill of the market order that closes a position of ``side``: the touch it meets and slippage.
 
-    Without a fresh quote (NaN, or older than ``MAX_QUOTE_AGE_MS``): the last price, worse by half the modelled spread.
+    A liquidation gets the exchange's own price. Without a fresh quote (NaN, or older than ``MAX_QUOTE_AGE_MS``): the
+    last price, worse by half the modelled spread.
     """
+    if reason == LIQUIDATION:
+        return levels.bankruptcy
     touch = bid if side > 0 else ask
     if quote_age_ms <= MAX_QUOTE_AGE_MS and not math.isnan(touch):
         return touch * (1.0 - side * (slippage_bps / 1e4))

@@ -20,7 +20,6 @@ from research.daily_loss import NOTHING_BOOKED, booked, is_spent, one_day
 from research.execution_bars import funding_events
 from research.fills import (
     OPEN,
-    STOP,
     Market,
     Terms,
     Trailing,
@@ -34,6 +33,7 @@ from research.fills import (
     size_multiple,
 )
 from research.jit import njit
+from research.liquidation import with_liquidation
 from research.recorded import (
     REACH,
     Recorded,
@@ -220,6 +220,7 @@ def _simulate(params, features, columns, market, multiples, days, terms, exec_ms
         if math.isnan(entry) or quantity <= 0.0:
             continue
         levels = exit_levels(side, entry, decision, terms.tick_size)
+        levels = with_liquidation(levels, side, entry, quantity, terms)
         fees = fee_usdt(entry, quantity, terms.taker_fee_bps)
         book = booked(book, days[i], -fees)
         reason, exit_ns, trade, quote = _first_exit(side, levels, ticks, exec_ms[i] * NS_PER_MS, end_ms * NS_PER_MS)
@@ -232,7 +233,9 @@ def _simulate(params, features, columns, market, multiples, days, terms, exec_ms
             if quote >= 0:
                 bid, ask, quote_age_ms = ticks.bid[quote], ticks.ask[quote], (exit_ns - ticks.quote_ns[quote]) / 1e6
             half_spread_bps = market.half_spread_bps[exit_row]
-            exit_ = exit_price_at_tick(side, bid, ask, quote_age_ms, exit_, half_spread_bps, terms.slippage_bps)
+            exit_ = exit_price_at_tick(
+                side, reason, levels, bid, ask, quote_age_ms, exit_, half_spread_bps, terms.slippage_bps
+            )
             exit_fee = fee_usdt(exit_, quantity, terms.taker_fee_bps)
             fees += exit_fee
             book = booked(book, days[exit_row], gross_pnl_usdt(side, quantity, entry, exit_) - exit_fee)
@@ -282,8 +285,9 @@ def _first_exit(side, levels, ticks, after_ns, end_ns):
             trade += 1
         else:
             ns = ticks.mark_ns[mark]
-            if exit_on_mark(side, levels, ticks.mark_price[mark]) == STOP:
-                return STOP, ns, trade - 1, np.searchsorted(ticks.quote_ns, ns, side="right") - 1
+            reason = exit_on_mark(side, levels, ticks.mark_price[mark])
+            if reason != OPEN:
+                return reason, ns, trade - 1, np.searchsorted(ticks.quote_ns, ns, side="right") - 1
             mark += 1
     return OPEN, end_ns, trade - 1, -1
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.fills import Decision, Market, Terms
+from research.fills import NO_BRACKETS, Decision, Market, Terms
 from research.jit import njit
 from research.strategies import momentum
 
@@ -174,7 +174,7 @@ def script_world(seed: int) -> World:
 
 def full_world(make: Callable[[int], World], seed: int) -> World:
     """A world of this seed with everything that ``Orders`` can ask for beside a notional."""
-    return _with_daily_limit(_with_sizes(make(seed), seed), seed)
+    return _with_margin(_with_daily_limit(_with_sizes(make(seed), seed), seed), seed)
 
 
 def _with_sizes(world: World, seed: int) -> World:
@@ -198,11 +198,24 @@ def _with_daily_limit(world: World, seed: int) -> World:
     return replace(world, days=days, terms=world.terms._replace(max_daily_loss_usdt=lost_usdt))
 
 
+def _with_margin(world: World, seed: int) -> World:
+    """The world with a leverage whose margin lasts for a few bars' move, more or less, and two brackets; or none."""
+    random = np.random.default_rng([seed, 5])
+    if random.random() < 0.4:
+        return world
+    market, edge_usdt = world.market, world.terms.notional_usdt
+    move = np.nanmedian((market.exec_high - market.exec_low) / market.exec_close) + 1e-5
+    margin = move * 10 ** random.uniform(-0.3, 1.2)
+    low, high = margin * np.sort(random.uniform(0.05, 0.6, 2))
+    brackets = np.array([[low, 0.0], [high, (high - low) * edge_usdt]])
+    return replace(world, terms=world.terms._replace(leverage=float(1.0 / margin), brackets=brackets))
+
+
 def without_trailing(world: World) -> World:
     """The world cut down to what VectorBT can express (``backtest.order_plan``), everything else as it was.
 
     No trailing order, the stop on the last price, stops at least a tick from the fill, no absolute prices, no daily
-    limit.
+    limit, no liquidation.
     """
     market, n_rows = world.market, world.market.close.size
     market = market._replace(
@@ -218,7 +231,7 @@ def without_trailing(world: World) -> World:
     else:
         absent = np.full(n_rows, math.nan)
         features.update(stop_price=absent, target_price=absent, stop_bps=np.maximum(features["stop_bps"], tick_bps))
-    terms = world.terms._replace(max_daily_loss_usdt=math.inf)
+    terms = world.terms._replace(max_daily_loss_usdt=math.inf, brackets=NO_BRACKETS)
     return replace(world, market=market, params=params, features=features, terms=terms)
 
 

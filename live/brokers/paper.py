@@ -27,9 +27,9 @@ from research.fills import (
     Trailing,
     entry_price,
     exit_in_bar,
+    exit_price,
     fee_usdt,
     funding_paid_usdt,
-    taker_price,
 )
 
 
@@ -104,12 +104,12 @@ class PaperBroker:
 
     def _exit_fill(self, position: ExitOrders, exit_: Exit, event: ExecutionBar) -> ExitFilled:
         half_spread_bps, leg = event.market.half_spread_bps[0], LEG_OF_REASON[exit_.reason]
-        price = taker_price(-position.side, exit_.price, half_spread_bps, self._terms.slippage_bps)
+        price = exit_price(position.side, exit_, half_spread_bps, self._terms.slippage_bps)
         return ExitFilled(
             time_ms=event.time_ms,
             filled_ms=event.opened_ms if exit_.at_open else event.time_ms - 1,
             row=event.row,
-            client_order_id=position.client_order_ids[leg],
+            client_order_id=position.name_of(leg),
             leg=leg,
             reason=REASONS[exit_.reason],
             price=price,

@@ -8,7 +8,6 @@ from live.orders import LEG_OF_REASON, EntryOrder, ExitFilled, ExitOrders, Fundi
 from research.fills import (
     OPEN,
     REASONS,
-    STOP,
     Terms,
     Trailing,
     fee_usdt,
@@ -78,9 +77,10 @@ class TickBroker:
     def _on_mark(self, mark: Marked) -> list[Report]:
         self._mark_ns = mark.recv_ns
         position = self._exits
-        if position is None or exit_on_mark.py_func(position.side, position.levels, mark.mark) != STOP:
+        if position is None:
             return []
-        return [self._exit(position, STOP, mark.recv_ns)]
+        reason = exit_on_mark.py_func(position.side, position.levels, mark.mark)
+        return [] if reason == OPEN else [self._exit(position, reason, mark.recv_ns)]
 
     def _on_funding(self, funding: FundingDue) -> list[Report]:
         position = self._exits
@@ -96,6 +96,8 @@ class TickBroker:
             bid, ask, quote_age_ms = self._quote.bid, self._quote.ask, (recv_ns - self._quote.recv_ns) / 1e6
         price = exit_price_at_tick(
             position.side,
+            reason,
+            position.levels,
             bid,
             ask,
             quote_age_ms,
@@ -109,7 +111,7 @@ class TickBroker:
             time_ms=time_ms,
             filled_ms=time_ms,
             row=self._row,
-            client_order_id=position.client_order_ids[leg],
+            client_order_id=position.name_of(leg),
             leg=leg,
             reason=REASONS[reason],
             price=price,

@@ -1,4 +1,4 @@
-"""Sizes by risk and by open interest: a replay trades what the backtest trades."""
+"""Sizes by risk and by open interest, a daily limit, liquidation: a replay trades what the backtest trades."""
 
 from dataclasses import replace
 
@@ -47,6 +47,23 @@ def test_a_replay_trades_what_the_backtest_trades(orders, case, replayed, tmp_pa
         listed.append(found)
     found = pl.concat(listed)
     assert found.height > 15 and found["quantity"].n_unique() > 10
+
+
+def test_a_replay_is_liquidated_where_the_backtest_is(case, replayed, tmp_path):
+    bracket = {"notional_floor_usdt": 0.0, "notional_cap_usdt": 1e9, "max_leverage": 500.0,
+               "maintenance_margin_rate": 0.0005, "maintenance_amount_usdt": 0.0}  # fmt: skip
+    reasons = set()
+    for seed in SEEDS:
+        config, bars = case(seed)
+        config, bars = (
+            sized(config, leverage=500.0),
+            replace(bars, instrument=bars.instrument | {"brackets": [bracket]}),
+        )
+        path, _ = replayed((config, bars), path=tmp_path / f"{seed}.sqlite")
+        found = trades(path, config.config_hash, config.symbol)
+        assert_frame_equal(found, backtest(config, bars), check_exact=True)
+        reasons |= set(found["reason"])
+    assert reasons >= {"liquidation", "stop"}
 
 
 def test_with_every_multiple_one_the_trades_are_those_of_a_fixed_notional(case):

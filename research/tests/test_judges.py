@@ -79,10 +79,10 @@ def test_the_kernel_trades_as_the_reference_does(make_world):
 
 
 def test_the_worlds_hold_what_the_judges_must_see():
-    records = [judged(world(seed)) for seed in range(100) for world in (momentum_world, script_world)]
+    records = [judged(full_world(make, seed)) for seed in range(100) for make in (momentum_world, script_world)]
     trades = [trade for record in records for trade in record.trades]
     ways_out = {(trade["reason"], trade["at_open"], trade["side"]) for trade in trades}
-    closing = {(reason, at_open, side) for reason in (1, 2, 3) for at_open in (True, False) for side in (1, -1)}
+    closing = {(reason, at_open, side) for reason in (1, 2, 3, 4) for at_open in (True, False) for side in (1, -1)}
     assert ways_out >= closing | {(OPEN, False, 1), (OPEN, False, -1)}
     assert any(trade["funding_usdt"] for trade in trades)
     assert all(sum(getattr(record, name) for record in records) for name in ("missed_entries", "ambiguous_bars"))
@@ -177,10 +177,11 @@ def test_on_recorded_minutes_every_judge_agrees(real_data):
         (lambda w: {"params": w.params._replace(callback_bps=10.0)}, "no trailing order beside a stop"),
         (lambda w: {"params": w.params._replace(stop_bps=-50.0)}, "wrong side of the fill price"),
         (lambda w: {"terms": w.terms._replace(max_daily_loss_usdt=9.0)}, "knows no daily limit"),
+        (lambda w: {"terms": w.terms._replace(brackets=np.array([[0.01, 0.0]]))}, "knows no liquidation"),
         (lambda w: {"market": w.market._replace(mark_low=w.market.mark_low - 1.0)}, "mark_low differs from exec_low"),
         (lambda w: {"market": w.market._replace(last_mark_ratio=w.market.last_mark_ratio * 1.1)}, "must be 1"),
     ],
-    ids=["trailing", "stop beyond the fill", "daily limit", "another mark", "another ratio"],
+    ids=["trailing", "stop beyond the fill", "daily limit", "liquidation", "another mark", "another ratio"],
 )
 def test_what_vectorbt_cannot_express_is_refused(change, complaint):
     world = without_trailing(momentum_world(1))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from research import tick_fills
-from research.fills import OPEN, STOP, TARGET, TRAILING, Levels, Market, Terms, Trailing
+from research.fills import LIQUIDATION, OPEN, STOP, TARGET, TRAILING, Levels, Market, Terms, Trailing
 from research.strategies import compiled
 from research.ticks import TICK_TRADE, Ticks, simulate_ticks
 from research.worlds import SCRIPT, ScriptParams
@@ -206,11 +206,12 @@ def test_compiled_and_plain_exits_give_the_same_bits():
     random = np.random.default_rng(1)
     for _ in range(2_000):
         side = int(random.choice([1, -1]))
-        levels = Levels(*np.where(random.random(4) < 0.1, math.nan, 100.0 + random.normal(0.0, 1.0, 4)).tolist())
+        levels = Levels(*np.where(random.random(6) < 0.1, math.nan, 100.0 + random.normal(0.0, 1.0, 6)).tolist())
         trailing = Trailing(float(random.choice([math.nan, 100.0 + random.normal()])), bool(random.random() < 0.5))
         price, watch = 100.0 + random.normal(), bool(random.random() < 0.5)
         found = tick_fills.exit_on_trade(side, levels, trailing, price, watch)
         expected = tick_fills.exit_on_trade.py_func(side, levels, trailing, price, watch)
         assert repr(tuple(found)) == repr(tuple(expected))
-        told = (side, *random.choice([math.nan, 99.9, 100.1], 2).tolist(), 1_999.0, price, 0.7, 0.3)
+        reason = int(random.choice([STOP, LIQUIDATION]))
+        told = (side, reason, levels, *random.choice([math.nan, 99.9, 100.1], 2).tolist(), 1_999.0, price, 0.7, 0.3)
         assert repr(tick_fills.exit_price_at_tick(*told)) == repr(tick_fills.exit_price_at_tick.py_func(*told))

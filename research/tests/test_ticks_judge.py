@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from research import reference
-from research.fills import OPEN, STOP, TARGET, TRAILING, Market
+from research.fills import LIQUIDATION, OPEN, STOP, TARGET, TRAILING, Market
 from research.strategies import compiled
 from research.ticks import TICK_TRADE, Ticks, simulate_ticks
 from research.worlds import SCRIPT, World, full_world, momentum_world, script_decision, script_world
@@ -45,7 +45,9 @@ def judge(world: World, exec_ms: np.ndarray, seen: Ticks, end_ms: int) -> list[d
     def close(reason: int, ns: int) -> None:
         nonlocal position, next_allowed
         touch = bid if position.side > 0 else ask
-        if quote_ns is not None and ns - quote_ns <= 2_000 * MS and not math.isnan(touch):
+        if reason == LIQUIDATION:
+            price = position.bankruptcy
+        elif quote_ns is not None and ns - quote_ns <= 2_000 * MS and not math.isnan(touch):
             price = touch * (1.0 - position.side * (world.terms.slippage_bps / 1e4))
         else:
             half_spread_bps = bars["half_spread_bps"][row]
@@ -62,7 +64,9 @@ def judge(world: World, exec_ms: np.ndarray, seen: Ticks, end_ms: int) -> list[d
             if position is None:
                 continue
             is_deaf = mark_ns is None or ns - mark_ns > 10_000 * MS
-            if is_deaf and position.fell_to(price, position.stop):
+            if is_deaf and position.fell_to(price, position.liquidation):
+                close(LIQUIDATION, ns)
+            elif is_deaf and position.fell_to(price, position.stop):
                 close(STOP, ns)
             elif position.armed and position.fell_to(price, position.trailing_level()):
                 close(TRAILING, ns)
@@ -76,7 +80,10 @@ def judge(world: World, exec_ms: np.ndarray, seen: Ticks, end_ms: int) -> list[d
             quote_ns, bid, ask = ns, float(seen.bid[k]), float(seen.ask[k])
         elif kind == "mark":
             mark_ns = ns
-            if position is not None and position.fell_to(float(seen.mark_price[k]), position.stop):
+            mark_price = float(seen.mark_price[k])
+            if position is not None and position.fell_to(mark_price, position.liquidation):
+                close(LIQUIDATION, ns)
+            elif position is not None and position.fell_to(mark_price, position.stop):
                 close(STOP, ns)
         elif kind == "funding" and position is not None:
             paid_usdt = position.side * position.quantity * float(seen.funding_per_unit[k])
@@ -201,7 +208,7 @@ def test_the_scan_trades_as_a_judge_that_hears_one_event_at_a_time(make_world):
         n_trades += len(ours)
         ways_out |= {(trade["reason"], trade["side"]) for trade in ours}
     assert n_trades > 5 * len(SEEDS)
-    assert ways_out == {(reason, side) for reason in (OPEN, STOP, TARGET, TRAILING) for side in (1, -1)}
+    assert ways_out == {(reason, side) for reason in (OPEN, STOP, TARGET, TRAILING, LIQUIDATION) for side in (1, -1)}
 
 
 @pytest.mark.parametrize("is_cut", [True, False], ids=["cut", "scrambled"])
