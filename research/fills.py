@@ -343,14 +343,6 @@ def exit_in_bar(side: int, levels: Levels, trailing: Trailing, i: int, market: M
 
 
 @njit
-def exit_price(side: int, result: Exit, half_spread_bps: float, slippage_bps: float) -> float:
-    """Fill of what ended a position of ``side``: a market order, or the exchange's own price for a liquidation."""
-    if result.reason == LIQUIDATION:
-        return result.price
-    return taker_price(-side, result.price, half_spread_bps, slippage_bps)
-
-
-@njit
 def quiet_band(side: int, levels: Levels, trailing: Trailing) -> tuple[float, float]:
     """Prices (low, high) strictly between which a bar, last price and mark, cannot concern any exit order.
 

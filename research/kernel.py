@@ -29,7 +29,6 @@ from research.fills import (
     entry_quantity,
     exit_in_bar,
     exit_levels,
-    exit_price,
     fee_usdt,
     funding_paid_usdt,
     gross_pnl_usdt,
@@ -38,7 +37,7 @@ from research.fills import (
     stay_out,
 )
 from research.jit import njit
-from research.liquidation import with_liquidation
+from research.liquidation import exit_price, with_liquidation
 from research.sizing import unscaled
 from research.strategies.compiled import decide, params_at, row_at
 from research.trade_records import TRADE, write_trade

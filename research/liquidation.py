@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from research.fills import Levels, Orders, Terms
+from research.fills import LIQUIDATION, Exit, Levels, Orders, Terms, taker_price
 from research.jit import njit
 
 
@@ -47,6 +47,14 @@ def with_liquidation(levels: Levels, side: int, entry: float, quantity: float, t
         liquidation_price(side, entry, quantity, terms),
         entry * (1.0 - side / terms.leverage),
     )
+
+
+@njit
+def exit_price(side: int, result: Exit, half_spread_bps: float, slippage_bps: float) -> float:
+    """Fill of what ended a position of ``side``: a market order, or the exchange's own price for a liquidation."""
+    if result.reason == LIQUIDATION:
+        return result.price
+    return taker_price(-side, result.price, half_spread_bps, slippage_bps)
 
 
 def brackets_of(instrument: Mapping[str, Any]) -> np.ndarray:

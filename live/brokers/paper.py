@@ -27,10 +27,10 @@ from research.fills import (
     Trailing,
     entry_price,
     exit_in_bar,
-    exit_price,
     fee_usdt,
     funding_paid_usdt,
 )
+from research.liquidation import exit_price
 
 
 def entry_report(order: EntryOrder, event: ExecutionOpen, terms: Terms) -> EntryFilled | EntryMissed:
