@@ -30,7 +30,10 @@ from data.table import Table
 from data.venues.hyperliquid import symbol_of
 
 NS_PER_MS = 1_000_000
-ANSWERS_WITHOUT_TABLE = ("ping", "time", "premiumIndex", "depth", "trades", "24hr", "price", "bookTicker")
+ANSWERS_WITHOUT_TABLE = (
+    "ping", "time", "premiumIndex", "depth", "trades", "24hr", "price", "bookTicker",
+    "source_bars",  # what a runner read from a lake
+)  # fmt: skip
 EXPLAINING = ("fundingInfo", "leverageBracket")  # the rows of other answers carry what these say
 
 

@@ -59,6 +59,7 @@ class Desk:
         self._mode = mode
         self._state = flat(self.rules)
         self._broker = broker(self.rules.terms)
+        self._no_map_because: str | None = None
         self._cash_usdt = 0.0  # of everything since flat
         self.closed_trades = 0
         self.net_pnl_usdt = 0.0
@@ -88,6 +89,12 @@ class Desk:
         self._apply(event, journal)
         if isinstance(event, FeedEnded):
             journal.append([self._note("end", event.time_ms)])
+
+    def tell_of_map(self, time_ms: int, reason: str | None, journal: Journal) -> None:
+        """Write down that there is a liquidation map to decide on, or why there is none, when that has changed."""
+        if reason != self._no_map_because:
+            self._no_map_because = reason
+            journal.append([self._note("map", time_ms, available=reason is None, reason=reason)])
 
     def _apply(self, event: Event | Report, journal: Journal) -> None:
         self._state, effects = step(self.rules, self._state, event)

@@ -20,6 +20,7 @@ from live.brokers.ticks import TickBroker
 from live.desk import PAPER_INSTANCE, Desk
 from live.feed import Event, Header, plain
 from live.journal import Journal
+from live.map_feed import ASSUMPTION, MAP_HISTORY, MapFeed, history_of, no_bars
 from live.readings import NS_PER_MS, known_ms
 from live.stream_feed import StreamFeed
 from live.trader import input_names, lookback_bars
@@ -54,6 +55,7 @@ class Dispatcher:
     seats : one per config, in their order; empty until the log holds all that trading needs to begin.
     resolution, since_ms : as the log says.
     last_ns : when the last record arrived.
+    maps : by symbol, of those whose configs look at the liquidation map.
     opened : how often a connection was opened that was not open, by number.
     open : number and life of every open connection; two lives of one while it is renewed.
     """
@@ -62,9 +64,8 @@ class Dispatcher:
         keys = [(config.config_hash, config.symbol) for config in configs]
         if len(set(keys)) < len(keys):
             raise ValueError("the same config was given twice: every config runs once per symbol")
-        for config in configs:
-            _refuse_map(config)
         self.seats: tuple[Seat, ...] = ()
+        self.maps: dict[str, MapFeed] = {}
         self.resolution: str | None = None
         self.since_ms = 0
         self.last_ns = 0
@@ -75,6 +76,7 @@ class Dispatcher:
         self._instruments: dict[str, dict[str, Any]] = {}
         self._funding_hours: dict[str, float] = {}
         self._history: list[tuple[int, Answer]] = []
+        self._map_history = {config.symbol: no_bars(config.symbol) for config in configs if looks_at_map(config)}
 
     @property
     def reconnects(self) -> int:
@@ -87,7 +89,11 @@ class Dispatcher:
         self.last_ns = record.recv_ns
         if record.kind is _FRAME:
             for message in decode(record.payload):
-                for seat in self._by_symbol.get(getattr(message, "symbol", ""), ()):
+                symbol = getattr(message, "symbol", "")
+                if symbol in self.maps:
+                    self.maps[symbol].hear(record.recv_ns, message)
+                    self._tell_of_map(symbol, known_ms(record.recv_ns))
+                for seat in self._by_symbol.get(symbol, ()):
                     self._tell(seat, seat.feed.hear(record.recv_ns, message))
         elif record.kind is Kind.ANSWER:
             self._answered(record.recv_ns, decode_answer(record.payload))
@@ -97,18 +103,29 @@ class Dispatcher:
     def advance(self, now_ns: int) -> None:
         """Do what was due before ``now_ns``: no record can come any more that belongs before it."""
         while (due_ms := self.due_ms) is not None and due_ms * NS_PER_MS < now_ns:
+            symbol = next((symbol for symbol, map_feed in self.maps.items() if map_feed.due_ms == due_ms), None)
+            if symbol is not None:  # maps first: a bar is decided on what was known by then
+                self.maps[symbol].due(due_ms)
+                self._tell_of_map(symbol, due_ms)
+                continue
             seat = next(seat for seat in self.seats if seat.feed.due_ms == due_ms)
             self._tell(seat, seat.feed.due(due_ms))
 
     @property
     def due_ms(self) -> int | None:
         """When the next thing is due; None when nothing is."""
-        dues = [due_ms for seat in self.seats if (due_ms := seat.feed.due_ms) is not None]
-        return min(dues, default=None)
+        feeds = (*self.maps.values(), *(seat.feed for seat in self.seats))
+        return min((due_ms for feed in feeds if (due_ms := feed.due_ms) is not None), default=None)
 
     def _tell(self, seat: Seat, events: Sequence[Event]) -> None:
         for event in events:
             seat.desk.handle(event, self._journal)
+
+    def _tell_of_map(self, symbol: str, now_ms: int) -> None:
+        """Write down that the map became available, or why it is not."""
+        for seat in self._by_symbol[symbol]:
+            if seat.feed.map_feed is not None:
+                seat.desk.tell_of_map(now_ms, self.maps[symbol].reason, self._journal)
 
     def _answered(self, recv_ns: int, answer: Answer) -> None:
         if answer.name in ("fundingInfo", "exchangeInfo"):
@@ -117,8 +134,12 @@ class Dispatcher:
                 if table is INSTRUMENTS:
                     mine = rows.filter(pl.col("symbol").is_in([config.symbol for config in self._configs]))
                     self._instruments = {row["symbol"]: plain(row) for row in mine.iter_rows(named=True)}
+        elif answer.name == MAP_HISTORY:
+            self._map_history[answer.params["symbol"]] = history_of(answer)
         elif not self.seats:
             self._history.append((recv_ns, answer))
+        elif answer.name == "openInterest":
+            self.maps[answer.params["symbol"]].answered(recv_ns, answer)
         else:
             self._bars_answered(recv_ns, answer)
 
@@ -163,6 +184,7 @@ class Dispatcher:
 
     def _ready(self, recv_ns: int) -> None:
         """All that must be known before trading begins is known."""
+        self.maps = {symbol: MapFeed(history) for symbol, history in self._map_history.items()}
         self.seats = tuple(self._seat(config) for config in self._configs)
         for seat in self.seats:
             self._by_symbol.setdefault(seat.feed.symbol, []).append(seat)
@@ -189,6 +211,7 @@ class Dispatcher:
             instrument=instrument,
             funding_interval_hours=config.substitutions.funding_interval_hours,
             latency_ms=config.costs.latency_ms,
+            map_feed=self.maps[config.symbol] if looks_at_map(config) else None,
         )
         header = Header(
             config_hash=config.config_hash,
@@ -203,12 +226,9 @@ class Dispatcher:
         return Seat(feed, Desk(config, header, mode="paper", instance=PAPER_INSTANCE, broker=broker))
 
 
-def _refuse_map(config: TradingConfig) -> None:
-    if set(input_names(config)) & set(CLUSTER_COLUMNS):
-        raise ValueError(
-            f"strategy {config.strategy} looks at the liquidation map, which is not made from the streams yet: run it "
-            "with --mode replay over a lake that holds the map"
-        )
+def looks_at_map(config: TradingConfig) -> bool:
+    """Whether anything the config decides by is of the liquidation map."""
+    return not CLUSTER_COLUMNS.keys().isdisjoint(input_names(config))
 
 
 def _assumptions(config: TradingConfig, instrument: dict[str, Any], resolution: str) -> tuple[str, ...]:
@@ -219,6 +239,8 @@ def _assumptions(config: TradingConfig, instrument: dict[str, Any], resolution: 
         told.append("nothing is substituted: quotes, marks and funding are those of the streams")
     if instrument["funding_interval_hours"] is None and given.funding_interval_hours is not None:
         told.append(f"funding every {given.funding_interval_hours:g} h: the exchange does not tell")
+    if looks_at_map(config):
+        told.append(ASSUMPTION)
     bars = Bars(
         symbol=config.symbol,
         interval=config.interval,

@@ -49,7 +49,7 @@ class Record:
 
     Attributes
     ----------
-    kind : start, decision, intent, missed, fill, cancelled, funding, ambiguous, held, end.
+    kind : start, map, decision, intent, missed, fill, cancelled, funding, ambiguous, held, end.
     body : JSON values; NaN is written as null. Names the lake row it comes from: interval and open_time_ms.
     """
 

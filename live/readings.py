@@ -4,12 +4,14 @@ Times are milliseconds of the exchange's clock; ``recv_ns`` is ours. A number th
 """
 
 import math
+from collections import deque
 from typing import NamedTuple
 
 from data.messages import AggTrade, BookTicker, Kline, MarkPrice
-from data.messages_rest import Answer, RestKline, rest_rows
+from data.messages_rest import Answer, RestKline, RestOpenInterest, as_rows, rest_rows
 
 NS_PER_MS = 1_000_000
+REMEMBERED = 1_000  # keys of messages, to know one that comes twice
 KLINE_COLUMNS = ("open", "high", "low", "close", "volume", "quote_volume", "trade_count", "taker_buy_volume")
 
 
@@ -43,6 +45,13 @@ class Mark(NamedTuple):
     index: float
     funding_rate: float
     next_funding_ms: int | None
+
+
+class OpenInterest(NamedTuple):
+    """Open interest, base quantity, one-sided."""
+
+    event_ms: int
+    quantity: float
 
 
 class ClosedBar(NamedTuple):
@@ -120,6 +129,17 @@ def bars_of_answer(recv_ns: int, answer: Answer, length_ms: int, unseen_delay_ms
     return found
 
 
+def open_interest_of(answer: Answer) -> list[OpenInterest]:
+    """What a REST answer says of open interest; nothing where it is not of that form."""
+    found = []
+    for row in rest_rows(as_rows(bytes(answer.body)), RestOpenInterest)[0]:
+        try:
+            found.append(OpenInterest(row.event_time, _amount(row.open_interest)))
+        except ValueError:
+            continue
+    return found
+
+
 def _bar_values(bar) -> tuple[float, ...] | None:
     try:
         prices = (_price(bar.open), _price(bar.high), _price(bar.low), _price(bar.close))
@@ -129,6 +149,24 @@ def _bar_values(bar) -> tuple[float, ...] | None:
         return (*prices, _amount(bar.volume), quote_volume, count, taker_buy_volume)
     except ValueError:
         return None
+
+
+class Recent:
+    """The last keys there were: what an exchange repeats it repeats soon."""
+
+    def __init__(self) -> None:
+        self._order: deque[int] = deque(maxlen=REMEMBERED)
+        self._keys: set[int] = set()
+
+    def holds(self, key: int) -> bool:
+        """Whether the key was there; from now on it was."""
+        if key in self._keys:
+            return True
+        if len(self._order) == REMEMBERED:
+            self._keys.discard(self._order[0])
+        self._order.append(key)
+        self._keys.add(key)
+        return False
 
 
 def _number(text: str) -> float:

@@ -16,10 +16,11 @@ from data import wal
 from data.clock import Clock
 from data.stream import Stream
 from data.stream_names import streams_of
-from data.venues.aster import AsterRest, Unavailable, Venue
+from data.venues.aster import AsterRest, Unavailable, Venue, open_interest_questions
 from data.wal import Kind, Log, Record
 from live.dispatch import SINCE_MS, Dispatcher
 from live.journal import Journal
+from live.map_feed import OPEN_INTEREST_EVERY_MS
 from live.readings import NS_PER_MS
 from live.stream_feed import ASKED_BARS, OVERDUE_MS, StreamFeed
 from live.warm_start import warm_start
@@ -110,7 +111,7 @@ class Session:
             names = self._stream_names()
             stream = Stream(self._venue, names, clock=self._clock, sink=self, sockets=1, seed=os.getpid())
             jobs = (stop.wait(), self._run_length(), stream.run(), self._keep_time(), self._recover(rest),
-                    self._sync_forever(), self._tell(tell))  # fmt: skip
+                    self._ask_open_interest(rest), self._sync_forever(), self._tell(tell))  # fmt: skip
             tasks = [asyncio.create_task(job) for job in jobs]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -256,6 +257,21 @@ class Session:
             if now_ms >= max(open_ms + feed.length_ms, self._began_ms) + GIVEN_UP_MS:
                 self._note("gave_up", open_ms=open_ms, **question)
         return bool(feed.wanted(self._clock.now_ms()))
+
+    async def _ask_open_interest(self, rest: AsterRest) -> None:
+        """Ask for what maps are made of, as no stream tells it; without an answer they grow stale by themselves."""
+        await self._is_listening.wait()
+        while True:
+            for question in open_interest_questions([*self.dispatcher.maps]):
+                try:
+                    body = await rest.ask(question)
+                except (Unavailable, ValueError) as error:  # undocumented: it may be refused today and told tomorrow
+                    self._note("unanswered", path=question.path, params=dict(question.params), reason=str(error))
+                else:
+                    self._keep(Kind.ANSWER, wal.answer(question.path, question.params, self.dispatcher.since_ms, body))
+                    self.burst()
+            now_ms = self._clock.now_ms()
+            await self._sleep_until(now_ms - now_ms % OPEN_INTEREST_EVERY_MS + OPEN_INTEREST_EVERY_MS)
 
     async def _sync_forever(self) -> None:
         """Bound what a power cut costs."""

@@ -31,11 +31,13 @@ from live.feed import (
 )
 from live.funding_due import Announcements
 from live.known_row import REACH_MS, KnownRows
+from live.map_feed import MapFeed
 from live.orders import RowKey
 from live.readings import (
     ClosedBar,
     Mark,
     Quote,
+    Recent,
     Trade,
     bar_of,
     bars_of_answer,
@@ -52,7 +54,6 @@ Resolution = Literal["tick", "bar"]
 
 OVERDUE_MS = 5_000  # after its end a bar that has not come is asked for
 ASKED_BARS = 1_000  # at once
-_REMEMBERED = 1_000  # keys of messages, to know one that comes twice
 _KNOWN_COLUMNS = {name: name for name in KNOWN_AT_CLOSE} | {"bid": "bid_price", "ask": "ask_price"}
 
 
@@ -66,6 +67,7 @@ class StreamFeed:
     since_ms : when listening began: the bars that closed before are history.
     instrument, funding_interval_hours : as for ``KnownRows``.
     latency_ms : decision to market.
+    map_feed : of the symbol, which hears everything before this does; None where no input is of the liquidation map.
 
     Attributes
     ----------
@@ -87,6 +89,7 @@ class StreamFeed:
         instrument: Mapping[str, Any],
         funding_interval_hours: float | None,
         latency_ms: int,
+        map_feed: MapFeed | None = None,
     ) -> None:
         self.symbol, self.interval, self.length_ms = symbol, interval, interval_ms(interval)
         self.bars = self.gaps = 0
@@ -95,6 +98,7 @@ class StreamFeed:
         self.next_ms = first_ms
         self._inputs, self._latency_ms, self._since_ms = inputs, latency_ms, since_ms
         self._rows = KnownRows(instrument, funding_interval_hours, self.length_ms)
+        self.map_feed = map_feed
         self._funding = Announcements()
         self._windows = Windows(self.length_ms, latency_ms) if resolution == "bar" else None
         self._waiting: dict[int, tuple[int, ClosedBar | None]] = {}  # by open_time: when known, the bar or None
@@ -106,7 +110,7 @@ class StreamFeed:
         self._quote: Quote | None = None
         self._mark: Mark | None = None
         self._rate: Mark | None = None
-        self._trades_seen, self._quotes_seen, self._marks_seen = _Recent(), _Recent(), _Recent()
+        self._trades_seen, self._quotes_seen, self._marks_seen = Recent(), Recent(), Recent()
 
     @property
     def due_ms(self) -> int | None:
@@ -195,7 +199,9 @@ class StreamFeed:
         values = self._rows.row(open_ms, avail_ms, bar, self._quote, self._mark, self._rate)
         row = RowKey(self.interval, open_ms)
         market = {name: values[column] for name, column in _KNOWN_COLUMNS.items()}
-        inputs = np.array([values[name] for name in self._inputs], dtype=np.float64)
+        on_the_map = {} if self.map_feed is None else self.map_feed.columns(avail_ms, self.length_ms)
+        looked_at = values | on_the_map
+        inputs = np.array([looked_at[name] for name in self._inputs], dtype=np.float64)
         if bar is None:
             event = Gap(time_ms=avail_ms, row=row, inputs=inputs)
         else:
@@ -270,21 +276,3 @@ class StreamFeed:
         if self._mark is not None and now_ms - known_ms(self._mark.recv_ns) <= REACH_MS:
             return self._mark.price
         return math.nan if self._trade is None else self._trade.price
-
-
-class _Recent:
-    """The last keys there were: what an exchange repeats it repeats soon."""
-
-    def __init__(self) -> None:
-        self._order: deque[int] = deque(maxlen=_REMEMBERED)
-        self._keys: set[int] = set()
-
-    def holds(self, key: int) -> bool:
-        """Whether the key was there; from now on it was."""
-        if key in self._keys:
-            return True
-        if len(self._order) == _REMEMBERED:
-            self._keys.discard(self._order[0])
-        self._order.append(key)
-        self._keys.add(key)
-        return False

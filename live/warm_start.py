@@ -1,18 +1,20 @@
 """What a runner must know before it listens: the contracts' rules, and the bars that its first decision looks back on.
 
-Bars come from the lake as far as it has them and by REST from there on. Everything is logged as answers of REST.
+Bars come from the lake as far as it has them and by REST from there on; what a liquidation map was made of comes from
+the lake alone, as nobody tells past open interest. Everything is logged as answers of REST.
 """
 
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data.schema import interval_ms
 from data.venues.aster import AsterRest
 from data.wal import answer
-from live.dispatch import first_open_ms
+from live.dispatch import first_open_ms, looks_at_map
+from live.map_feed import MAP_HISTORY
 from live.recordings import CHECKOUT
 from research.engine import TradingConfig
 
@@ -45,7 +47,8 @@ async def warm_start(
         question = {"symbol": config.symbol, "interval": config.interval}
         length_ms = interval_ms(config.interval)
         if lake is not None:
-            body = await _from_lake(lake, config, first_ms, since_ms - length_ms)
+            span = {"--start-ms": first_ms, "--end-ms": since_ms - length_ms}
+            body = await _from_lake(lake, {"--symbol": config.symbol, "--interval": config.interval} | span)
             answers.append(answer(_KLINES, question, since_ms, body))
             first_ms = _first_missing(body, first_ms, length_ms)
         while first_ms + length_ms < since_ms:
@@ -55,14 +58,18 @@ async def warm_start(
             if len(opened) < _MOST_BARS:
                 break
             first_ms = opened[-1] + length_ms
+    if lake is not None:
+        for symbol in dict.fromkeys(config.symbol for config in configs if looks_at_map(config)):
+            body = await _from_lake(lake, {"--symbol": symbol, "--end-ms": since_ms})
+            answers.append(answer(f"/lake/{MAP_HISTORY}", {"symbol": symbol}, since_ms, body))
     return answers
 
 
-async def _from_lake(lake: Path, config: TradingConfig, start_ms: int, end_ms: int) -> bytes:
-    """The bars that the lake holds, read by a child process."""
+async def _from_lake(lake: Path, asked: Mapping[str, object]) -> bytes:
+    """What the lake holds, read by a child process."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "live.history", "--lake", str(lake.resolve()), "--symbol", config.symbol,
-        "--interval", config.interval, "--start-ms", str(start_ms), "--end-ms", str(end_ms),
+        sys.executable, "-m", "live.history", "--lake", str(lake.resolve()),
+        *(str(part) for pair in asked.items() for part in pair),
         cwd=CHECKOUT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     printed, complained = await child.communicate()

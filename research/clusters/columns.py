@@ -113,7 +113,8 @@ def _of_source(
         pl.col("^(near|strong)_.*$"),
         is_seeing=~snapshot["is_blind"].fill_null(value=True),
         break_direction=(broken["side"] == "short").cast(pl.Float64) * 2.0 - 1.0,
-        break_age_bars=broken["age_ms"] / interval_ms,
+        # divided by NumPy: polars multiplies by the inverse, which is another number in the last bit
+        break_age_bars=pl.Series(broken["age_ms"].cast(pl.Float64).fill_null(np.nan).to_numpy() / interval_ms),
         break_lo=broken["price_lo"],
         break_hi=broken["price_hi"],
         break_usdt=broken["mass_usd"],

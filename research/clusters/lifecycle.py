@@ -36,6 +36,7 @@ from research.clusters.lifecycle_book import (
     Output,
     Rules,
     Snapshots,
+    Walked,
 )
 from research.clusters.lifecycle_frames import (
     REALISED_EVENTS,
@@ -206,12 +207,11 @@ def follow(
     """
     _check(found, profiles)
     bars = _bars(marks)
-    state = _begin(config.slots, found.peak.shape[2]) if state is None else state
+    state = begin(config.slots, found.peak.shape[2]) if state is None else state
     _check_state(state, found, bars, config)
     book = Book(*(part.copy() for part in state.book))
     history = History(*(part.copy() for part in state.history))
-    compared = _standing(history, found, profiles, config)
-    rows, row_clusters, events, event_clusters = _walked(book, found, profiles, compared, bars, config.rules(bar))
+    rows, row_clusters, events, event_clusters = walked(book, history, found, profiles, bars, bar=bar, config=config)
     events = np.concatenate([state.waiting, events])
     event_clusters = np.concatenate([state.waiting_clusters, event_clusters])
 
@@ -282,8 +282,18 @@ def _standing(history: History, found: Found, profiles: Profiles, config: Lifecy
     )
 
 
-def _walked(book, found, profiles, compared, bars, rules) -> list[np.ndarray]:
-    """Rows and their clusters, events and theirs; ``book`` moves on."""
+def walked(
+    book: Book,
+    history: History,
+    found: Found,
+    profiles: Profiles,
+    bars: Marks,
+    *,
+    bar: timedelta = timedelta(minutes=1),
+    config: Lifecycle = LIFECYCLE,
+) -> Walked:
+    """What ``follow`` does, on arrays: ``book`` and ``history`` move on, nothing is checked and no event waits."""
+    compared, rules = _standing(history, found, profiles, config), config.rules(bar)
     nowhere = np.full(len(profiles), np.nan)
     snapshots = Snapshots(
         first_bucket=plain(profiles.first_bucket),
@@ -307,10 +317,11 @@ def _walked(book, found, profiles, compared, bars, rules) -> list[np.ndarray]:
         is_done = walk(book, out, rules, snapshots, clusters, compared, bars, cursor)
         for part, written, n in zip(parts, out[:4], np.repeat(out.n, 2), strict=True):
             part.append(written[:n].copy())
-    return [np.concatenate(part) for part in parts]
+    return Walked(*(np.concatenate(part) for part in parts))
 
 
-def _begin(slots: int, top: int) -> State:
+def begin(slots: int, top: int) -> State:
+    """Where ``follow`` begins: nothing was seen yet. The arguments are those of ``empty_history``."""
     clock = np.zeros(1, CLOCK)
     clock["now_ms"] = clock["price_ms"] = clock["snapshot_ms"] = NOBODY
     book = Book(

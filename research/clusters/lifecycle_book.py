@@ -95,6 +95,15 @@ class Output(NamedTuple):
     n: np.ndarray
 
 
+class Walked(NamedTuple):
+    """The rows and events of one call, each beside its cluster at that moment."""
+
+    rows: np.ndarray
+    row_clusters: np.ndarray
+    events: np.ndarray
+    event_clusters: np.ndarray
+
+
 class Snapshots(NamedTuple):
     """The part of ``Profiles`` that is looked at."""
 
