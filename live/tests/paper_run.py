@@ -88,10 +88,12 @@ def paper(
         return asyncio.run(trade()), journal.head
 
 
-def assert_proven(configs: Sequence[TradingConfig], path: Path, head: str) -> list[pl.DataFrame]:
+def assert_proven(
+    configs: Sequence[TradingConfig], path: Path, head: str, *, beside: Callable[[Bars], Bars] = lambda bars: bars
+) -> list[pl.DataFrame]:
     """The trades per config: those of the journal, which the replay of its log writes again and the backtest finds.
 
-    Prints what bar resolution hides.
+    Prints what bar resolution hides. ``beside`` adds columns to the bars that the lake does not hold.
     """
     with Journal(path.with_suffix(".replayed")) as journal:
         dispatcher = walk(configs, feed_folder(path), journal)
@@ -101,7 +103,7 @@ def assert_proven(configs: Sequence[TradingConfig], path: Path, head: str) -> li
         assert not sealed.quarantined
     listed = []
     for config, seat in zip(configs, dispatcher.seats, strict=True):
-        bar_trades, tick_trades = backtests(config, seat.feed, lake)
+        bar_trades, tick_trades = backtests(config, seat.feed, lake, beside)
         listed.append(trades(path, config.config_hash, config.symbol))
         expected = tick_trades if dispatcher.resolution == "tick" else bar_trades
         assert_frame_equal(listed[-1], expected, check_exact=True)
@@ -110,9 +112,11 @@ def assert_proven(configs: Sequence[TradingConfig], path: Path, head: str) -> li
     return listed
 
 
-def backtests(config: TradingConfig, feed: StreamFeed, lake: Lake) -> tuple[pl.DataFrame, pl.DataFrame]:
+def backtests(
+    config: TradingConfig, feed: StreamFeed, lake: Lake, beside: Callable[[Bars], Bars]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Trades on the lake at bar and at tick resolution, of the rows that the feed told."""
-    bars = bars_of(config, feed, lake)
+    bars = beside(bars_of(config, feed, lake))
     assert (bars.frame.height, bars.frame["is_gap"].sum()) == (feed.bars + feed.gaps, feed.gaps)
     ticks = read_ticks(lake, config.symbol, **_asked(config, feed))
     bar_trades = backtest(config, bars, last=bars.frame.height - 1, min_coverage=0.0).trades

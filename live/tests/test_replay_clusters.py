@@ -6,7 +6,6 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from live.dispatch import Dispatcher
 from live.journal import trades
 from live.trader import input_names
 from research import engine
@@ -39,11 +38,6 @@ def test_a_replay_trades_what_the_backtest_trades(module, case, replayed, tmp_pa
     found = pl.concat(listed)
     assert found.height > 15 and set(found["side"]) == {-1, 1}
     assert found["stop_price"].is_not_nan().all() and found["activation_price"].is_nan().all()
-
-
-def test_paper_says_that_the_map_is_not_made_from_the_streams(config):
-    with pytest.raises(ValueError, match=r"liquidation_hunt looks at the liquidation map, .* --mode replay"):
-        Dispatcher([traded_by(liquidation_hunt, config())], journal=None)
 
 
 @pytest.mark.parametrize("module", STRATEGIES, ids=lambda module: module.NAME)
