@@ -46,7 +46,7 @@ def clusters(symbols, source, start, end, every, again, config, lake_path, as_js
     Rows go into the lake's tables clusters, cluster_events, oi_state and heatmap: see them with `aster sql`. A symbol
     without real data has no clusters but a reason, and where no symbol has any the exit status is 1.
     """
-    from pipelines.cluster_report import cluster_rows, map_json, map_title
+    from pipelines.cluster_report import cluster_rows, map_json, map_title, risk_sentences
     from pipelines.clusters_job import build_map, read_map
     from research.clusters.inputs import Unavailable
 
@@ -67,8 +67,8 @@ def clusters(symbols, source, start, end, every, again, config, lake_path, as_js
                 print(f"{symbol}: no map: {found.reason}")
                 continue
             print_rows(cluster_rows(found), map_title(found), right=("price",))
-            for sentence in found.substituted:
-                print(f"{symbol}: {sentence}")
+            for sentence in (*risk_sentences(found), *(f"{symbol}: {said}" for said in found.substituted)):
+                print(sentence)
     if all(isinstance(found, Unavailable) for _, found in told):
         sys.exit(1)
 

@@ -7,8 +7,10 @@ import polars as pl
 
 from pipelines.clusters_job import StoredMap
 from research import formats
+from research.clusters import tables
 from research.clusters.bands import banded
 from research.clusters.inputs import Unavailable
+from research.clusters.risk import LEVERAGE_RISK, MIN_DAYS, leverage_risk, volatility_after
 from research.clusters.signals import LONG, SHORT, Signal
 
 _ENDED = ("BROKEN", "FADED", "MERGED", "CONSUMED")
@@ -64,7 +66,29 @@ def map_json(symbol: str, found: StoredMap | Unavailable) -> dict[str, Any]:
         "snapshots": found.oi_state.height,
         "substituted": list(found.substituted),
         "clusters": alive.drop("venue", "symbol", "source", "map_id").to_dicts(),
+        "leverage_risk": _leverage_risk(found).to_dicts(),
+        "volatility": _volatility(found),
     }
+
+
+def risk_sentences(found: StoredMap) -> list[str]:
+    """What moves would liquidate, by the last snapshot; nothing where that is stale."""
+    return [
+        f"{found.key.symbol}: {formats.percent(row['move_bps'] / 1e4, decimals=0)} against {row['side']}s liquidates "
+        f"{formats.usdt(row['at_risk_usdt'])} USDT, {formats.percent(row['share'])} of the open interest"
+        for row in _leverage_risk(found).iter_rows(named=True)
+    ]
+
+
+def _leverage_risk(found: StoredMap) -> pl.DataFrame:
+    last = found.heatmap.filter(pl.col("ts") == found.oi_state["ts"].max())
+    return LEVERAGE_RISK.to_frame() if last.is_empty() else leverage_risk(tables.stored_profiles(last, found.oi_state))
+
+
+def _volatility(found: StoredMap) -> list[dict[str, Any]]:
+    """Whether volatility followed changes of open interest in the range read, and whether that is enough to say so."""
+    rows = volatility_after(found.oi_state)
+    return rows.with_columns(is_enough=pl.col("n_days") >= MIN_DAYS).to_dicts()
 
 
 def signal_rows(made: Sequence[Signal]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from pipelines.cli_clusters import clusters, signals
 from pipelines.cluster_store import MapSettings
 from pipelines.clusters_job import build_map, read_map
 from research.clusters.inputs import Unavailable
+from research.formats import NARROW_SPACE
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SPEC = MarketSpec(symbols=(BTC_LIKE,), start=START, days=2, seed=3, trades_per_second=0.05)
@@ -163,6 +164,7 @@ def test_clusters_are_printed_with_their_bands(built):
     told = run(clusters, built, "--symbol", "BTCUSDT", "--source", "aster")
     assert told.startswith("BTCUSDT by aster, 2026-01-02 23:55 UTC, map ")
     assert "long-term" in told and "wide" in told
+    assert f"BTCUSDT: 5{NARROW_SPACE}% against shorts liquidates " in told
 
 
 def test_scripts_get_every_column_of_the_living_clusters(built):
@@ -171,6 +173,12 @@ def test_scripts_get_every_column_of_the_living_clusters(built):
     assert (told[0]["source"], told[0]["ts"]) == ("aster", "2026-01-02T23:55:00Z")
     first = told[0]["clusters"][0]
     assert {"price_level", "side", "strength", "distance_from_price", "cluster_id", "strength_band"} <= set(first)
+    reached = [row["at_risk_usdt"] for row in told[0]["leverage_risk"]]
+    assert reached == [*sorted(reached[:3]), *sorted(reached[3:])] and reached[2] > 0.0
+    assert [(row["metric"], row["n_days"], row["is_enough"]) for row in told[0]["volatility"]] == [
+        ("change", 2, False),
+        ("change beyond volatility", 2, False),
+    ]
     assert told[1] == {"symbol": "XAUUSDT", "available": False, "clusters": [],
                        "reason": "no open interest of XAUUSDT at aster in the lake"}  # fmt: skip
 
