@@ -1,8 +1,9 @@
 """One symbol's liquidation map from the messages of a runner that listens. Pure: it is told the time too.
 
-It is made in the runner itself, not in a process beside it: a step takes well under a millisecond, once in five seconds
-and when the mark enters or leaves a cluster, so no decision waits for it longer than for the line; and as it follows
-from the input log alone, a replay makes the same map again and a runner that was killed goes on with it.
+It is made in the runner itself, not in a process beside it: a step takes one or two milliseconds, once in five seconds
+and when the mark enters or leaves a cluster, so a decision waits for it less than for the line, and looking at it takes
+microseconds. And as it follows from the input log alone, a replay makes the same map again, and a runner that was
+killed goes on with it.
 
 Aster's own open interest is all it is made of, with marks and traded volume. Where that is missing there is no map.
 """
