@@ -6,11 +6,12 @@
 them. ``faults.py`` says what may go wrong, ``trouble.py`` and ``request_trouble.py`` do it, ``truth.py`` tells what
 was done; ``controls.py`` takes orders from outside, ``server.py`` is the whole.
 
-Accounts: ``account.py`` takes orders and meets the market, pure and without a clock; ``account_orders.py``,
-``account_positions.py``, ``account_rules.py``, ``account_book.py``, ``account_triggers.py``, ``account_margin.py``,
-``account_ledger.py``, ``account_liquidation.py`` and ``account_modes.py`` are its parts, ``account_events.py`` what it
-tells. ``account_office.py`` brings accounts, time and clients together, ``account_feed.py`` the tape to them.
+Accounts: ``account.py`` takes orders and meets the market, pure and without a clock. Its parts: ``account_orders.py``,
+``account_checks.py``, ``account_rules.py``, ``account_book.py``, ``account_triggers.py``, ``account_ledger.py``,
+``account_positions.py``, ``account_margin.py``, ``account_liquidation.py``, ``account_modes.py``; what it tells:
+``account_events.py``. ``account_office.py`` brings accounts, time and clients together, ``account_feed.py`` the tape.
 ``account_doors.py`` checks who comes in, with ``signatures.py`` and ``account_keys.py``; ``account_rest.py``,
-``account_endpoints.py``, ``account_trading.py``, ``account_request.py`` and ``account_answers.py`` speak to them.
-``account_settings.py`` says how accounts are treated where nobody knows how the real exchange does it.
+``account_asked.py``, ``account_endpoints.py``, ``account_trading.py``, ``account_request.py`` and
+``account_answers.py`` speak to them. ``account_settings.py`` says how accounts are treated where nobody knows how the
+real exchange does it.
 """

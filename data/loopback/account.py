@@ -10,11 +10,11 @@ by trades at it once those ahead of it are served, and by a book that comes to s
 Source: Aster futures API, "Order model", "Signed endpoints", "Loopback simulator: required behaviour".
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from data.loopback import account_liquidation, account_triggers
+from data.loopback import account_checks, account_liquidation, account_triggers
 from data.loopback.account_book import Book, Level, is_beyond, other
 from data.loopback.account_events import Event, OrderUpdate
 from data.loopback.account_ledger import Ledger
@@ -35,7 +35,7 @@ from data.loopback.account_orders import (
     Order,
     taken,
 )
-from data.loopback.account_rules import Rules, check_filters, check_position_mode, check_room
+from data.loopback.account_rules import Rules, check_filters
 from data.loopback.account_settings import AccountSettings
 from data.loopback.query import Refused
 
@@ -94,40 +94,13 @@ class Account:
         Refused
             For the first rule that it breaks, in the documented order; nothing has happened then.
         """
-        asked = self.checked(asked)
+        asked = account_checks.checked(self, asked)
         order_id = self.next_order_id()
         order = taken(asked, order_id, asked.client_id or f"web_{order_id}", now_ms)
         if order.type == TRAILING:
             order = account_triggers.watched(order, self.books[order.symbol].price_of(order.working_type))
         order = self._keep(order, "NEW", now_ms)
         return order if order.is_conditional else self._work(order, now_ms)
-
-    def checked(self, asked: NewOrder) -> NewOrder:
-        """The order as it would be taken: one that may only close is cut down to what there is to close."""
-        rules, book = self.rules[asked.symbol], self.books[asked.symbol]
-        if book.mark_price is None or book.last_price is None:
-            raise Refused(-2016, "No trading window could be found for the symbol.")
-        check_filters(asked, rules, book.mark_price)
-        same = self.orders(asked.symbol)
-        check_room(len(same), sum(order.is_conditional for order in same), asked, rules)
-        if asked.client_id is not None and any(order.client_id == asked.client_id for order in self.open.values()):
-            raise Refused(self.settings.duplicate_client_id_code, "ClientOrderId is duplicated.")
-        check_position_mode(asked, self.ledger.is_hedge)
-        self._check_close_all(asked, same)
-        if asked.is_conditional:
-            account_triggers.check_would_wait(asked, book)
-            return asked
-        if asked.is_closing:
-            asked = self._cut_down(asked)
-        crosses = bool(book.fillable(asked.side, asked.quantity, self._limit(asked)))
-        if asked.type == MARKET and not crosses:
-            raise Refused(-4131, "The counterparty's best price does not meet the PERCENT_PRICE filter limit.")
-        if asked.time_in_force == "GTX" and crosses and self.settings.gtx_crossing == "refuse":
-            raise Refused(
-                -5022, "Due to the order could not be executed as maker, the Post Only order will be rejected."
-            )
-        self._check_margin(asked)
-        return asked
 
     def modify(self, order: Order, price: Decimal, quantity: Decimal, now_ms: int) -> Order:
         """Another price and quantity for a limit order, at the end of the queue. Refused, it stays as it was."""
@@ -137,7 +110,7 @@ class Account:
             raise Refused(-2010, "The new quantity is already filled.")
         changed = replace(order, price=price, quantity=quantity)
         check_filters(changed, self.rules[order.symbol], self.ledger.mark(order.symbol))
-        self._check_margin(changed, without=order)
+        account_checks.check_margin(self, changed, without=order)
         return self._work(self._keep(changed, "AMENDMENT", now_ms), now_ms)
 
     def cancel(self, order: Order, now_ms: int) -> Order:
@@ -237,7 +210,7 @@ class Account:
     def _work(self, order: Order, now_ms: int) -> Order:
         """Let an order take what it may; what is left rests or expires."""
         book = self.books[order.symbol]
-        offers = book.fillable(order.side, order.left, self._limit(order))
+        offers = book.fillable(order.side, order.left, account_checks.worst_price(self, order))
         is_short = sum((quantity for _, quantity in offers), ZERO) < order.left
         if (order.time_in_force == "GTX" and offers) or (order.time_in_force == "FOK" and is_short):
             return self._keep(replace(order, status=EXPIRED), "EXPIRED", now_ms)
@@ -336,8 +309,8 @@ class Account:
         order = replace(order, type=kind)
         try:
             if order.is_closing:
-                order = self._cut_down(order)
-            self._check_margin(order, without=self.open[order.order_id])
+                order = account_checks.cut_down(self, order)
+            account_checks.check_margin(self, order, without=order)
         except Refused:
             self._keep(replace(order, status=EXPIRED), "EXPIRED", now_ms)
             return
@@ -361,44 +334,3 @@ class Account:
         """Orders in the book, best price first, then oldest."""
         resting = [order for order in self.orders(symbol) if order.is_resting and order.side == side]
         return sorted(resting, key=lambda order: (-order.sign * order.price, order.order_id))
-
-    # ---- checks
-
-    def _limit(self, order: NewOrder) -> Decimal | None:
-        """The worst price at which an order may trade now; None for any."""
-        if order.price is not None:
-            return order.price
-        bound = self.rules[order.symbol].market_take_bound
-        return self.ledger.mark(order.symbol) * (1 + order.sign * bound) if bound else None
-
-    def _cut_down(self, order: NewOrder) -> NewOrder:
-        closable = self.ledger.position(order.symbol, order.position_side).closable(order.sign)
-        if not closable:
-            raise Refused(-2022, "ReduceOnly Order is rejected.")
-        return replace(order, quantity=closable if order.quantity is None else min(order.quantity, closable))
-
-    def _check_close_all(self, asked: NewOrder, same: Iterable[Order]) -> None:
-        if not asked.close_position:
-            return
-        if self.settings.close_all_needs_position:
-            self._cut_down(asked)
-        alike = [order for order in same if order.close_position and (order.side, order.position_side, order.type)
-                 == (asked.side, asked.position_side, asked.type)]  # fmt: skip
-        if alike and self.settings.close_all_stands_alone:
-            raise Refused(-4130, "An open stop or take profit order with closePosition is existing.")
-
-    def _check_margin(self, asked: NewOrder, without: Order | None = None) -> None:
-        """Refuse what the free margin does not cover, or what is too large for the leverage."""
-        if asked.is_closing:
-            return
-        symbol, ledger = asked.symbol, self.ledger
-        others = [order for order in self.orders(symbol) if without is None or order.order_id != without.order_id]
-        needed = ledger.order_margin(symbol, [*others, asked])
-        rest = [order for order in self.orders() if without is None or order.order_id != without.order_id]
-        if needed - ledger.order_margin(symbol, others) > ledger.available_usdt(rest):
-            raise Refused(-2019, "Margin is insufficient.")
-        leverage = ledger.leverages[symbol]
-        position = ledger.position(symbol, asked.position_side)
-        notional = needed * leverage + abs(position.amount) * ledger.mark(symbol)
-        if notional > self.rules[symbol].max_notional_usdt(leverage):
-            raise Refused(-2027, "Exceeded the maximum allowable position at current leverage.")

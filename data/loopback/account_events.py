@@ -23,6 +23,11 @@ class OrderUpdate:
     execution: str
     fill: Fill | None = None
 
+    @property
+    def is_liquidation(self) -> bool:
+        """The exchange has closed a position because its margin was used up."""
+        return self.execution == "CALCULATED" and self.order.client_id.startswith("autoclose-")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Holding:
@@ -108,6 +113,25 @@ def told(event: Event) -> dict[str, Any]:
 def listen_key_expired(now_ms: int) -> dict[str, Any]:
     """The last message of a user stream whose key has run out."""
     return _message("listenKeyExpired", now_ms)
+
+
+def force_order(event: OrderUpdate) -> dict[str, Any]:
+    """A liquidation as everybody is told of it."""
+    order, quantity = event.order, plain(event.order.quantity)
+    said = {
+        "s": order.symbol,
+        "S": order.side,
+        "o": "LIMIT",
+        "f": order.time_in_force,
+        "q": quantity,
+        "p": plain(order.price),
+        "ap": plain(order.average_price),
+        "X": order.status,
+        "l": quantity,
+        "z": plain(order.filled),
+        "T": event.time_ms,
+    }
+    return _message("forceOrder", event.time_ms, o=said)
 
 
 def _message(kind: str, now_ms: int, **content: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 from data.loopback import account_feed, account_liquidation, contracts
 from data.loopback.account import Account
 from data.loopback.account_doors import Doors
-from data.loopback.account_events import listen_key_expired, told
+from data.loopback.account_events import OrderUpdate, force_order, listen_key_expired, told
 from data.loopback.account_keys import AccountKeys, keys_of
 from data.loopback.account_modes import deposit, has_deposited
 from data.loopback.account_rules import rules_of
@@ -83,7 +83,7 @@ class Office:
         self._later: list[tuple[int, int, Callable[[], object]]] = []  # heap of (due ms, order, what)
         self._made_later = itertools.count()
         self._last_ns = 0  # no two messages are told at one moment, though time may stand still
-        self._messages: list[tuple[str, bytes]] = []  # listen key, text: not sent yet
+        self._messages: list[tuple[str, bytes]] = []  # stream or listen key, text: not sent yet
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ class Office:
             self._met_ms = next_ms
             self._keep_time(next_ms)
             self.collect()
-            if stops_for_news and any(self._listeners(key) for key, _ in self._messages):
+            if stops_for_news and any(self._listeners(name) for name, _ in self._messages):
                 return max(next_ms * NS_PER_MS, self._exchange.now_ns)
         return to_ns
 
@@ -204,14 +204,26 @@ class Office:
         """Orders of an account in this minute."""
         return self._orders.used(number)
 
-    def deleverage(self, number: int, symbol: str, side: str) -> None:
-        """Close a position of an account by auto-deleveraging; ValueError when there is none."""
-        held = self.accounts[number].ledger.position(symbol, side) if number < len(self.accounts) else None
-        if held is None or not held.amount:
-            raise ValueError(f"deleverage: expected an open position, got account {number}, {symbol!r}, {side!r}")
-        account_liquidation.deleverage(self.accounts[number], held, self.now_ms)
+    def deposit(self, number: int, amount_usdt: Decimal) -> None:
+        """Money comes to an account, or leaves it when negative; ValueError when there is no such account."""
+        deposit(self._account(number), amount_usdt, self.now_ms)
         self.collect()
         self.tell()
+
+    def deleverage(self, number: int, symbol: str, side: str) -> None:
+        """Close a position of an account by auto-deleveraging; ValueError when there is none."""
+        account = self._account(number)
+        held = account.ledger.position(symbol, side)
+        if not held.amount:
+            raise ValueError(f"deleverage: expected an open position, got {symbol!r}, {side!r} of account {number}")
+        account_liquidation.deleverage(account, held, self.now_ms)
+        self.collect()
+        self.tell()
+
+    def _account(self, number: int) -> Account:
+        if number >= len(self.accounts):
+            raise ValueError(f"account: expected 0 to {len(self.accounts) - 1}, got {number}")
+        return self.accounts[number]
 
     # ---- what they are told
 
@@ -246,29 +258,33 @@ class Office:
             if number in self._listen_keys:
                 key = self._listen_keys[number][0]
                 self._messages += [(key, _text(told(event))) for event in news]
+            for event in news:
+                if isinstance(event, OrderUpdate) and event.is_liquidation:
+                    names = (f"{event.order.symbol.lower()}@forceOrder", "!forceOrder@arr")
+                    self._messages += [(name, _text(force_order(event))) for name in names]
 
     def tell(self) -> None:
         """Send it; whoever does not listen now will never hear of it."""
         messages, self._messages = self._messages, []
-        for key in dict.fromkeys(key for key, _ in messages):
-            texts = [text for of, text in messages if of == key]
-            for connection in self._listeners(key):
-                self._send(connection, key, texts)
+        for name in dict.fromkeys(name for name, _ in messages):
+            texts = [text for of, text in messages if of == name]
+            for connection in self._listeners(name):
+                self._send(connection, name, texts)
 
-    def _listeners(self, key: str) -> list[Connection]:
-        return [each for each in self._exchange.listening() if key in each.subscriptions.names]
+    def _listeners(self, name: str) -> list[Connection]:
+        return [each for each in self._exchange.listening() if name in each.subscriptions.names]
 
-    def _send(self, connection: Connection, key: str, texts: Sequence[bytes]) -> None:
+    def _send(self, connection: Connection, name: str, texts: Sequence[bytes]) -> None:
         """One connection's copy, and what faults make of it."""
         first_ns = max(self._exchange.now_ns, self._last_ns + 1)
         times_ns = np.arange(first_ns, first_ns + len(texts))
         self._last_ns = first_ns + len(texts) - 1
         if connection.subscriptions.is_combined:
-            texts = [b'{"stream":"%s","data":%s}' % (key.encode(), text) for text in texts]
+            texts = [b'{"stream":"%s","data":%s}' % (name.encode(), text) for text in texts]
         wire = [text_frame(text) for text in texts]
         if connection.is_follower:
             wire = [stamp + frame for stamp, frame in zip(stamps(times_ns), wire, strict=True)]
-        queue = Queue(times_ns=times_ns, wire=wire, streams=np.zeros(len(texts), int), names=(key,))
+        queue = Queue(times_ns=times_ns, wire=wire, streams=np.zeros(len(texts), int), names=(name,))
         if self._trouble.concerns(connection, first_ns - 1, self._last_ns):
             wire, _ = self._trouble.sent(connection, queue, 0, len(texts), first_ns - 1, self._last_ns)
         connection.send(b"".join(wire))

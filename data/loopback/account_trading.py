@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from data.loopback import account_answers as answers
-from data.loopback import account_request
+from data.loopback import account_checks, account_request
 from data.loopback.account_asked import Asked, answered
 from data.loopback.account_orders import NewOrder, Order
 from data.loopback.query import Call, Query, Refused
@@ -30,7 +30,7 @@ def test(asked: Asked) -> Call:
     account_request.wants_result(asked.query)
 
     def check() -> dict[str, Any]:
-        asked.account.checked(order)
+        account_checks.checked(asked.account, order)
         return {}
 
     return answered(1, check)

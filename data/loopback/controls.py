@@ -11,6 +11,9 @@ from data.config import load
 from data.loopback.faults import Faults
 from data.loopback.truth import Truth
 
+_OF_MARKET = ("cut", "half_open", "skip", "refuse", "mute", "clock", "faults")
+_OF_ACCOUNTS = ("deposit", "withdraw", "deleverage", "expire_listen_key")
+
 
 class Controlled(Protocol):
     """What the controls need of the exchange."""
@@ -36,6 +39,8 @@ class Controlled(Protocol):
 
     async def deleverage(self, account: int, symbol: str, side: str) -> None: ...
 
+    async def deposit(self, account: int, amount_usdt: float) -> None: ...
+
     async def expire_listen_key(self, account: int) -> None: ...
 
     async def lost(self, *streams: str) -> pl.DataFrame: ...
@@ -52,8 +57,7 @@ class Controls:
         router.add_get("/loopback", self._status)
         router.add_get("/loopback/truth", self._truth)
         router.add_get("/loopback/lost", self._lost)
-        changes = ("cut", "half_open", "skip", "refuse", "mute", "clock", "faults", "deleverage", "expire_listen_key")
-        for name in changes:
+        for name in (*_OF_MARKET, *_OF_ACCOUNTS):
             router.add_post(f"/loopback/{name}", self._control(getattr(self, f"_{name}")))
 
     def _control(
@@ -100,6 +104,12 @@ class Controls:
             self._exchange.set_clock(int(text))
         except (TypeError, ValueError):
             raise ValueError(f"offset_ms: expected a whole number of milliseconds, got {text!r}") from None
+
+    async def _deposit(self, request: web.Request) -> None:
+        await self._exchange.deposit(int(_number(request, "account", 0.0)), _number(request, "amount_usdt"))
+
+    async def _withdraw(self, request: web.Request) -> None:
+        await self._exchange.deposit(int(_number(request, "account", 0.0)), -_number(request, "amount_usdt"))
 
     async def _deleverage(self, request: web.Request) -> None:
         symbol, side = request.query.get("symbol", ""), request.query.get("side", "BOTH")

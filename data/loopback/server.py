@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Self
 
 import polars as pl
@@ -235,6 +236,11 @@ class Loopback:
     def set_clock(self, offset_ms: int) -> None:
         """Set how far the exchange's own clock is ahead of the market's time."""
         self._offset_ms = offset_ms
+
+    async def deposit(self, account: int, amount_usdt: float) -> None:
+        """Money comes to a test account, or leaves it when negative."""
+        await self.office.catch_up()
+        self.office.deposit(account, Decimal(repr(amount_usdt)))
 
     async def deleverage(self, account: int, symbol: str, side: str = "BOTH") -> None:
         """Close a position of a test account as auto-deleveraging does.

@@ -210,6 +210,26 @@ def test_a_position_is_deleveraged_when_the_exchange_is_told_to():
     trading(trade)
 
 
+def test_a_liquidation_is_told_to_its_account_and_to_everybody():
+    async def trade(trader: Trader) -> None:
+        await trader.v3("POST", "leverage", symbol=BTC, leverage=125)
+        await trader.market("BUY", "0.8")
+        client = await trader.listen("!forceOrder@arr")
+        await trader.exchange.deposit(0, -9_850.0)
+        await client.until(lambda client: any(message["e"] == "forceOrder" for _, message in client.heard))
+        told = [each for each in of_account(client) if each["e"] != "MARGIN_CALL"]
+        assert kinds(told) == ["WITHDRAW", "NEW", "CALCULATED", "ORDER", "INSURANCE_CLEAR"]
+        assert told[2]["o"]["c"].startswith("autoclose-")
+        forced = next(message["o"] for _, message in client.heard if message["e"] == "forceOrder")
+        assert (forced["S"], forced["z"], forced["ap"]) == ("SELL", "0.8", told[2]["o"]["ap"])
+        (order,) = await trader.v3("GET", "forceOrders", symbol=BTC)
+        assert (order["clientOrderId"], order["status"]) == (told[2]["o"]["c"], "FILLED")
+        (balance,) = await trader.v3("GET", "balance")
+        assert balance["balance"] == "0"
+
+    trading(trade)
+
+
 def test_time_that_passes_unheard_passes_for_accounts_too():
     async def trade(trader: Trader) -> None:
         await trader.market("BUY")
