@@ -150,6 +150,15 @@ def test_a_resting_reduce_only_order_ends_with_its_position():
     assert desk.now(resting).status == "EXPIRED"
 
 
+def test_a_resting_reduce_only_order_closes_no_more_than_there_still_is():
+    desk = Desk()
+    desk.place("BUY", "2")
+    resting = desk.limit("SELL", "103", "2", reduce_only=True)
+    desk.place("SELL", "1.5")
+    desk.trade("103.5", "9", by_seller=False)
+    assert (desk.now(resting).status, desk.now(resting).filled, desk.amount()) == ("EXPIRED", D("0.5"), D(0))
+
+
 @pytest.mark.parametrize(
     ("side", "type", "stop_price", "waits_at", "fires_at"),
     [

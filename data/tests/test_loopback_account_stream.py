@@ -10,7 +10,7 @@ import pytest
 
 from data.loopback.account_feed import rows
 from data.loopback.faults import Faults, RequestFault, StreamFault
-from data.loopback.tape import NS_PER_MS, SyntheticSource, to_ms
+from data.loopback.tape import NS_PER_MS, RecordingSource, SyntheticSource, to_ms
 from data.synthetic import BTC_LIKE, MarketSpec, generate
 from data.tests.account_client import BTC, Trader, heard, of_account, trading
 from data.tests.loopback_client import MARKET, START
@@ -243,3 +243,12 @@ def test_time_that_passes_unheard_passes_for_accounts_too():
         assert [kind for kind in kinds(of_account(client)) if kind == "TRADE"] == []
 
     trading(trade)
+
+
+def test_accounts_meet_the_same_market_in_a_recording(synthetic_lake, synthetic_spec):
+    begin_ms = to_ms(synthetic_spec.start) + 8 * 3_600_000 - 60_000  # funding falls into it
+    played, recorded = SyntheticSource(synthetic_spec), RecordingSource(synthetic_lake)
+    met = rows(recorded, begin_ms, begin_ms + 120_000)
+    assert met == rows(played, begin_ms, begin_ms + 120_000)
+    assert {row.table for row in met} == {"trades", "depth", "book_ticker", "mark_price", "funding"}
+    assert [row.time_ms for row in met] == sorted(row.time_ms for row in met)

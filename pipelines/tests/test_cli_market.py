@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from data.config import load
 from data.lake import Lake
+from data.loopback.account_keys import keys_of
 from data.recorder import RecorderConfig
 from data.wal import Log
 from pipelines.cli_market import DEFAULT_CONFIG, loopback, record
@@ -185,6 +186,20 @@ def test_the_default_markets_are_a_config_that_can_be_copied_and_changed(tmp_pat
 
 def test_a_status_without_a_recorder_says_how_to_start_one(tmp_path):
     assert "start one with `aster record`" in refused("record", "status", "--lake", str(tmp_path))
+
+
+def test_a_loopback_exchange_tells_the_keys_of_its_test_accounts(tmp_path):
+    accounts = tmp_path / "accounts.toml"
+    accounts.write_text("accounts = 2\nseed = 7\n")
+    agent = "0x" + "ab" * 20
+    options = ("--speed", "max", "--port", "0", "--json", "--accounts", str(accounts), "--agent", agent)
+    with start("loopback", *MARKET, *options) as process:
+        place = json.loads(process.stdout.readline())
+        process.terminate()
+        process.communicate(timeout=PATIENCE_S)
+    assert place["accounts"] == [vars(keys_of(7, number)) for number in range(2)]
+    refused = CliRunner().invoke(loopback, ["--agent", "0xab"])
+    assert "agent: expected an address" in str(refused.exception)
 
 
 @pytest.mark.parametrize("speed", ["fast", "0", "-1", "inf"])
