@@ -228,13 +228,16 @@ class Speed(click.ParamType):
 @click.option("--accounts", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=None,
               help="TOML of its test accounts: how many, deposit, fees, what AccountSettings has.")  # fmt: skip
 @click.option("--agent", default=None, help="Address of an agent of yours that may act for the first account too.")
+@click.option("--quiet-every", type=float, default=10.0, show_default=True,
+              help="Market seconds after which it waits for its followers, who may then trade.")  # fmt: skip
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=int, default=8730, show_default=True, help="REST; 0 for a free one.")
 @click.option("--stream-port", type=int, default=0, show_default=True, help="WebSocket; 0 for a free one.")
 @json_option
 def loopback(
-    symbols, start, days, seed, market, recording, end, speed, faults, accounts, agent, host, port, stream_port, as_json
-):
+    symbols, start, days, seed, market, recording, end, speed, faults, accounts, agent, quiet_every, host, port,
+    stream_port, as_json,
+):  # fmt: skip
     """Serve an exchange on this machine that speaks Aster, until Ctrl-C.
 
     It plays a seeded synthetic market or a lake's recording. `aster record --venue loopback` records it, and
@@ -252,8 +255,9 @@ def loopback(
     wrong = None if faults is None else load(Faults, faults)
     settings = AccountSettings() if accounts is None else load(AccountSettings, accounts)
     settings = replace(settings, agent=agent or settings.agent)
-    places = {"host": host, "port": port, "stream_port": stream_port, "accounts": settings}
-    asyncio.run(_serve(source, as_json, start=start or source.start, speed=speed, faults=wrong, **places))
+    places = {"host": host, "port": port, "stream_port": stream_port}
+    manner = {"speed": speed, "quiet_every_s": quiet_every, "faults": wrong, "accounts": settings}
+    asyncio.run(_serve(source, as_json, start=start or source.start, **manner, **places))
 
 
 def _synthetic_source(market: Path | None, symbols: list[str] | None, start: datetime | None, days: float, seed: int):

@@ -28,7 +28,6 @@ from data.loopback.wire import Decimals
 
 SECOND_NS = 1_000_000_000
 TAIL_NS = 10 * SECOND_NS  # after the source's end: what was under way still arrives
-_QUIET_EVERY_NS = 10 * SECOND_NS
 _QUIET_EVERY_ROWS = 1_000
 
 OnTape = Callable[[Callable[[], Any]], "asyncio.Future[Any]"]
@@ -52,6 +51,7 @@ class Player:
 
     Parameters
     ----------
+    quiet_every_s : market seconds after which followers must be quiet, at the latest.
     on_tape : has work on the source done, in the one thread that may read it.
     """
 
@@ -66,6 +66,7 @@ class Player:
         *,
         start: datetime,
         speed: float | None,
+        quiet_every_s: float,
         outages: Sequence[Outage],
     ):
         self.frames_sent: Counter[str] = Counter()
@@ -75,6 +76,7 @@ class Player:
         self._on_tape = on_tape
         self._decimals: dict[str, Decimals] = {}
         self._start_ns = self.now_ns
+        self._quiet_every_ns = round(quiet_every_s * SECOND_NS)
         self._grid_ns = to_ms(source.start) * NS_PER_MS
         self._end_ns = to_ms(source.end) * NS_PER_MS + TAIL_NS
         self._sent_ns = self.now_ns - 1  # everything delivered up to then has been sent
@@ -276,7 +278,7 @@ class Player:
             last_ns = max(chunk.end_ns - 1, chunk.last_ns)
             first = int(np.searchsorted(chunk.times_ns, self._sent_ns, "right"))
             rows = chunk.times_ns[first + _QUIET_EVERY_ROWS - 1 :][:1]
-            every_ns = (self.now_ns // _QUIET_EVERY_NS + 1) * _QUIET_EVERY_NS
+            every_ns = (self.now_ns // self._quiet_every_ns + 1) * self._quiet_every_ns
             self._quiet_at_ns = min(last_ns, every_ns, self._planned_ns(), *rows.tolist())
         return self._quiet_at_ns
 

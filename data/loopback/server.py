@@ -56,6 +56,8 @@ class Loopback:
     start : the market's time at the beginning, UTC; None for the source's start. What lies before is history for REST.
     life_s : market seconds after which the exchange closes a connection.
     weight_limit : of REST requests, per minute.
+    quiet_every_s : how far the market goes before it waits for its followers, in market seconds: so much later than the
+        message that caused it may an order come, at full speed.
     faults : everything else that is wrong.
     accounts : its test accounts.
 
@@ -77,11 +79,14 @@ class Loopback:
         start: datetime | None = None,
         life_s: float = 86_400.0,
         weight_limit: int = 2_400,
+        quiet_every_s: float = 10.0,
         faults: Faults | None = None,
         accounts: AccountSettings | None = None,
     ):
         if speed is not None and not speed > 0:
             raise ValueError(f"speed: expected a positive factor or None for as fast as followers go, got {speed}")
+        if not quiet_every_s > 0:
+            raise ValueError(f"quiet_every_s: expected a positive number of seconds, got {quiet_every_s}")
         if start is not None and not source.start <= start < source.end:
             raise ValueError(f"start: expected a time of the tape, {source.start} to {source.end}, got {start}")
         faults, start = faults or Faults(), start or source.start
@@ -103,7 +108,7 @@ class Loopback:
         self.office = Office(self, self._trouble, accounts or AccountSettings())
         self._player = Player(
             self.source, self._audience, self.office, self._trouble, self.truth, self._on_tape,
-            start=start, speed=speed, outages=outages,
+            start=start, speed=speed, quiet_every_s=quiet_every_s, outages=outages,
         )  # fmt: skip
         self._announce(faults.announcements)
 

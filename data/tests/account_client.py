@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any, Self
 
@@ -119,6 +119,16 @@ def trading(test: Callable[[Trader], Awaitable[object]], **settings: Any) -> obj
 def of_account(client: Client) -> list[dict]:
     """What a client heard of its account."""
     return [message for _, message in client.heard if message.get("e") in _OF_ACCOUNTS]
+
+
+async def turns(client: Client, count: int) -> AsyncIterator[None]:
+    """So many moments at which the market waits for a client; between them it goes on."""
+    client.answers = False
+    for seen in range(len(client.asked_ns), len(client.asked_ns) + count):
+        await client.until(lambda client, seen=seen: len(client.asked_ns) > seen)
+        yield
+        client.transport.send_pong(client.asked_ns[-1].to_bytes(8, "big") + b"?")
+    client.answers = True
 
 
 async def heard(client: Client, is_enough: Callable[[list[dict]], bool]) -> list[dict]:

@@ -292,6 +292,16 @@ def test_an_order_needs_margin_for_what_it_opens_and_none_for_what_it_closes():
     assert desk.amount() == D(9)
 
 
+def test_what_a_position_has_lost_is_no_margin_for_another_order():
+    desk = Desk("100")
+    desk.place("BUY", "5")
+    desk.mark("92")
+    # 100 − 42.5 lost − 46 for the position leaves 11.5
+    with refused(-2019):
+        desk.limit("BUY", "92", "1.3")
+    desk.limit("BUY", "92", "1.2")
+
+
 def test_a_position_may_not_outgrow_its_leverage():
     desk = Desk("100000", leverage=100)
     with refused(-2027):

@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from random import Random
 
 import aiohttp
 import polars as pl
@@ -12,7 +14,7 @@ from data.loopback.account_feed import rows
 from data.loopback.faults import Faults, RequestFault, StreamFault
 from data.loopback.tape import NS_PER_MS, RecordingSource, SyntheticSource, to_ms
 from data.synthetic import BTC_LIKE, MarketSpec, generate
-from data.tests.account_client import BTC, Trader, heard, of_account, trading
+from data.tests.account_client import BTC, Trader, heard, of_account, trading, turns
 from data.tests.loopback_client import MARKET, START
 
 BEGIN_MS = to_ms(START) + 120_000
@@ -243,6 +245,38 @@ def test_time_that_passes_unheard_passes_for_accounts_too():
         assert [kind for kind in kinds(of_account(client)) if kind == "TRADE"] == []
 
     trading(trade)
+
+
+def test_who_counts_each_trade_once_ends_where_the_exchange_is():
+    async def trade(trader: Trader) -> None:
+        random, client = Random(4), await trader.listen()
+        async for _ in turns(client, 50):
+            side, (bid, ask) = random.choice(["BUY", "SELL"]), await trader.touch()
+            price = (bid if side == "BUY" else ask) + random.randint(-20, 20) / 10
+            if random.random() < 0.3:
+                await trader.market(side, "0.05")
+            else:
+                await trader.limit(side, f"{price:.1f}", "0.1", timeInForce=random.choice(["GTC", "IOC", "GTX"]))
+        await trader.exchange.finished()
+        told = [each["o"] for each in of_account(client) if each.get("o", {}).get("x") == "TRADE"]
+        once = {each["t"]: each for each in told}
+        assert len(told) > len(once) > 10
+        amount = sum(Decimal(each["l"]) * (1 if each["S"] == "BUY" else -1) for each in once.values())
+        money = sum(Decimal(each["rp"]) - Decimal(each["n"]) for each in once.values())
+        assert float(amount) == await trader.amount()
+        (balance,) = await trader.v3("GET", "balance")
+        assert Decimal(balance["balance"]) == 10_000 + money
+        filled = {}
+        for each in told:  # whatever comes in which order, the largest is the last word
+            filled[each["i"]] = max(Decimal(each["z"]), filled.get(each["i"], Decimal(0)))
+        orders = await trader.v3("GET", "allOrders", symbol=BTC)
+        assert {
+            each["orderId"]: Decimal(each["executedQty"]) for each in orders if each["executedQty"] != "0"
+        } == filled
+
+    twice = StreamFault(kind="duplicate", streams="user*", rate=0.4)
+    late = StreamFault(kind="late", streams="user*", rate=0.4, by_s=0.3)
+    trading(trade, spec=SHORT, quiet_every_s=0.5, faults=Faults(seed=1, streams=(twice, late)))
 
 
 def test_accounts_meet_the_same_market_in_a_recording(synthetic_lake, synthetic_spec):

@@ -66,6 +66,15 @@ def test_every_frame_sent_is_counted_by_its_stream():
     run(count)
 
 
+def test_the_market_waits_as_often_as_is_wanted():
+    async def listen(exchange: Loopback) -> None:
+        client = await played(exchange)
+        waits = zip(client.asked_ns, client.asked_ns[1:], strict=False)
+        assert all(later - earlier <= SECOND_NS // 2 for earlier, later in waits)
+
+    run(listen, quiet_every_s=0.5)
+
+
 def test_the_market_waits_for_a_follower_that_is_not_quiet():
     async def hold(exchange: Loopback) -> None:
         client = await connect(exchange)
