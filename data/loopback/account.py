@@ -84,8 +84,6 @@ class Account:
         """Something more happened."""
         self._news.append(event)
 
-    # ---- what the client does
-
     def place(self, asked: NewOrder, now_ms: int) -> Order:
         """Take an order; the order as it is when the exchange answers.
 
@@ -104,7 +102,7 @@ class Account:
 
     def modify(self, order: Order, price: Decimal, quantity: Decimal, now_ms: int) -> Order:
         """Another price and quantity for a limit order, at the end of the queue. Refused, it stays as it was."""
-        if order.type != LIMIT or order.is_conditional:
+        if order.type != LIMIT:
             raise Refused(-1020, "Only limit orders can be modified.")
         if quantity <= order.filled:
             raise Refused(-2010, "The new quantity is already filled.")
@@ -143,8 +141,6 @@ class Account:
             if same:
                 return max(same, key=lambda each: each.order_id)
         return None
-
-    # ---- what the market does
 
     def on_trade(self, symbol: str, price: Decimal, quantity: Decimal, is_buyer_maker: bool, now_ms: int) -> None:
         """Others traded: fills what rests in its way, then fires what watches the last price."""
@@ -195,8 +191,6 @@ class Account:
             if due_ms <= now_ms:
                 del self._countdown_ms[symbol]
                 self.cancel_all(symbol, now_ms, spare_conditional=self.settings.countdown_spares_conditional)
-
-    # ---- orders at work
 
     def force(self, order: Order, price: Decimal, now_ms: int) -> None:
         """The exchange closes a position with an order of its own, whatever the book says."""

@@ -24,7 +24,7 @@ class Office(Protocol):
     def listen_key(self, number: int, now_ms: int) -> str:
         """The account's listen key, made or kept alive."""
 
-    def has_listen_key(self, number: int, now_ms: int) -> bool:
+    def has_listen_key(self, number: int) -> bool:
         """Whether it has one that lives."""
 
     def drop_listen_key(self, number: int) -> None:

@@ -163,7 +163,7 @@ def _new_listen_key(asked: Asked) -> Call:
 
 def _keep_listen_key(asked: Asked) -> Call:
     def keep() -> dict[str, Any]:
-        if not asked.office.has_listen_key(asked.number, asked.now_ms):
+        if not asked.office.has_listen_key(asked.number):
             raise Refused(-1125, "This listenKey does not exist.")
         asked.office.listen_key(asked.number, asked.now_ms)
         return {}

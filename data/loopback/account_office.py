@@ -90,8 +90,6 @@ class Office:
         """Contracts that exist."""
         return self._exchange.market.symbols(self.now_ms)
 
-    # ---- time
-
     @property
     def now_ms(self) -> int:
         """The time that accounts live in: the market's, or while it is being advanced a little later."""
@@ -113,8 +111,8 @@ class Office:
         while self.accounts and (next_ms := min(self._due_ms(), self._row_ms())) <= to_ms:
             while self._row_ms() == next_ms:
                 self._meeting.happens(self._rows.popleft())
-            self._met_ms = next_ms
-            self._keep_time(next_ms)
+            self._met_ms = max(self._met_ms, next_ms)
+            self._keep_time(self._met_ms)
             self.collect()
             if stops_for_news and any(self._listeners(name) for name, _ in self._messages):
                 return max(next_ms * NS_PER_MS, self._exchange.now_ns)
@@ -132,8 +130,10 @@ class Office:
         self.tell()
 
     def later(self, seconds: float, what: Callable[[], object]) -> None:
-        """Have something done at a market time."""
-        due_ms = self.now_ms + round(seconds * 1_000)
+        """Have something done so many market seconds from now."""
+        self._at(self.now_ms + round(seconds * 1_000), what)
+
+    def _at(self, due_ms: int, what: Callable[[], object]) -> None:
         heapq.heappush(self._later, (due_ms, next(self._made_later), what))
 
     async def _wake(self) -> None:
@@ -154,7 +154,7 @@ class Office:
                 account.news()
             changes = market.instruments["event_time"].to_physical().to_list()
             for change_ms in sorted({change_ms for change_ms in changes if change_ms > now_ms}):
-                self.later((change_ms - now_ms) / 1_000, lambda at_ms=change_ms: self._change_rules(at_ms))
+                self._at(change_ms, lambda at_ms=change_ms: self._change_rules(at_ms))
             self.accounts, self._read_ms = accounts, now_ms + 1
 
     def _change_rules(self, now_ms: int) -> None:
@@ -180,8 +180,6 @@ class Office:
         for number, (_, expires_ms) in tuple(self._listen_keys.items()):
             if expires_ms <= now_ms:
                 self.expire_listen_key(number, now_ms)
-
-    # ---- who comes in
 
     def enter_v3(self, sent: bytes, query: Query) -> int:
         """The account of a V3 request."""
@@ -225,8 +223,6 @@ class Office:
             raise ValueError(f"account: expected 0 to {len(self.accounts) - 1}, got {number}")
         return self.accounts[number]
 
-    # ---- what they are told
-
     def listen_key(self, number: int, now_ms: int) -> str:
         """The account's listen key, made or kept alive."""
         if number in self._listen_keys:
@@ -237,7 +233,7 @@ class Office:
         self._listen_keys[number] = key, now_ms + round(self.settings.listen_key_s * 1_000)
         return key
 
-    def has_listen_key(self, number: int, now_ms: int) -> bool:
+    def has_listen_key(self, number: int) -> bool:
         """Whether it has one that lives."""
         return number in self._listen_keys
 

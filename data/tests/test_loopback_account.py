@@ -1,8 +1,12 @@
 """Orders, positions and money of an account of the loopback exchange, in a market told by hand."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from data.loopback.query import Refused
+from data.loopback import account_trading
+from data.loopback.account_asked import Asked
+from data.loopback.query import Query, Refused
 from data.tests.account_market import BTC, D, Desk
 
 
@@ -445,3 +449,17 @@ def test_money_is_counted_in_hundred_millionths():
     desk.place("BUY", "0.123")
     assert desk.ledger.fills[0].commission_usdt == D("0.00432652")  # 0.123 × 100.5 × 0.00035 = 0.004326525
     assert desk.ledger.wallet_usdt == D("999.99567348")
+
+
+def test_an_order_that_ended_without_a_fill_is_forgotten_after_a_week():
+    desk = Desk()
+    order = desk.account.cancel(desk.limit("BUY", "98"), desk.later())
+    office, week_ms = SimpleNamespace(accounts=[desk.account], symbols=(BTC,)), 7 * 86_400_000
+
+    def asked(later_ms: int) -> str:
+        query = Query({"symbol": BTC, "orderId": str(order.order_id)}, (BTC,))
+        return account_trading.order(Asked(office, 0, query, order.updated_ms + later_ms)).answer()
+
+    assert '"status":"CANCELED"' in asked(week_ms)
+    with refused(-2013):
+        asked(week_ms + 1)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from data.loopback.account_doors import Nonces
+from data.loopback.faults import ContractChange, Faults
 from data.loopback.meter import OrderMeter
 from data.loopback.query import Refused
 from data.tests.account_client import BTC, KEY_HEADER, Trader, trading
@@ -103,6 +104,32 @@ def test_who_never_deposited_is_told_so():
         assert code(await trader.v3("GET", "balance")) == -5050
 
     trading(knock, accounts={"deposit_usdt": 0.0})
+
+
+def test_accounts_know_nothing_of_each_other():
+    async def trade(trader: Trader) -> None:
+        async with Trader(trader.exchange, 1) as other:
+            await trader.market("BUY")
+            assert (await trader.amount(), await other.amount()) == (0.1, 0)
+            assert (await other.v3("GET", "balance"))[0]["balance"] == "10000"
+            assert await other.v3("GET", "allOrders", symbol=BTC) == []
+
+    trading(trade, accounts={"accounts": 2})
+
+
+def test_rules_of_a_contract_change_for_accounts_too():
+    async def trade(trader: Trader) -> None:
+        bid, _ = await trader.touch()
+        price = f"{bid - 1000:.0f}.5"
+        assert (await trader.limit("BUY", price))["status"] == "NEW"
+        await trader.exchange.skip(20)
+        assert code(await trader.limit("BUY", price)) == -1111
+        await trader.exchange.skip(20)
+        assert code(await trader.limit("BUY", f"{bid - 1000:.0f}")) == -4141
+
+    coarser = ContractChange(symbol=BTC, from_s=10.0, tick_size=1.0)
+    closed = ContractChange(symbol=BTC, from_s=30.0, status="SETTLING")
+    trading(trade, faults=Faults(contracts=(coarser, closed)))
 
 
 def test_an_order_is_placed_found_changed_and_cancelled():

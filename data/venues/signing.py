@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from urllib.parse import urlencode
 
-from eth_account import Account
-from eth_account.messages import SignableMessage, encode_typed_data
+from eth_account.messages import encode_typed_data
 from eth_hash.auto import keccak
 from eth_keys import KeyAPI
 from eth_keys.backends import CoinCurveECCBackend
@@ -23,6 +22,7 @@ PRODUCTION_CHAIN_ID, TESTNET_CHAIN_ID = 1666, 714
 Parameters = Sequence[tuple[str, str]]
 _PRIVATE_KEY = re.compile(r"(0x)?[0-9a-fA-F]{64}")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+_FIRST_V = 27  # Ethereum counts the two curve points from here
 _MESSAGE_TYPE = keccak(b"Message(string msg)")
 _TYPES = {
     "EIP712Domain": [
@@ -66,8 +66,8 @@ class AgentKey(_Redacted):
         number = int(private_key, 16)
         if not 0 < number < 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141:
             raise ValueError("private key of an agent: expected a number below the order of secp256k1, and not zero")
-        self._account = Account.from_key(number.to_bytes(32, "big"))
-        self.address = self.name = self._account.address
+        self._key = KeyAPI().PrivateKey(number.to_bytes(32, "big"))
+        self.address = self.name = self._key.public_key.to_checksum_address()
 
 
 class ApiKey(_Redacted):
@@ -152,9 +152,10 @@ def signed_v3(
 
 def signature_v3(text: str, key: AgentKey, chain_id: int) -> str:
     """The EIP-712 signature of a text: 0x, then r, s and v in hex."""
-    body = keccak(_MESSAGE_TYPE + keccak(text.encode()))
-    message = SignableMessage(version=b"\x01", header=_domain_hash(chain_id), body=body)
-    return "0x" + bytes(key._account.sign_message(message).signature).hex()
+    content = keccak(_MESSAGE_TYPE + keccak(text.encode()))
+    # the same as eth-account's sign_message, which takes more than twice as long
+    signature = key._key.sign_msg_hash(keccak(b"\x19\x01" + _domain_hash(chain_id) + content))
+    return f"0x{signature.to_bytes()[:64].hex()}{signature.v + _FIRST_V:02x}"
 
 
 @lru_cache(maxsize=8)
