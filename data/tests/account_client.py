@@ -1,6 +1,5 @@
 """A client of the loopback exchange's account side: signs as the runner does, hears its user stream."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
@@ -73,10 +72,10 @@ class Trader:
             self.status, self.headers = response.status, response.headers
             return json.loads(await response.read())
 
-    async def listen(self, *streams: str, follows: bool = True) -> Client:
-        """A client of the account's user stream, and of other streams; time passes from then on."""
+    async def listen(self, *streams: str, answers: bool = True) -> Client:
+        """A client of the account's user stream, and of other streams; time passes from then on if it answers."""
         key = (await self.v3("POST", "listenKey"))["listenKey"]
-        return await connect(self.exchange, "/ws/" + "/".join([key, *streams]), follows)
+        return await connect(self.exchange, "/ws/" + "/".join([key, *streams]), answers=answers)
 
     async def market(self, side: str, quantity: str = "0.1", **told: object) -> Any:
         """The final answer to a market order."""
@@ -122,9 +121,8 @@ def of_account(client: Client) -> list[dict]:
 
 
 async def turns(client: Client, count: int) -> AsyncIterator[None]:
-    """So many moments at which the market waits for a client; between them it goes on."""
-    client.answers = False
-    for seen in range(len(client.asked_ns), len(client.asked_ns) + count):
+    """The first moments at which the market waits for a client that does not answer; then it answers."""
+    for seen in range(count):
         await client.until(lambda client, seen=seen: len(client.asked_ns) > seen)
         yield
         client.transport.send_pong(client.asked_ns[-1].to_bytes(8, "big") + b"?")
@@ -133,6 +131,5 @@ async def turns(client: Client, count: int) -> AsyncIterator[None]:
 
 async def heard(client: Client, is_enough: Callable[[list[dict]], bool]) -> list[dict]:
     """What a client heard of its account, once that is enough."""
-    async with asyncio.timeout(20):
-        await client.until(lambda client: is_enough(of_account(client)))
+    await client.until(lambda client: is_enough(of_account(client)))
     return of_account(client)

@@ -21,15 +21,18 @@ STREAMS = ("btcusdt@aggTrade", "asterusdt@bookTicker", "btcusdt@kline_1m", "!for
 
 
 class Client(WSListener):
-    """A client that keeps what it hears; a follower stamps it with the time it was told."""
+    """A client that keeps what it hears; a follower stamps it with the time it was told.
 
-    def __init__(self) -> None:
+    With ``answers`` false it does not say that it is quiet, and the market waits.
+    """
+
+    def __init__(self, answers: bool = True) -> None:
         self.now_ns = 0
         self.heard: list[tuple[int, dict]] = []
         self.told_ns: list[int] = []
         self.pings: list[bytes] = []
         self.asked_ns: list[int] = []
-        self.answers = True
+        self.answers = answers
         self.news = asyncio.Event()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -70,10 +73,10 @@ class Client(WSListener):
         return self.heard.pop()[1]
 
 
-async def connect(exchange: Loopback, path: str = "/ws", follows: bool = True) -> Client:
+async def connect(exchange: Loopback, path: str = "/ws", follows: bool = True, answers: bool = True) -> Client:
     headers = {"X-Loopback-Clock": "follow"} if follows else {}
     transport, client = await ws_connect(
-        Client, exchange.stream_url + path, extra_headers=headers, enable_auto_pong=False
+        lambda: Client(answers), exchange.stream_url + path, extra_headers=headers, enable_auto_pong=False
     )
     client.transport = transport
     return client

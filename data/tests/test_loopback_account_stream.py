@@ -1,6 +1,5 @@
 """Accounts of the loopback exchange in its market: what they are told, when, and what goes wrong when asked to."""
 
-import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -124,10 +123,11 @@ def test_funding_is_paid_on_the_position_at_the_mark_price():
 
 def test_a_listen_key_lives_an_hour_and_is_kept_alive_or_ended():
     async def keep(trader: Trader) -> None:
-        client = await trader.listen()
-        key = (await trader.v3("POST", "listenKey"))["listenKey"]
-        assert await trader.v3("PUT", "listenKey") == {}
-        assert (await trader.v3("POST", "listenKey"))["listenKey"] == key
+        client = await trader.listen(answers=False)
+        async for _ in turns(client, 1):
+            key = (await trader.v3("POST", "listenKey"))["listenKey"]
+            assert await trader.v3("PUT", "listenKey") == {}
+            assert (await trader.v3("POST", "listenKey"))["listenKey"] == key
         told = await heard(client, lambda messages: len(messages) == 1)
         assert (told[0]["e"], told[0]["E"]) == ("listenKeyExpired", BEGIN_MS + 50_000)
         assert (await trader.v3("PUT", "listenKey"))["code"] == -1125
@@ -143,9 +143,10 @@ def test_a_listen_key_lives_an_hour_and_is_kept_alive_or_ended():
 
 def test_faults_befall_the_user_stream_as_any_other():
     async def trade(trader: Trader) -> list[dict]:
-        client = await trader.listen()
-        await trader.market("BUY")
-        await trader.market("SELL")
+        client = await trader.listen(answers=False)
+        async for _ in turns(client, 1):
+            await trader.market("BUY")
+            await trader.market("SELL")
         await trader.exchange.finished()
         return of_account(client)
 
@@ -186,10 +187,11 @@ def test_an_answer_that_goes_wrong_may_or_may_not_mean_that_the_order_was_taken(
 
 def test_an_order_may_be_taken_long_after_it_was_answered_with_an_error():
     async def trade(trader: Trader) -> None:
-        client = await trader.listen()
-        await trader.market("BUY", newClientOrderId="wb-1")
-        assert trader.status == 503
-        assert (await trader.v3("GET", "order", symbol=BTC, origClientOrderId="wb-1"))["code"] == -2013
+        client = await trader.listen(answers=False)
+        async for _ in turns(client, 1):
+            await trader.market("BUY", newClientOrderId="wb-1")
+            assert trader.status == 503
+            assert (await trader.v3("GET", "order", symbol=BTC, origClientOrderId="wb-1"))["code"] == -2013
         told = await heard(client, lambda messages: len(messages) == 3)
         assert [each["E"] for each in told] == [BEGIN_MS + 4_000] * 3
 
@@ -237,19 +239,20 @@ def test_time_that_passes_unheard_passes_for_accounts_too():
         await trader.market("BUY")
         marks = generate(MARKET, BTC, START.date())["mark_price"]
         within = marks.filter(pl.col("event_time").to_physical().is_between(BEGIN_MS + 1, BEGIN_MS + 240_000))
-        await trader.stop("SELL", f"{within['mark_price'].min() + 1:.1f}", workingType="MARK_PRICE")
-        client = await trader.listen()
+        stop_price = round(within["mark_price"].min() + 1, 1)
+        await trader.stop("SELL", f"{stop_price:.1f}", workingType="MARK_PRICE")
         await trader.exchange.cut(outage_s=240)
-        await asyncio.sleep(0)
         assert await trader.amount() == 0
-        assert [kind for kind in kinds(of_account(client)) if kind == "TRADE"] == []
+        closed = (await trader.v3("GET", "userTrades", symbol=BTC))[-1]
+        first_ms = within.filter(pl.col("mark_price") <= stop_price)["event_time"].to_physical()[0]
+        assert (closed["side"], closed["time"]) == ("SELL", first_ms)
 
     trading(trade)
 
 
 def test_who_counts_each_trade_once_ends_where_the_exchange_is():
     async def trade(trader: Trader) -> None:
-        random, client = Random(4), await trader.listen()
+        random, client = Random(4), await trader.listen(answers=False)
         async for _ in turns(client, 50):
             side, (bid, ask) = random.choice(["BUY", "SELL"]), await trader.touch()
             price = (bid if side == "BUY" else ask) + random.randint(-20, 20) / 10
