@@ -2,12 +2,15 @@
 
 from decimal import Decimal
 
+import pytest
+
 from data.loopback.account import Account
 from data.loopback.account_events import AccountUpdate, Event, OrderUpdate
 from data.loopback.account_modes import deposit
 from data.loopback.account_orders import LIMIT, MARKET, NewOrder, Order
 from data.loopback.account_rules import Bracket, Rules
 from data.loopback.account_settings import AccountSettings
+from data.loopback.query import Refused
 
 D = Decimal
 BTC = "BTCUSDT"
@@ -86,3 +89,8 @@ def _word(event: Event) -> str:
             return f"account {event.reason}"
         case _:
             return type(event).__name__
+
+
+def refused(code: int):
+    """Inside, something is refused with that code."""
+    return pytest.raises(Refused, check=lambda refusal: refusal.code == code)

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,7 @@ def sources() -> list[Path]:
     ]
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Top-level names a file imports, inside functions too."""
     found = set()
