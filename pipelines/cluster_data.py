@@ -34,11 +34,20 @@ def best_source(lake: Lake, symbol: str) -> str:
     return next(with_data, SINGLE_SOURCES[0])
 
 
+def mapped_sources(lake: Lake, symbol: str) -> tuple[str, ...]:
+    """Those of ``ALL_SOURCES`` that a map of a symbol can be made of."""
+    found = {source: map_key(lake, symbol, source, MapSettings()) for source in ALL_SOURCES}
+    return tuple(source for source, made in found.items() if not isinstance(made, Unavailable))
+
+
 def mapped_symbols(lake: Lake) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Symbols of which a map could be made, and those of which the lake has only another venue's liquidations."""
-    ordered = lake.symbols("force_orders")
-    there = {*lake.symbols("open_interest"), *(symbol for symbol in ordered if lake.span("force_orders", symbol))}
-    return tuple(sorted(there)), tuple(symbol for symbol in ordered if symbol not in there)
+    """Symbols of which a map could be made, and those of which the lake has only another venue's liquidations.
+
+    Those with open interest come first: a map of liquidations alone shows little.
+    """
+    opened, ordered = lake.symbols("open_interest"), lake.symbols("force_orders")
+    own = [symbol for symbol in ordered if symbol not in opened and lake.span("force_orders", symbol)]
+    return (*opened, *own), tuple(symbol for symbol in ordered if symbol not in {*opened, *own})
 
 
 def mark_minutes(lake: Lake, key: MapKey, start: datetime, end: datetime) -> pl.DataFrame:

@@ -1,6 +1,7 @@
 """Notebook 02, where would liquidations cluster: the map of one symbol, its clusters, and what it rests on."""
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import polars as pl
 from IPython.display import HTML, Markdown, display
 
 from data.config import parse_utc
-from data.lake import default_lake
-from pipelines.clusters_job import ALL_SOURCES
-from pipelines.map_reading import DAY, SHOWN_DAYS, Question, Seen, look, moment, of_leverage, tick_size
+from data.lake import Lake, default_lake
+from pipelines.cluster_data import mapped_sources
+from pipelines.map_view import DAY, SHOWN_DAYS, Question, Seen, look, moment, of_leverage, tick_size
 from pipelines.notebook_views import NOTHING, show
 from pipelines.report import Table
 from research import formats, plots
@@ -23,6 +24,7 @@ from research.plots.mass import is_fresh
 from research.plots.style import Figure
 
 SHOWN_CLUSTERS = 15
+DAYS = (1, 3, 7, 14, 30, 60)
 TIERS = (1, 3, 5, 10, 20, 50, 75, 100, 125)  # where the leverage filter may cut
 
 
@@ -119,7 +121,7 @@ def active_clusters(seen: Seen) -> HTML | Markdown:
     more = f"The nearest {len(rows)} of {active.height}. " if active.height > len(rows) else ""
     return show(
         Table(
-            title="Active clusters now",
+            title=f"{_whose(seen)}: active clusters now",
             columns=(
                 "id", "side", "price, USDT", "distance, bps", "at risk, USDT", "leverage", "strength", "z-score",
                 "confidence", "age",
@@ -151,7 +153,7 @@ def ends(seen: Seen) -> HTML | Markdown:
         rows.append((whose, formats.count(own.height), *counts, formats.age(hours * 3600.0), realised))
     return show(
         Table(
-            title="What became of the clusters that were active in this range",
+            title=f"{_whose(seen)}: what became of the clusters that were active in this range",
             columns=(
                 "side", "clusters", *(end.lower() for end in ENDS), "active", "lost", "median life",
                 "realised in broken ones, USDT",
@@ -193,7 +195,9 @@ def rests_on(seen: Seen) -> HTML | Markdown:
         rows.append(("basis to the source now", f"{formats.bps(float(profiles.basis_bps[last]))} bps"))
     if key.source not in SOURCES:
         rows = [row for row in rows if row[0] not in ("open interest of", "open interest now", "inside the window now")]
-    return show(Table(title="What the map rests on", columns=("what", "value"), align="ll", rows=tuple(rows)))
+    return show(
+        Table(title=f"{_whose(seen)}: what the map rests on", columns=("what", "value"), align="ll", rows=tuple(rows))
+    )
 
 
 def map_sentence(seen: Seen) -> Markdown:
@@ -222,6 +226,11 @@ def map_sentence(seen: Seen) -> Markdown:
     )
 
 
+def _whose(seen: Seen) -> str:
+    """Controls move the map and not the tables: each says what it is of."""
+    return f"{seen.map.key.symbol}, {seen.map.key.source}"
+
+
 def _filter_words(asked: Question) -> str:
     if not asked.is_filtered:
         return ""
@@ -237,46 +246,75 @@ def _tiers_words(config: MapConfig) -> str:
 
 def _controls(seen: Seen) -> ipywidgets.Widget:
     """Symbol, source, range, leverage and colour above the map; a change draws it anew."""
-    asked = seen.asked
-    style = {"style": {"description_width": "70px"}, "continuous_update": False}
-    symbol = ipywidgets.Dropdown(options=seen.symbols, value=asked.symbol or seen.symbols[0], description="symbol")
-    source = ipywidgets.Dropdown(
-        options=[("first with data", ""), *ALL_SOURCES], value=asked.source, description="source"
+    asked, lake = seen.asked, Lake(seen.asked.folder)
+    style = {"style": {"description_width": "64px"}, "layout": {"width": "270px"}}
+    slider = style | {"continuous_update": False}
+    symbol = ipywidgets.Dropdown(
+        options=seen.symbols, value=asked.symbol or seen.symbols[0], description="symbol", **style
     )
-    days = ipywidgets.SelectionSlider(options=(1, 3, 7, 14, 30, 60), value=SHOWN_DAYS, description="days", **style)
-    until = ipywidgets.DatePicker(value=asked.end.date() if asked.end else None, description="until")
+    source = ipywidgets.Dropdown(options=_sources(lake, symbol.value), description="source", **style)
+    if seen.map is not None:
+        source.value = asked.source
+    until = ipywidgets.DatePicker(value=asked.end.date() if asked.end else None, description="until", **style)
+    days = ipywidgets.SelectionSlider(options=DAYS, value=_days(asked), description="days", **slider)
     leverage = ipywidgets.SelectionRangeSlider(
-        options=[(f"{tier}x", float(tier)) for tier in TIERS],
-        index=(0, len(TIERS) - 1),
-        description="leverage",
-        **style,
+        options=[(f"{tier}x", float(tier)) for tier in TIERS], index=(0, len(TIERS) - 1), description="leverage",
+        **slider,
+    )  # fmt: skip
+    colour = ipywidgets.Dropdown(
+        options=[("USDT", "usdt"), ("unusual (σ)", "z")], value=asked.colour, description="colour", **style
     )
-    colour = ipywidgets.ToggleButtons(
-        options=[("USDT", "usdt"), ("unusual (σ)", "z")], value=asked.colour, description="colour"
-    )
-    place = ipywidgets.Output()
+    place, state = ipywidgets.Output(), ipywidgets.Label()
+    read: list[tuple[Question, Seen]] = []
 
-    def draw(_change: dict | None = None) -> None:
+    def wanted() -> Question:
         low, high = leverage.value
         end = datetime(*until.value.timetuple()[:3], tzinfo=UTC) + DAY if until.value else asked.end
-        end = min(end, asked.end) if end and asked.end else end
-        wanted = Question(
+        return Question(
             folder=asked.folder,
             symbol=symbol.value,
             source=source.value,
-            start=end - days.value * DAY if end else None,
-            end=end,
+            end=min(end, asked.end) if end and asked.end else end,
+            days=days.value,
             leverage_low=low if low > TIERS[0] else 0.0,
             leverage_high=high if high < TIERS[-1] else 0.0,
-            colour=colour.value,
         )
-        place.clear_output(wait=True)
-        with place:
-            now = look(wanted)
-            display(liquidation_map(now) if now.map is not None else whereabouts(now))
 
-    for control in (symbol, source, days, until, leverage, colour):
+    def draw(_change: dict | None = None) -> None:
+        state.value = "drawing"
+        question = wanted()
+        with place:
+            if not read or read[0][0] != question:  # another colour is the same map
+                read[:] = [(question, look(question))]
+            now = read[0][1]
+            place.clear_output(wait=True)
+            display(Markdown(f"No map: {now.reason}.") if now.map is None else liquidation_map(_in(now, colour.value)))
+        state.value = ""
+
+    def offer(_change: dict) -> None:
+        source.unobserve(draw, names="value")
+        source.options = _sources(lake, symbol.value)
+        source.observe(draw, names="value")
+        draw()
+
+    symbol.observe(offer, names="value")
+    for control in (source, until, days, leverage, colour):
         control.observe(draw, names="value")
-    draw()
-    rows = ipywidgets.HBox([symbol, source, until]), ipywidgets.HBox([days, leverage, colour])
-    return ipywidgets.VBox([*rows, place])
+    with place:
+        display(liquidation_map(seen) if seen.map is not None else Markdown(f"No map: {seen.reason}."))
+    rows = ([symbol, source, until], [days, leverage, colour, state])
+    return ipywidgets.VBox([*(ipywidgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows), place])
+
+
+def _sources(lake: Lake, symbol: str) -> list[tuple[str, str]]:
+    return [("first with data", ""), *((source, source) for source in mapped_sources(lake, symbol))]
+
+
+def _days(asked: Question) -> int:
+    """The nearest of ``DAYS`` to the range that was asked for."""
+    span = (asked.end - asked.start) / DAY if asked.start and asked.end else SHOWN_DAYS
+    return min(DAYS, key=lambda days: abs(days - span))
+
+
+def _in(seen: Seen, colour: str) -> Seen:
+    return replace(seen, asked=replace(seen.asked, colour=colour))

@@ -43,8 +43,14 @@ def show(table: Table) -> HTML | Markdown:
 def progress() -> Callable[[str, int, int], None]:
     """A function (what, done, total) that keeps one line of the cell's output up to date."""
     line = DisplayHandle()
-    line.display(Markdown("starting"))
-    return lambda what, done, total: line.update(Markdown(f"{what}: {done} of {total}"))
+    shown = []
+
+    def tell(what: str, done: int, total: int) -> None:
+        show_line = line.update if shown else line.display
+        shown[:] = [Markdown(f"{what}: {done} of {total}")]
+        show_line(shown[0])
+
+    return tell
 
 
 def earned(usdt: float) -> str:

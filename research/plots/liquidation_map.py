@@ -36,7 +36,7 @@ from research.plots.mass import (
     z_scores,
 )
 from research.plots.realised import bar_realised, mark_realised, realised_sums
-from research.plots.style import dress, number_axis
+from research.plots.style import SURFACE, dress, number_axis
 from research.plots.thin import CANDLE_INTERVALS_MS, missing_runs
 
 MAX_SUMS = 180  # bars of realised liquidations below the map: 4 h each in 30 days
@@ -162,6 +162,10 @@ def _draw_realised(figure: go.Figure, force_orders: pl.DataFrame | None, bars: p
     """Triangles on the candles and sums below; returns a sentence for the caption."""
     if force_orders is None:
         figure.update_layout(yaxis3={"title": {"text": "realised<br>USDT"}, "range": [-1, 1], "tickvals": [0]})
+        # Without a trace Plotly leaves the panel out, and a hole where it was.
+        middle = sum(time_range(bars)) // 2
+        figure.add_scatter(x=[middle], y=[None], yaxis="y3", hoverinfo="skip", showlegend=False)
+        figure.add_annotation(text="not recorded", x=middle, y=0, yref="y3", bgcolor=SURFACE)
         return "Liquidations were not recorded: nothing says where they happened."
     sums_ms = _sums_ms(bars)
     axis = bar_realised(figure, realised_sums(force_orders, bars, sums_ms), sums_ms, "y3")

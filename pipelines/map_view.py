@@ -12,10 +12,8 @@ from pipelines.cluster_data import mapped_symbols, mark_minutes
 from pipelines.cluster_store import MapKey
 from pipelines.clusters_job import StoredMap, read_map
 from pipelines.notebook_views import progress
-from research.clusters.anchoring import anchor
-from research.clusters.inputs import Unavailable, liquidations, marks, source_bars
-from research.clusters.predictive import predictive_map
-from research.clusters.profiles import SOURCES, Profiles
+from research.clusters.inputs import Unavailable, liquidations
+from research.clusters.profiles import Profiles
 from research.plots.mass import MassScale, both_sides, is_fresh, mass_scale
 
 SHOWN_DAYS = 30
@@ -33,7 +31,7 @@ class Question:
     Parameters
     ----------
     symbol, source : empty for the first that there is.
-    start, end : UTC; None for the last 30 days of the map.
+    start, end : UTC; None for the last ``days`` of the map, and for its end.
     leverage_low, leverage_high : mass whose mean leverage lies outside is left out; 0 is no limit.
     colour : "usdt" or "z".
     """
@@ -43,6 +41,7 @@ class Question:
     source: str = ""
     start: datetime | None = None
     end: datetime | None = None
+    days: int = SHOWN_DAYS
     leverage_low: float = 0.0
     leverage_high: float = 0.0
     colour: str = "usdt"
@@ -55,7 +54,7 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Seen:
-    """A map and the market around it, in the range that was asked for; or why there is none.
+    """A map and the market around it, in the range that was asked for as far as there is a map; or why there is none.
 
     Attributes
     ----------
@@ -111,7 +110,8 @@ def _cut(lake: Lake, asked: Question, found: StoredMap, there: tuple[str, ...]) 
         return Seen(asked=asked, reason="the map has no snapshot in this range", symbols=there)
     profiles, key = found.profiles, found.key
     end = asked.end or moment(profiles.time_ms[-1]) + _MINUTE
-    start = asked.start or max(end - SHOWN_DAYS * DAY, moment(profiles.time_ms[0]))
+    # What lies before the map is no gap in it.
+    start = max(asked.start or end - asked.days * DAY, moment(profiles.time_ms[0]))
     first = int(np.searchsorted(profiles.time_ms, _ms(start)))
     before = profiles.rows(slice(max(0, int(np.searchsorted(profiles.time_ms, _ms(start - SCALE_DAYS * DAY)))), first))
     shown = profiles.rows(slice(first, None))
@@ -121,13 +121,13 @@ def _cut(lake: Lake, asked: Question, found: StoredMap, there: tuple[str, ...]) 
     frozen_on = before if is_enough else shown
     if not both_sides(frozen_on)[is_fresh(frozen_on)].any():
         return Seen(asked=asked, reason="no snapshot of this range is fresh and holds mass", symbols=there)
-    if key.source not in SOURCES:
+    if shown.leverage is None:
         asked = replace(asked, leverage_low=0.0, leverage_high=0.0)  # nobody knows the leverage behind such a map
     elif asked.is_filtered:
-        shown = _of_tiers(lake, key, shown, asked)
+        shown = _of_tiers(shown, asked)
     in_range = (pl.col("ts") >= start) & (pl.col("ts") < end)
     return Seen(
-        asked=replace(asked, source=key.source, start=start, end=end),
+        asked=replace(asked, source=key.source),
         map=replace(found, clusters=found.clusters.filter(in_range), events=found.events.filter(in_range)),
         profiles=shown,
         scale=mass_scale(frozen_on),
@@ -137,25 +137,10 @@ def _cut(lake: Lake, asked: Question, found: StoredMap, there: tuple[str, ...]) 
     )
 
 
-def _of_tiers(lake: Lake, key: MapKey, shown: Profiles, asked: Question) -> Profiles:
-    """The same snapshots without the buckets whose mean leverage is out of bounds; leverage is not stored, so anew."""
-    until = moment(shown.time_ms[-1])
-    bars = source_bars(lake, key.symbol, key.source, key.begin, until)
-    made, _ = predictive_map(bars, key.settings.map, every_bars=key.settings.every_minutes)
-    if key.venue != key.source:
-        aster = marks(lake, key.symbol, key.begin, until)
-        made = anchor(
-            made,
-            aster["avail_time"].dt.epoch("ms").to_numpy(),
-            aster["mark_close"].to_numpy(),
-            symbol=key.symbol,
-            source_time_ms=bars.avail_ms,
-            source_mark=bars.mark_close,
-        )
-    made = made.rows(np.isin(made.time_ms, shown.time_ms))
-    high = asked.leverage_high or np.inf
-    kept = (made.leverage >= asked.leverage_low) & (made.leverage <= high)
-    return replace(made, mass_usdt=np.where(kept, made.mass_usdt, 0.0).astype(np.float32))
+def _of_tiers(shown: Profiles, asked: Question) -> Profiles:
+    """The same snapshots without the buckets whose mean leverage is out of bounds."""
+    kept = (shown.leverage >= asked.leverage_low) & (shown.leverage <= (asked.leverage_high or np.inf))
+    return replace(shown, mass_usdt=np.where(kept, shown.mass_usdt, 0.0).astype(np.float32))
 
 
 def of_leverage(clusters: pl.DataFrame, asked: Question) -> pl.DataFrame:
