@@ -113,7 +113,7 @@ def _reasons(judged: Judged) -> list[tuple[str, str]]:
     """Symbols that were not judged, put together where they share a reason; "" for the lake itself."""
     alike: dict[str, list[str]] = {}
     for symbol, reason in judged.reasons.items():
-        alike.setdefault(reason, []).append(symbol)
+        alike.setdefault(reason.replace(symbol, "it") if symbol else reason, []).append(symbol)
     return [
         (
             ", ".join(symbols[:_SHOWN_SYMBOLS])
@@ -142,18 +142,20 @@ def verdict_table(judged: Judged) -> HTML | Markdown:
         for row in main.iter_rows(named=True)
     )
     told = main.filter(pl.col("verdict") != TOO_LITTLE)
-    passed = told.filter(pl.col("verdict") == EVIDENCE).height
+    chance, passed = by_chance(told["metric"]), told.filter(pl.col("verdict") == EVIDENCE).height
+    counted = (
+        f"of {formats.count(told.height)} with enough data, {formats.number(chance, 1)} would show evidence by chance "
+        f"if the map knew nothing; {formats.count(passed)} do"
+        if told.height
+        else "none has enough data yet"
+    )
     return show(
         Table(
             title="Verdicts",
             columns=("question", "of", "figure (95 % interval by days)", "evidence would be", "n", "days", "verdict"),
             align="llllrrl",
             rows=rows,
-            note=(
-                "Many rows are many tests, and each is judged by itself: of "
-                f"{formats.count(told.height)} with enough data, {formats.number(by_chance(told['metric']), 1)} would "
-                f"show evidence by chance if the map knew nothing; {formats.count(passed)} do. Read the table whole."
-            ),
+            note=f"Many rows are many tests, and each is judged by itself: {counted}. Read the table whole.",
         )
     )
 

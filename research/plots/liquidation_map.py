@@ -49,7 +49,7 @@ _WIDE = {
     "xaxis2": [0.857, 1],
     "yaxis4": [0.185, _STRIP - 9 / _PLOT_PX],
     "yaxis3": [0, 0.14],
-    "xaxis5": [0.64, 0.845],
+    "xaxis5": [0.55, 0.845],
     "yaxis5": [_STRIP, 1],
 }
 _NARROW = {  # the profile of now goes below
@@ -123,7 +123,7 @@ def plot_liquidation_map(
     _lay_out(figure, picture, unit)
     sums = {f"annotations[{i}].text": f"{one.text}, USDT / {span(_sums_ms(bars))}"
             for i, one in enumerate(figure.layout.annotations) if "shorts closed" in one.text}  # fmt: skip
-    title = f"{profiles.symbol}: {_what(profiles)}, clusters and realised liquidations, {_length(bars)}"
+    title = f"{profiles.symbol}: {_what(profiles)}, {_length(bars)}"  # one line beside the buttons in half a screen
     lead = _lead(profiles, scale, picture, mass_now, fresh, is_z)
     return dress(
         figure,
@@ -183,7 +183,7 @@ def _lay_out(figure: go.Figure, picture: Raster, unit: str) -> None:
     figure.update_layout(
         xaxis={"anchor": "y3", "showgrid": False},
         yaxis=number_axis("mark price (USDT)", showgrid=False, range=[picture.low_usdt, high]),
-        xaxis2=number_axis(f"now ({unit})", anchor="y4", nticks=4, fixedrange=True),
+        xaxis2=number_axis(f"now ({unit})", anchor="y4", nticks=3, tickangle=0, fixedrange=True),
         yaxis4=number_axis("", anchor="x2", matches="y", showticklabels=False, ticks="", showgrid=False),
         yaxis3={"anchor": "x", "fixedrange": True},
     )
@@ -209,7 +209,7 @@ def _narrow(figure: go.Figure, more: dict) -> dict:
 
 
 def _what(profiles: Profiles) -> str:
-    return "recorded liquidations, decayed" if _is_reactive(profiles) else "estimated liquidation levels"
+    return "recorded liquidations, decayed" if _is_reactive(profiles) else "estimated and realised liquidations"
 
 
 def _is_reactive(profiles: Profiles) -> bool:

@@ -89,6 +89,7 @@ def draw_scale(figure: go.Figure, edges: tuple[float, ...], words: str, narrow_w
             "range": [0, len(edges)],
             "tickvals": list(range(len(edges))),
             "ticktext": [f"{edge:g}" for edge in edges],
+            "tickangle": 0,
             "fixedrange": True,
             **_BARE,
         },
