@@ -41,8 +41,8 @@ CLUSTERS = Table(
             "distance_from_price": pl.Float64,  # per cent of the mark, never negative: the unit that prior art shows
             "dist_bps": pl.Float64,  # signed, positive above the mark
             "dist_sigma": pl.Float64,  # near edge's distance in standard deviations of the price over the horizon
-            "open_interest": pl.Float64,  # USDT at risk in [price_lo, price_hi]; NaN where only the source's is known
-            "mass_src_usd": pl.Float64,  # the same on the source venue
+            "open_interest": pl.Float64,  # USDT at risk in [price_lo, price_hi]; null where aster's is not recorded
+            "mass_src_usd": pl.Float64,  # the same on the source venue; times aster's share of it is open_interest
             "leverage_tier": pl.Float64,  # mean leverage by mass; NaN where unknown
             "liquidation_count": pl.Float64,  # open_interest over the week's median forced order; null below 30 of them
             "strength": pl.Float64,  # 0-1: rank of the mass among the symbol's past 7 days, side and distance band

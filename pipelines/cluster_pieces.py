@@ -9,7 +9,7 @@ import polars as pl
 
 from data.lake import Lake
 from data.schema_clusters import CLUSTERS
-from data.table import conform
+from data.table import TIME_MS, conform
 from pipelines.cluster_data import HYBRID
 from pipelines.cluster_store import MapKey, MapState
 from research.clusters import inputs, tables
@@ -116,13 +116,29 @@ def _predicted(lake: Lake, key: MapKey, state: MapState, end: datetime) -> _Made
         bars=bars,
         marks=marks.filter(pl.col("ts") > state.until),
         state=replace(state, basis=basis),
-        complete=_not_aster_s,
+        complete=lambda clusters: _converted(clusters, _share_of_aster(lake, key, moved, state.until, end)),
     )
 
 
-def _not_aster_s(clusters: pl.DataFrame) -> pl.DataFrame:
-    """What another venue has at risk is ``mass_src_usd`` only."""
-    return clusters.with_columns(open_interest=pl.lit(None, pl.Float64))
+def _share_of_aster(lake: Lake, key: MapKey, profiles: Profiles, start: datetime, end: datetime) -> pl.DataFrame:
+    """Per snapshot aster's open interest over the source's, in USDT; NaN where either is not known."""
+    share = np.full(len(profiles), np.nan)
+    bars = inputs.source_bars(lake, key.symbol, "aster", start, end, begun=True)
+    if not isinstance(bars, Unavailable):
+        row = np.searchsorted(bars.time_ms, profiles.time_ms)  # begun: every minute is a bar
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = bars.open_interest[row] * bars.mark_close[row] / profiles.open_interest_usdt
+    return pl.DataFrame({"ts": pl.Series(profiles.time_ms).cast(TIME_MS), "share": share})
+
+
+def _converted(clusters: pl.DataFrame, shares: pl.DataFrame) -> pl.DataFrame:
+    """What another venue has at risk, as if aster's positions stood where that venue's do; null where nobody knows."""
+    share = pl.when(pl.col("share").is_finite()).then("share")
+    return (
+        clusters.join(shares, on="ts", how="left", maintain_order="left")
+        .with_columns(open_interest=pl.col("mass_src_usd") * share)
+        .drop("share")
+    )
 
 
 def _observed(lake: Lake, key: MapKey, state: MapState, end: datetime) -> _Made:

@@ -25,10 +25,10 @@ SEVERAL = ("aster", "force_orders", "hybrid")
 
 @pytest.fixture(scope="module")
 def market() -> dict[str, pl.DataFrame]:
-    """Two days of one symbol, and its open interest a second time, as that of another venue."""
+    """Two days of one symbol, and three times its open interest as that of another venue."""
     days = [generate(SPEC, "BTCUSDT", day) for day in SPEC.dates]
     found = {name: pl.concat([day[name] for day in days if name in day]) for name in RECORDED}
-    foreign = found["open_interest"].with_columns(venue=pl.lit("binance"))
+    foreign = found["open_interest"].with_columns(pl.col("open_interest") * 3.0, venue=pl.lit("binance"))
     return found | {"open_interest": pl.concat([found["open_interest"], foreign])}
 
 
@@ -107,10 +107,12 @@ def test_longs_lie_below_the_mark_and_shorts_above(built):
         assert shown.filter(pl.col("side") == "short").select((pl.col("price_lo") > pl.col("mark_price")).all()).item()
 
 
-def test_what_another_venue_has_at_risk_is_not_told_as_aster_s(built):
-    found = rows(built, "clusters", "binance").filter("available")
-    assert found["open_interest"].null_count() == found.height
-    assert found["mass_src_usd"].null_count() == 0
+def test_what_another_venue_has_at_risk_is_told_as_a_share_of_aster_s(built):
+    found = rows(built, "clusters", "binance").filter("available", pl.col("cluster_id").is_not_null())
+    # That venue holds three times as much at the same levels.
+    share = (found["open_interest"] / found["mass_src_usd"]).drop_nulls()
+    assert len(share) > 0.9 * found.height
+    assert share.median() == pytest.approx(1 / 3, rel=1e-3)
     assert set(rows(built, "oi_state", "binance")["venue"]) == {"aster"}  # its prices hold there
 
 
