@@ -368,6 +368,21 @@ def test_controls_draw_the_map_again_where_somebody_can_use_them(mapped, monkeyp
     assert titles[1] == ("0.5", "1", "2", "3", "4", "6")
 
 
+def test_controls_stand_where_the_first_symbol_has_no_map(ten_minutes, monkeypatch):
+    opened = pl.DataFrame({"event_time": [datetime(2026, 1, 5, 12, tzinfo=UTC)]}).with_columns(
+        venue=pl.lit("okx"), symbol=pl.lit("ABCUSDT"), open_interest=pl.lit(5.0)
+    )
+    ten_minutes.append("open_interest", opened, origin="test")
+    monkeypatch.setenv("JPY_SESSION_NAME", "02.ipynb")
+    monkeypatch.setattr(notebook_map, "display", lambda shown: drawn.append(shown.data))
+    drawn: list = []
+    controls = notebook_map.explore(seen(ten_minutes.root))
+    offered = {one.description: one.options for row in controls.children[:2] for one in row.children
+               if one.description in ("symbol", "source")}  # fmt: skip
+    assert offered == {"symbol": ("ABCUSDT",), "source": (("first with data", ""),)}
+    assert drawn == ["No map: no mark price of ABCUSDT at aster and no klines of it at okx in the lake."]
+
+
 def test_a_colour_or_horizon_that_means_nothing_is_refused(tmp_path):
     with pytest.raises(ValueError, match="colour: expected usdt or z, got 'hot'"):
         seen(tmp_path, colour="hot")
