@@ -124,7 +124,7 @@ def test_a_page_names_nothing_to_load_and_stays_small(pages, name):
     without_library = page[: page.index('<script type="application/json"')]
     assert re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"(?!data:)[^\"]*", without_library) == []
     assert "default-src 'none'" in page
-    assert len(page.encode()) < 8_000_000
+    assert len(page.encode()) < 6_000_000
 
 
 @pytest.mark.parametrize("name", NAMES)

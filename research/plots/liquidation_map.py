@@ -49,7 +49,7 @@ _WIDE = {
     "xaxis2": [0.857, 1],
     "yaxis4": [0.185, _STRIP - 9 / _PLOT_PX],
     "yaxis3": [0, 0.14],
-    "xaxis5": [0.55, 0.845],
+    "xaxis5": [0.5, 0.845],
     "yaxis5": [_STRIP, 1],
 }
 _NARROW = {  # the profile of now goes below
