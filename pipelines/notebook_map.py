@@ -265,7 +265,6 @@ def _controls(seen: Seen) -> ipywidgets.Widget:
         options=[("USDT", "usdt"), ("unusual (σ)", "z")], value=asked.colour, description="colour", **style
     )
     place, state = ipywidgets.Output(), ipywidgets.Label()
-    read: list[tuple[Question, Seen]] = []
 
     def wanted() -> Question:
         low, high = leverage.value
@@ -280,11 +279,13 @@ def _controls(seen: Seen) -> ipywidgets.Widget:
             leverage_high=high if high < TIERS[-1] else 0.0,
         )
 
+    read = [(wanted(), seen)]
+
     def draw(_change: dict | None = None) -> None:
         state.value = "drawing"
         question = wanted()
         with place:
-            if not read or read[0][0] != question:  # another colour is the same map
+            if read[0][0] != question:  # another colour is the same map
                 read[:] = [(question, look(question))]
             now = read[0][1]
             place.clear_output(wait=True)
