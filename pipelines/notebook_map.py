@@ -25,7 +25,7 @@ from research.plots.style import Figure
 
 SHOWN_CLUSTERS = 15
 DAYS = (1, 3, 7, 14, 30, 60)
-TIERS = (1, 3, 5, 10, 20, 50, 75, 100, 125)  # where the leverage filter may cut
+TIERS = (1, 3, 5, 10, 20, 25, 40, 50, 75, 100, 125)  # where the leverage filter may cut
 
 
 def look_at(
