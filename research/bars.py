@@ -72,7 +72,7 @@ SIGNAL = pl.Schema(
 BARS = pl.Schema({**SIGNAL, **EXECUTION})
 
 _BAR_COLUMNS = ("open", "high", "low", "close", "volume", "quote_volume", "trade_count", "taker_buy_volume")
-_MARKET_COLUMNS = {"bid": "bid_price", "ask": "ask_price"} | {
+MARKET_COLUMNS = {"bid": "bid_price", "ask": "ask_price"} | {
     name: f"exec_{name}" for name in ("mark_open", "mark_high", "mark_low")
 }
 
@@ -96,7 +96,7 @@ class Bars:
 
     def market(self) -> Market:
         """The arrays fills are computed from."""
-        columns = {field: self.frame[_MARKET_COLUMNS.get(field, field)] for field in Market._fields}
+        columns = {field: self.frame[MARKET_COLUMNS.get(field, field)] for field in Market._fields}
         # Numba compiles anew for read-only arrays; writable ones are the same type wherever they come from.
         return Market(**{field: column.to_numpy(writable=True) for field, column in columns.items()})
 

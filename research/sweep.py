@@ -36,6 +36,7 @@ class Folds:
     train_days: float
     test_days: float
     embargo_bars: int  # rows between train and test: at least the longest window; add the longest hold
+    holdout_days: float = 0.0  # the last days, which no search sees; promotion opens them once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +150,13 @@ def bars_per_year(interval: str) -> float:
     return MINUTES_PER_YEAR / (interval_ms(interval) / 60_000)
 
 
+def search_rows(config: SweepConfig, n_rows: int) -> int:
+    """How many of the rows a search may see: those before the holdout."""
+    return n_rows - round(config.folds.holdout_days * 86_400_000 / interval_ms(config.interval))
+
+
 def folds_of(config: SweepConfig, n_rows: int) -> list[Fold]:
-    """Walk-forward folds over the rows; the last test may be shorter, never under half.
+    """Walk-forward folds over the rows before the holdout; the last test may be shorter, never under half.
 
     Raises
     ------
@@ -166,7 +172,7 @@ def folds_of(config: SweepConfig, n_rows: int) -> list[Fold]:
             "look back: test rows would share inputs with train rows"
         )
     folds = []
-    start = 0
+    start, n_rows = 0, search_rows(config, n_rows)
     while True:
         test_first = start + train + config.folds.embargo_bars
         test_last = min(test_first + test, n_rows)
@@ -176,7 +182,9 @@ def folds_of(config: SweepConfig, n_rows: int) -> list[Fold]:
         start += test
     if not folds:
         needed = (train + config.folds.embargo_bars + test) / per_day
-        raise ValueError(f"no fold fits: one needs {needed:.1f} days, the range has {n_rows / per_day:.1f}")
+        raise ValueError(
+            f"no fold fits: one needs {needed:.1f} days, the range has {n_rows / per_day:.1f} before the holdout"
+        )
     return folds
 
 

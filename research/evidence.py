@@ -1,0 +1,167 @@
+"""What speaks for and against a finished search: every number that the statistical gate looks at, from its record."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from data.schema import interval_ms
+from research.bars import Bars
+from research.capacity import at_cost_multiples, capacity
+from research.engine import backtest
+from research.gate import MIN_PERIODS, Evidence
+from research.overfitting import BLOCKS, moments, overfitting, superior_ability
+from research.placebos import PLACEBOS, Placebo, placebos
+from research.stage import Picks, period_sums
+from research.sweep import Block, Evaluator, Fold, SweepConfig, neighbour_scores, search_rows
+from research.walk_forward import Record
+
+MAX_JUDGED_CONFIGS = 65_536  # of which the PnL per period is kept: a matrix of 90 days is 47 MB then
+BLOCK_PERIODS = 3  # of the bootstrap: a pick's trades of neighbouring days share its luck
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Period:
+    """What PnL is summed over before anything is tested: a UTC day, a quarter of one where the record is short."""
+
+    name: str
+    bars: int
+    per_year: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trials:
+    """What the ledger knows of these days.
+
+    Parameters
+    ----------
+    earlier : configs that other searches evaluated on them before this one.
+    total : all of them, this search's included.
+    mean, variance : of their annualised Sharpes in sample.
+    """
+
+    earlier: int
+    total: int
+    mean: float
+    variance: float
+
+
+def period_of(interval: str, n_rows: int) -> Period:
+    """The period for a record of that many rows."""
+    day = 86_400_000 // interval_ms(interval)
+    if n_rows >= MIN_PERIODS * day or day < 4:
+        return Period(name="day", bars=day, per_year=365.0)
+    return Period(name="quarter day", bars=day // 4, per_year=4 * 365.0)
+
+
+def picks_of(config: SweepConfig, folds: list[Fold], record: Record) -> Picks:
+    """The folds of a record on which something was picked, with its parameters."""
+    configs = config.configs()
+    numbers = record.folds["config"].to_list()
+    return [(fold, configs[number]) for fold, number in zip(folds, numbers, strict=True) if number is not None]
+
+
+def record_pnl(record: Record, period: Period) -> np.ndarray:
+    """PnL per period of the record, USDT, fold after fold."""
+    bar_pnl = np.diff(record.equity["equity_usdt"].to_numpy(), prepend=0.0)
+    folds = record.equity["fold"].to_numpy()
+    parts = np.split(bar_pnl, np.flatnonzero(np.diff(folds)) + 1) if len(bar_pnl) else []
+    return np.concatenate([period_sums(part, period.bars) for part in parts]) if parts else np.empty(0)
+
+
+def searched_pnl(config: SweepConfig, evaluator: Evaluator, symbol: str, n_rows: int, period: Period) -> np.ndarray:
+    """PnL of every config per period of the searched rows, each period begun without a position.
+
+    Returns
+    -------
+    float64, shape (n_periods, n_configs).
+    """
+    n_configs = int(np.prod(config.shape))
+    rows = []
+    for first in range(0, n_rows - period.bars + 1, period.bars):
+        last = first + period.bars
+        block = Block(symbol, Fold(0, first, last, first, last), "train", 0, n_configs)
+        rows.append(evaluator(block)["net_pnl_usdt"].to_numpy())
+    return np.stack(rows)
+
+
+def gather(
+    config: SweepConfig,
+    bars: Bars,
+    folds: list[Fold],
+    evaluator: Evaluator,
+    results: pl.DataFrame,
+    record: Record,
+    trials: Trials,
+    *,
+    is_whole: bool = True,
+    progress: Progress = lambda done, total: None,
+) -> Evidence:
+    """The evidence on one symbol.
+
+    Parameters
+    ----------
+    results : the symbol's ranked table; its first row is the best config.
+    is_whole : False leaves out what decides nothing.
+    progress : told (done, total) of the placebos, which take longest.
+    """
+    picks, n_rows = picks_of(config, folds, record), search_rows(config, bars.frame.height)
+    period = period_of(config.interval, record.equity.height)
+    best = int(results.row(0, named=True)["config"])
+    whole = backtest(config.trading_config(bars.symbol, config.configs()[best]), bars, 0, n_rows, min_coverage=0.0)
+    among: tuple[Placebo, ...] = ()
+    at_costs: dict[float, float] = {}
+    if picks:
+        among = placebos(config, bars, picks, period_bars=period.bars, progress=progress)
+    if picks and is_whole:
+        rows = at_cost_multiples(config, bars, picks, period_bars=period.bars)
+        at_costs = {row["multiple"]: row["net_pnl_usdt"] for row in rows}
+    split = superior = None
+    if is_whole and n_rows >= BLOCKS * period.bars and 2 <= np.prod(config.shape) <= MAX_JUDGED_CONFIGS:
+        pnl = searched_pnl(config, evaluator, bars.symbol, n_rows, period)
+        split = overfitting(pnl, score=_scoring(config))
+        superior = superior_ability(pnl, block=BLOCK_PERIODS)
+    return Evidence(
+        period=period.name,
+        periods_per_year=period.per_year,
+        record=moments(record_pnl(record, period)),
+        net_pnl_usdt=float(record.folds["net_pnl_usdt"].sum() or 0.0),
+        trades=int(record.folds["trades"].sum() or 0),
+        placebos=among,
+        earlier_trials=trials.earlier,
+        searched=moments(period_sums(whole.run.bar_pnl, period.bars)),
+        trials=trials.total,
+        trial_mean=trials.mean / np.sqrt(period.per_year),
+        trial_variance=trials.variance / period.per_year,
+        overfitting=split,
+        superior_p=superior,
+        stands_alone=_stands_alone(config, results, best),
+        net_at_costs=at_costs,
+    )
+
+
+def figures(config: SweepConfig, bars: Bars, folds: list[Fold], record: Record) -> dict[str, Any]:
+    """The tables beside the headline: the record at multiples of the costs, and at multiples of the size."""
+    picks = picks_of(config, folds, record)
+    period = period_of(config.interval, record.equity.height)
+    return {
+        "costs": at_cost_multiples(config, bars, picks, period_bars=period.bars) if picks else [],
+        "capacity": capacity(record.trades, bars),
+    }
+
+
+def _scoring(config: SweepConfig) -> Callable[[np.ndarray], np.ndarray]:
+    """What the selection goes by, from Sharpes."""
+    if config.selection == "plateau":
+        return lambda sharpes: neighbour_scores(sharpes, config.shape)
+    return lambda sharpes: sharpes
+
+
+def _stands_alone(config: SweepConfig, results: pl.DataFrame, best: int) -> bool:
+    """True when the lower quartile of the best config's neighbourhood earned nothing in training."""
+    sharpes = results.sort("config")["in_sample_sharpe"].to_numpy()
+    return bool(neighbour_scores(sharpes, config.shape)[best] <= 0.0)

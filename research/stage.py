@@ -1,0 +1,62 @@
+"""The test rows of a walk-forward record, ready to be traded again: on other data, or at other costs."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from research import features, kernel
+from research.bars import Bars
+from research.engine import feature_constants, market_of, terms_of
+from research.fills import Market
+from research.strategies.registry import strategy
+from research.sweep import Fold, SweepConfig
+
+Picks = Sequence[tuple[Fold, tuple]]  # per fold what the selection picked; folds where it picked nothing are left out
+Arrays = Mapping[str, np.ndarray]
+
+
+class Stage:
+    """Rows of the picks' test folds with the history that their features read.
+
+    Attributes
+    ----------
+    arrays : columns of the bars frame, float64.
+    market, features : what the record itself traded on.
+    names : every feature that a pick reads.
+    """
+
+    def __init__(self, config: SweepConfig, bars: Bars, picks: Picks) -> None:
+        self._module = strategy(config.strategy)
+        self._picks = picks
+        self._terms = terms_of(config.costs, config.orders, bars.instrument)
+        self._constants = feature_constants(config.costs, bars.instrument)
+        self.names = kernel.feature_names(self._module, [params for _, params in picks])
+        self._first = max(0, picks[0][0].test_first - features.lookback_bars(self.names))
+        rows = slice(self._first, picks[-1][0].test_last)
+        self.arrays = {name: column[rows] for name, column in features.arrays_of(bars).items()}
+        self.market = Market(*(column[rows] for column in market_of(bars, config.orders)))
+        self.features = self.computed(self.arrays)
+
+    def computed(self, arrays: Arrays) -> dict[str, np.ndarray]:
+        """The features of the picks from these columns."""
+        return features.compute(arrays, self.names, constants=self._constants)
+
+    def runs(self, market: Market, arrays: Arrays) -> list[kernel.Run]:
+        """Every pick traded over its test rows of this market and these features."""
+        done = []
+        for fold, params in self._picks:
+            rows = slice(fold.test_first - self._first, fold.test_last - self._first)
+            own = {name: values[rows] for name, values in arrays.items()}
+            done.append(kernel.simulate(self._module, Market(*(c[rows] for c in market)), own, params, self._terms))
+        return done
+
+    def pnl(self, market: Market, arrays: Arrays, period_bars: int) -> np.ndarray:
+        """PnL per period of that many rows, USDT, fold after fold."""
+        return np.concatenate([period_sums(run.bar_pnl, period_bars) for run in self.runs(market, arrays)])
+
+
+def period_sums(bar_pnl: np.ndarray, period_bars: int) -> np.ndarray:
+    """PnL per period of that many rows; a last period of under half of them is left out unless it is the only one."""
+    edges = np.arange(0, len(bar_pnl), period_bars)
+    sums = np.add.reduceat(bar_pnl, edges)
+    return sums[:-1] if len(edges) > 1 and 2 * (len(bar_pnl) - edges[-1]) < period_bars else sums
