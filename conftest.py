@@ -105,6 +105,7 @@ end = 2026-01-08
 capital_usdt = 1000.0
 min_trades = 3
 top = 2
+placebos = 20
 
 [costs]
 taker_fee_bps = 4.0

@@ -34,7 +34,7 @@ COVERAGE = pl.Schema(
 )
 LEDGERS = (  # tables that no completeness can be told of
     "gaps", "quarantine", "conflicts", "instruments", "clock", "raw", "announcements", "index_references",
-    *DERIVED,
+    "trials", "holdouts", *DERIVED,
 )  # fmt: skip
 _HOLE = pl.Schema(
     {**{name: COVERAGE[name] for name in STREAM}, "from_time": TIME_MS, "to_time": TIME_MS, "missing": pl.Int64}

@@ -15,7 +15,7 @@ Prices are quote currency (USDT) per base unit, quantities are base units, rates
 import polars as pl
 
 from data.schema_clusters import CLUSTER_TABLES
-from data.schema_ledgers import CLOCK_OFFSETS, CONFLICTS, GAPS, QUARANTINE, RAW
+from data.schema_ledgers import CLOCK_OFFSETS, CONFLICTS, GAPS, HOLDOUTS, QUARANTINE, RAW, TRIALS
 from data.table import TIME_MS, TIME_NS, Table
 from data.table import conform as conform  # the schema's door: importers need one module only
 from data.table import interval_ms as interval_ms
@@ -361,7 +361,7 @@ TABLES: dict[str, Table] = {
     for table in (
         KLINES, KLINE_UPDATES, MARK_KLINES, INDEX_KLINES, TRADES, RAW_TRADES, TRADE_SAMPLES, BOOK_TICKER, DEPTH,
         MARK_PRICE, FUNDING, FORCE_ORDERS, OPEN_INTEREST, RATIOS, INSTRUMENTS, INDEX_REFERENCES, ANNOUNCEMENTS, GAPS,
-        QUARANTINE, CONFLICTS, RAW, CLOCK_OFFSETS, *CLUSTER_TABLES,
+        QUARANTINE, CONFLICTS, RAW, CLOCK_OFFSETS, TRIALS, HOLDOUTS, *CLUSTER_TABLES,
     )
 }  # fmt: skip
 

@@ -1,4 +1,7 @@
-"""The tables that tell about the recording itself: what is missing, unreadable or disputed, the raw log, the clock."""
+"""The tables that tell about the recording itself: what is missing, unreadable or disputed, the raw log, the clock.
+
+And those that tell who has looked at it: every search over these days, every holdout that was opened.
+"""
 
 import polars as pl
 
@@ -92,6 +95,46 @@ CLOCK_OFFSETS = Table(
             "offset_ms": pl.Float64,  # exchange minus ours
             "round_trip_ms": pl.Float64,
             "step_ms": pl.Float64,  # realtime minus monotonic since the last row; a step beyond 500 ms is an event
+        }
+    ),
+)
+TRIALS = Table(
+    name="trials",  # every search that was made on a piece of data; the same search again adds no row
+    time="evaluated_time",
+    key=("symbol", "strategy", "interval", "from_time", "to_time", "digest"),
+    arrival=("evaluated_time", "run", "sharpe_mean", "sharpe_variance"),
+    columns=pl.Schema(
+        {
+            "symbol": pl.String,
+            "strategy": pl.String,
+            "interval": pl.String,
+            "from_time": TIME_MS,  # rows that were searched, first and end
+            "to_time": TIME_MS,
+            "digest": pl.String,  # sha256 of the grid, costs and orders
+            "configs": pl.Int64,
+            "sharpe_mean": pl.Float64,  # of the configs' annualised Sharpes in sample
+            "sharpe_variance": pl.Float64,
+            "run": pl.String,  # folder of the run that was first
+            "evaluated_time": TIME_MS,
+        }
+    ),
+)
+HOLDOUTS = Table(
+    name="holdouts",  # every opening of days that no search had seen; the same config again adds no row
+    time="opened_time",
+    key=("symbol", "from_time", "to_time", "config_hash"),
+    arrival=("opened_time", "opened_by", "run", "net_pnl_usdt", "trades"),
+    columns=pl.Schema(
+        {
+            "symbol": pl.String,
+            "from_time": TIME_MS,
+            "to_time": TIME_MS,
+            "config_hash": pl.String,  # of the config that was promoted
+            "opened_by": pl.String,  # user@machine
+            "run": pl.String,
+            "net_pnl_usdt": pl.Float64,  # what it earned there
+            "trades": pl.Int64,
+            "opened_time": TIME_MS,
         }
     ),
 )

@@ -146,6 +146,7 @@ def features(symbol, names, start, end, interval, latency_ms, lake_path, as_json
 @json_option
 def sweep(config, runs_path, executor, ray_address, notebook, lake_path, as_json) -> None:
     """Run a parameter grid with walk-forward; an interrupted sweep goes on where it stopped."""
+    from pipelines.gate_job import gate_of
     from pipelines.runs import default_runs
     from pipelines.sweep_job import run_sweep
     from pipelines.sweep_report import write_sweep_report
@@ -169,7 +170,8 @@ def sweep(config, runs_path, executor, ray_address, notebook, lake_path, as_json
     results = run.frame("results")
     if as_json:
         print_json({"run": str(run.path), "configs": manifest["configs"], "report": str(report),
-                    "evaluation": manifest["evaluation"], "best": results.head(1).to_dicts()[0]})  # fmt: skip
+                    "evaluation": manifest["evaluation"], "best": results.head(1).to_dicts()[0],
+                    "gate": {symbol: gate_of(run, symbol) for symbol in run.config.symbols}})  # fmt: skip
         return
     swept = [name for name, values in run.config.grid.items() if len(values) > 1]
     print_rows(
@@ -195,6 +197,8 @@ def sweep(config, runs_path, executor, ray_address, notebook, lake_path, as_json
     for symbol, sentences in manifest["substituted"].items():
         for sentence in sentences:
             print(f"{symbol}: {sentence}")
+    for symbol in run.config.symbols:
+        print(f"{symbol}: the selection procedure {gate_of(run, symbol)['verdict']}")
     print(f"run: {run.path}\nreport: {report}")
 
 

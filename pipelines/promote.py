@@ -10,18 +10,21 @@ import polars as pl
 import tomli_w
 
 from data.lake import Lake
+from pipelines.gate_job import gate_of, open_holdout
 from pipelines.identity import CHECKOUT, code_identity, data_identity
 from pipelines.runs import RunFolder, write_whole
+from pipelines.sweep_job import bars_for
 from research.engine import refusals
 
 CHOSEN = CHECKOUT / "live" / "configs" / "chosen.toml"
 
 
 def promote(run: RunFolder, lake: Lake, *, rank: int, symbol: str | None = None, destination: Path = CHOSEN) -> Path:
-    """Write the config of one ranked row, through the gate as far as it stands.
+    """Write the config of one ranked row, with what the gate says of it.
 
     Refused: a rank that is not in the table, a config the exchange could not execute, one whose orders VectorBT did
-    not confirm. Written down as findings: losses out of sample, code or data that changed since the sweep.
+    not confirm. Written down: the statistical verdict, losses out of sample, code or data that changed since the sweep.
+    The holdout, where one was kept, is opened here, and the opening written into the lake.
 
     Returns
     -------
@@ -45,10 +48,19 @@ def promote(run: RunFolder, lake: Lake, *, rank: int, symbol: str | None = None,
             f"rank {rank} of {symbol} was not confirmed by VectorBT: the sweep confirms its best {config.top}; "
             "raise `top` in the sweep's config and run it again"
         )
+    found = findings(run, lake, row)
+    judged = gate_of(run, symbol)
+    is_promotable = judged["passes"]
+    if config.folds.holdout_days > 0.0:
+        holdout = open_holdout(run, lake, chosen, bars_for(config, lake, symbol))
+        found.append(holdout.sentence)
+        is_promotable = is_promotable and holdout.passes is True
+    else:
+        found.append("no holdout was kept: nothing unseen speaks for it; set holdout_days in [folds]")
     document = {
         "config_hash": chosen.config_hash,
         "config": _without_none(asdict(chosen)),
-        "provenance": _provenance(run, manifest, lake, row),
+        "provenance": {**_provenance(run, manifest, row), "statistical_gate": is_promotable, "findings": found},
     }
     write_whole(destination, (_HEADER + tomli_w.dumps(document)).encode())
     return destination
@@ -78,11 +90,19 @@ def findings(run: RunFolder, lake: Lake, row: dict[str, Any]) -> list[str]:
     if code.is_dirty:
         found.append("the checkout has uncommitted changes")
     found.extend(manifest["substituted"][row["symbol"]])
-    found.append("the statistical gate (deflated Sharpe, overfitting, placebos, holdout) has not judged this config")
-    return found
+    judged = gate_of(run, row["symbol"])
+    return [
+        f"the selection procedure {judged['verdict']}",
+        *found,
+        *(
+            f"{each['name']} is {each['value']}, not {each['limit']}: {each['sentence']}"
+            for each in judged["findings"]
+            if each["passes"] is False and not each["decides"]
+        ),
+    ]
 
 
-def _provenance(run: RunFolder, manifest: dict[str, Any], lake: Lake, row: dict[str, Any]) -> dict[str, Any]:
+def _provenance(run: RunFolder, manifest: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     measured = [name for name in row if name.startswith(("in_sample_", "out_of_sample_"))]
     return {
         "run": run.path.name,
@@ -94,7 +114,6 @@ def _provenance(run: RunFolder, manifest: dict[str, Any], lake: Lake, row: dict[
         "data_files": len(manifest["identity"]["data"]),
         "configs_tried": manifest["configs"],
         "metrics": {name: row[name] for name in measured},
-        "findings": findings(run, lake, row),
     }
 
 

@@ -12,14 +12,15 @@ import polars as pl
 from data.config import config_hash, load
 from data.lake import Lake
 from pipelines.executors import LOCAL, executor
+from pipelines.gate_job import judge_run
 from pipelines.identity import code_identity, data_identity
 from pipelines.runs import FINISHED, RUNNING, RunFolder, start_run
 from research.bars import Bars, build_bars
 from research.cluster_bars import with_clusters_asked_for
 from research.engine import backtest, feature_names
 from research.strategies.registry import strategy
-from research.sweep import Evaluator, SweepConfig, blocks_of, folds_of, results_table
-from research.walk_forward import walk_forward
+from research.sweep import Evaluator, Fold, SweepConfig, blocks_of, folds_of, results_table, search_rows
+from research.walk_forward import Record, walk_forward
 
 Progress = Callable[[str, int, int], None]
 
@@ -109,8 +110,9 @@ def run_sweep(
     results = results_table(config, table)
     run.write_frame("evaluated", table)
     run.write_frame("results", results)
-    _write_walk_forward(run, config, bars, folds, table, progress)
+    records = _write_walk_forward(run, config, bars, folds, table, progress)
     _confirm_top(run, config, bars, results, progress)
+    judge_run(run, lake, bars, folds, evaluators, results, records, progress)
     run.write_json(
         "manifest.json",
         {**manifest, "state": FINISHED, "evaluation": {"seconds": round(seconds, 3), "config_bars": config_bars}},
@@ -118,22 +120,31 @@ def run_sweep(
     return run
 
 
-def _write_walk_forward(run: RunFolder, config: SweepConfig, bars, folds, evaluated, progress: Progress) -> None:
-    """The record of the procedure per symbol, stacked."""
+def _write_walk_forward(
+    run: RunFolder,
+    config: SweepConfig,
+    bars: dict[str, Bars],
+    folds: dict[str, list[Fold]],
+    evaluated: pl.DataFrame,
+    progress: Progress,
+) -> dict[str, Record]:
+    """The record of the procedure per symbol; its frames are written stacked."""
+    records = {}
     parts: dict[str, list[pl.DataFrame]] = {"folds": [], "trades": [], "equity": []}
     for done, symbol in enumerate(config.symbols):
         progress("walk-forward", done, len(config.symbols))
-        record = walk_forward(config, bars[symbol], folds[symbol], evaluated)
+        records[symbol] = walk_forward(config, bars[symbol], folds[symbol], evaluated)
         for name, frames in parts.items():
             symbol_column = pl.lit(symbol).alias("symbol")
-            frames.append(getattr(record, name).with_columns(symbol_column))
+            frames.append(getattr(records[symbol], name).with_columns(symbol_column))
     for name, frames in parts.items():
         run.write_frame(f"walk_forward_{name}", pl.concat(frames))
     progress("walk-forward", len(config.symbols), len(config.symbols))
+    return records
 
 
 def _confirm_top(run: RunFolder, config: SweepConfig, bars, results: pl.DataFrame, progress: Progress) -> None:
-    """Run the best configs over the whole range, have VectorBT account for their orders, keep trades and equity."""
+    """Run the best configs up to the holdout, have VectorBT account for their orders, keep trades and equity."""
     from research.backtest import confirm_accounting  # VectorBT takes seconds to import: only when it is needed
 
     configs = config.configs()
@@ -142,8 +153,10 @@ def _confirm_top(run: RunFolder, config: SweepConfig, bars, results: pl.DataFram
     for done, row in enumerate(best.iter_rows(named=True)):
         progress("VectorBT", done, best.height)
         chosen = config.trading_config(row["symbol"], configs[row["config"]])
-        result = backtest(chosen, bars[row["symbol"]], min_coverage=config.min_coverage)
-        confirmation = confirm_accounting(result.run, result.market, result.terms)
+        own = bars[row["symbol"]]
+        last = search_rows(config, own.frame.height)
+        result = backtest(chosen, own, 0, last, min_coverage=config.min_coverage)
+        confirmation = confirm_accounting(result.run, result.market, result.terms, 0, last)
         stem = f"top/{row['symbol']}-rank{row['rank']:02d}"
         run.write_frame(f"{stem}-trades", result.trades)
         run.write_frame(f"{stem}-equity", result.equity)

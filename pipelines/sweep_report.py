@@ -8,6 +8,8 @@ import numpy as np
 import polars as pl
 
 from data.lake import Lake
+from pipelines.gate_job import findings_of, gate_of
+from pipelines.gate_section import gate_section
 from pipelines.market_report import covered_days, gaps_section, liquidations_section, market_section
 from pipelines.paper_report import PaperRun, paper_gate, paper_section
 from pipelines.report import Gate, Section, Table, Verdict, gate_headline, write_report
@@ -59,6 +61,7 @@ def write_sweep_report(
         gaps_section(lake, covered, config.symbols, config.start, config.end),
         _parameters(run, config, symbol),
         _walk_forward(run, bars, config, symbol, folds),
+        gate_section(findings_of(run, symbol), gate_of(run, symbol)),
     ]
     if paper is not None:
         sections.append(paper_section(paper))
@@ -87,7 +90,8 @@ def write_sweep_report(
     facts = [
         *([("market", market)] if market else []),
         ("range", f"{formats.moment(config.start)} to {formats.moment(config.end)}"),
-        ("configs tried", formats.count(manifest["configs"])),
+        ("configs tried", _tried(run, symbol)),
+        ("holdout", f"the last {config.folds.holdout_days:g} days" if config.folds.holdout_days else "none was kept"),
         ("commit", f"{commit[:12]}{' with uncommitted changes' if manifest['code']['is_dirty'] else ' clean'}"
          if commit else "not under version control"),
         ("lock", manifest["code"]["lock_hash"][:12]),
@@ -102,6 +106,11 @@ def write_sweep_report(
         facts=facts,
         not_modelled=NOT_MODELLED,
     )
+
+
+def _tried(run: RunFolder, symbol: str) -> str:
+    ever = gate_of(run, symbol)["trials"]["total"]
+    return f"{formats.count(run.manifest['configs'])}, {formats.count(ever)} ever on these days"
 
 
 def _any_config(run: RunFolder, symbol: str) -> TradingConfig:
@@ -149,8 +158,9 @@ def _gates(
     if paper is not None:
         gates.append(paper_gate(paper))
     gates += [
-        Gate(name=name, value=formats.UNKNOWN, limit=limit, passes=None)
-        for name, limit in (("deflated Sharpe", "> 0.95"), ("probability of overfitting", "< 0.20"))
+        Gate(name=finding.name, value=finding.value, limit=finding.limit, passes=finding.passes)
+        for finding in findings_of(run, bars.symbol)
+        if finding.decides
     ]
     return tuple(gates)
 

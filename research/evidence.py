@@ -2,18 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from data.schema import interval_ms
 from research.bars import Bars
-from research.capacity import at_cost_multiples, capacity
+from research.capacity import at_cost_multiples
 from research.engine import backtest
 from research.gate import MIN_PERIODS, Evidence
 from research.overfitting import BLOCKS, moments, overfitting, superior_ability
-from research.placebos import PLACEBOS, Placebo, placebos
+from research.placebos import Placebo, placebos
 from research.stage import Picks, period_sums
 from research.sweep import Block, Evaluator, Fold, SweepConfig, neighbour_scores, search_rows
 from research.walk_forward import Record
@@ -41,12 +40,11 @@ class Trials:
     ----------
     earlier : configs that other searches evaluated on them before this one.
     total : all of them, this search's included.
-    mean, variance : of their annualised Sharpes in sample.
+    variance : of their annualised Sharpes in sample.
     """
 
     earlier: int
     total: int
-    mean: float
     variance: float
 
 
@@ -65,10 +63,15 @@ def picks_of(config: SweepConfig, folds: list[Fold], record: Record) -> Picks:
     return [(fold, configs[number]) for fold, number in zip(folds, numbers, strict=True) if number is not None]
 
 
-def record_pnl(record: Record, period: Period) -> np.ndarray:
-    """PnL per period of the record, USDT, fold after fold."""
-    bar_pnl = np.diff(record.equity["equity_usdt"].to_numpy(), prepend=0.0)
-    folds = record.equity["fold"].to_numpy()
+def record_pnl(equity: pl.DataFrame, period: Period) -> np.ndarray:
+    """PnL per period of a record, USDT, fold after fold.
+
+    Parameters
+    ----------
+    equity : the record's, of one symbol.
+    """
+    bar_pnl = np.diff(equity["equity_usdt"].to_numpy(), prepend=0.0)
+    folds = equity["fold"].to_numpy()
     parts = np.split(bar_pnl, np.flatnonzero(np.diff(folds)) + 1) if len(bar_pnl) else []
     return np.concatenate([period_sums(part, period.bars) for part in parts]) if parts else np.empty(0)
 
@@ -114,12 +117,11 @@ def gather(
     best = int(results.row(0, named=True)["config"])
     whole = backtest(config.trading_config(bars.symbol, config.configs()[best]), bars, 0, n_rows, min_coverage=0.0)
     among: tuple[Placebo, ...] = ()
-    at_costs: dict[float, float] = {}
+    at_costs: tuple[dict[str, float], ...] = ()
     if picks:
-        among = placebos(config, bars, picks, period_bars=period.bars, progress=progress)
+        among = placebos(config, bars, picks, period_bars=period.bars, n_placebos=config.placebos, progress=progress)
     if picks and is_whole:
-        rows = at_cost_multiples(config, bars, picks, period_bars=period.bars)
-        at_costs = {row["multiple"]: row["net_pnl_usdt"] for row in rows}
+        at_costs = tuple(at_cost_multiples(config, bars, picks, period_bars=period.bars))
     split = superior = None
     if is_whole and n_rows >= BLOCKS * period.bars and 2 <= np.prod(config.shape) <= MAX_JUDGED_CONFIGS:
         pnl = searched_pnl(config, evaluator, bars.symbol, n_rows, period)
@@ -128,30 +130,19 @@ def gather(
     return Evidence(
         period=period.name,
         periods_per_year=period.per_year,
-        record=moments(record_pnl(record, period)),
+        record=moments(record_pnl(record.equity, period)),
         net_pnl_usdt=float(record.folds["net_pnl_usdt"].sum() or 0.0),
         trades=int(record.folds["trades"].sum() or 0),
         placebos=among,
         earlier_trials=trials.earlier,
         searched=moments(period_sums(whole.run.bar_pnl, period.bars)),
         trials=trials.total,
-        trial_mean=trials.mean / np.sqrt(period.per_year),
         trial_variance=trials.variance / period.per_year,
         overfitting=split,
         superior_p=superior,
         stands_alone=_stands_alone(config, results, best),
-        net_at_costs=at_costs,
+        at_costs=at_costs,
     )
-
-
-def figures(config: SweepConfig, bars: Bars, folds: list[Fold], record: Record) -> dict[str, Any]:
-    """The tables beside the headline: the record at multiples of the costs, and at multiples of the size."""
-    picks = picks_of(config, folds, record)
-    period = period_of(config.interval, record.equity.height)
-    return {
-        "costs": at_cost_multiples(config, bars, picks, period_bars=period.bars) if picks else [],
-        "capacity": capacity(record.trades, bars),
-    }
 
 
 def _scoring(config: SweepConfig) -> Callable[[np.ndarray], np.ndarray]:

@@ -14,7 +14,7 @@ told apart there differs by the costs too, which a strategy without an edge pays
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from research import formats
 from research.overfitting import (
@@ -43,16 +43,16 @@ class Evidence:
 
     Parameters
     ----------
-    period : "day" or "hour"; ``periods_per_year`` of them.
+    period : what returns are summed over, such as "day"; ``periods_per_year`` of them.
     record : of the walk-forward record's PnL per period.
     placebos : the record among its placebos, by kind.
     earlier_trials : configs that other searches evaluated on these days before this one.
     searched : of the best-ranked config over the rows that were searched.
-    trials, trial_mean, trial_variance : every config ever evaluated on these days, this search's included, and
+    trials, trial_variance : every config ever evaluated on these days, this search's included, and the variance of
         their Sharpes.
     overfitting, superior_p : None where there were too few periods or configs.
     stands_alone : True when fewer than half of the best-ranked config's neighbours earned anything in training.
-    net_at_costs : net PnL of the record per multiple of the costs, USDT.
+    at_costs : rows of ``capacity.at_cost_multiples``.
     """
 
     period: str
@@ -64,12 +64,11 @@ class Evidence:
     earlier_trials: int
     searched: Moments
     trials: int
-    trial_mean: float
     trial_variance: float
     overfitting: Overfitting | None = None
     superior_p: float | None = None
     stands_alone: bool = False
-    net_at_costs: dict[float, float] = field(default_factory=dict)
+    at_costs: tuple[dict[str, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +142,13 @@ def deciding(evidence: Evidence) -> list[Finding]:
     if not evidence.placebos:
         findings.append(
             Finding(
-                name="rank among placebos", value=formats.UNKNOWN, limit=f"≤ {MAX_RANK:.0%}", passes=None, decides=True,
+                name="rank among placebos",
+                value=formats.UNKNOWN,
+                limit=f"≤ {MAX_RANK:.0%}",
+                passes=None,
+                decides=True,
                 sentence="nothing was picked, so there is no record to compare",
-            )  # fmt: skip
+            )
         )
     return findings
 
@@ -164,7 +167,9 @@ def _luck(evidence: Evidence, too_short: bool) -> Finding:
         variance = sum((value - mean) ** 2 for value in lucky) / len(lucky)
         best = expected_best(tries, mean, variance)
         deflated = deflated_sharpe(evidence.record, n_trials=tries, mean=mean, variance=variance)
-    earlier = f"{evidence.earlier_trials:,} configs tried before on these days" if evidence.earlier_trials else "one try"
+    earlier = (
+        f"{evidence.earlier_trials:,} configs tried before on these days" if evidence.earlier_trials else "one try"
+    )
     return Finding(
         name="deflated Sharpe, out of sample",
         value=_share(deflated),
@@ -182,11 +187,8 @@ def told(evidence: Evidence) -> list[Finding]:
     """What a reader should know and what cannot decide."""
     record, searched = evidence.record, evidence.searched
     needed = periods_needed(record)
-    deflated = deflated_sharpe(
-        searched, n_trials=evidence.trials, mean=0.0, variance=evidence.trial_variance
-    )
+    deflated = deflated_sharpe(searched, n_trials=evidence.trials, variance=evidence.trial_variance)
     split, p = evidence.overfitting, evidence.superior_p
-    dearer = {multiple: net for multiple, net in evidence.net_at_costs.items() if multiple > 1.0}
     return [
         Finding(
             name="deflated Sharpe of the best config, in sample",
@@ -240,14 +242,15 @@ def told(evidence: Evidence) -> list[Finding]:
         ),
         *(
             Finding(
-                name=f"net PnL at {multiple:g} times the costs, USDT",
-                value=formats.usdt(net, signed=True),
+                name=f"net PnL at {row['multiple']:g} times the costs, USDT",
+                value=formats.usdt(row["net_pnl_usdt"], signed=True),
                 limit="> 0",
-                passes=net > 0.0,
+                passes=row["net_pnl_usdt"] > 0.0,
                 decides=False,
                 sentence="fees and slippage are estimates",
             )
-            for multiple, net in dearer.items()
+            for row in evidence.at_costs
+            if row["multiple"] > 1.0
         ),
     ]
 

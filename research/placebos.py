@@ -20,20 +20,20 @@ from research.overfitting import moments
 from research.stage import Arrays, Picks, Stage
 from research.sweep import SweepConfig
 
-PLACEBOS = 200
 SIGNS, TIMES, MAP = "sign-shuffled", "time-shifted", "rotated map"
 
 _OF_THE_BAR = ("open", "high", "low", "close")
-_AFTER_THE_BAR = ("bid_price", "ask_price", "mark_price", "index_price") + tuple(
-    f"exec_{name}"
-    for name in ("open", "high", "low", "close", "mark_open", "mark_high", "mark_low", "mark_close", "bid", "ask")
-)
+_AFTER_THE_BAR = (
+    "bid_price", "ask_price", "mark_price", "index_price", "exec_open", "exec_high", "exec_low", "exec_close",
+    "exec_mark_open", "exec_mark_high", "exec_mark_low", "exec_mark_close", "exec_bid", "exec_ask",
+)  # fmt: skip
 _SWAPPED_WITH_THE_BAR = (("high", "low"),)
 _SWAPPED_AFTER_IT = (
     ("bid_price", "ask_price"), ("bid_quantity", "ask_quantity"), ("exec_high", "exec_low"),
     ("exec_mark_high", "exec_mark_low"), ("exec_bid", "exec_ask"),
 )  # fmt: skip
 _PRICES = ("close", "bid_price", "ask_price", "mark_price", "ema")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Placebo:
@@ -66,7 +66,7 @@ def placebos(
     picks: Picks,
     *,
     period_bars: int,
-    n_placebos: int = PLACEBOS,
+    n_placebos: int,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Placebo, ...]:

@@ -6,8 +6,10 @@ import numpy as np
 
 from research import features, kernel
 from research.bars import Bars
-from research.engine import feature_constants, market_of, terms_of
+from research.daily_loss import days_of
+from research.engine import feature_constants, feature_names, market_of, terms_of
 from research.fills import Market
+from research.sizing import size_multiples
 from research.strategies.registry import strategy
 from research.sweep import Fold, SweepConfig
 
@@ -30,11 +32,13 @@ class Stage:
         self._picks = picks
         self._terms = terms_of(config.costs, config.orders, bars.instrument)
         self._constants = feature_constants(config.costs, bars.instrument)
-        self.names = kernel.feature_names(self._module, [params for _, params in picks])
+        self._size = config.orders.open_interest_size
+        self.names = feature_names(self._module, [params for _, params in picks], config.orders)
         self._first = max(0, picks[0][0].test_first - features.lookback_bars(self.names))
         rows = slice(self._first, picks[-1][0].test_last)
         self.arrays = {name: column[rows] for name, column in features.arrays_of(bars).items()}
         self.market = Market(*(column[rows] for column in market_of(bars, config.orders)))
+        self._days = days_of(bars.frame)[rows]
         self.features = self.computed(self.arrays)
 
     def computed(self, arrays: Arrays) -> dict[str, np.ndarray]:
@@ -43,11 +47,21 @@ class Stage:
 
     def runs(self, market: Market, arrays: Arrays) -> list[kernel.Run]:
         """Every pick traded over its test rows of this market and these features."""
+        multiples = size_multiples(self._size, arrays, len(market.close))
         done = []
         for fold, params in self._picks:
+            # Cut to the fold first: the kernel looks at every row it is given before it begins.
             rows = slice(fold.test_first - self._first, fold.test_last - self._first)
-            own = {name: values[rows] for name, values in arrays.items()}
-            done.append(kernel.simulate(self._module, Market(*(c[rows] for c in market)), own, params, self._terms))
+            run = kernel.simulate(
+                self._module,
+                Market(*(column[rows] for column in market)),
+                {name: values[rows] for name, values in arrays.items()},
+                params,
+                self._terms,
+                multiples=np.ascontiguousarray(multiples[:, rows]),
+                days=self._days[rows],
+            )
+            done.append(run)
         return done
 
     def pnl(self, market: Market, arrays: Arrays, period_bars: int) -> np.ndarray:

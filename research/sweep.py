@@ -27,6 +27,7 @@ from research.sizing import size_multiples
 from research.strategies.registry import strategy
 
 CONFIGS_PER_BLOCK = 8_192
+MIN_PLACEBOS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,7 @@ class SweepConfig:
     substitutions: Substitutions = field(default_factory=Substitutions)
     selection: Literal["plateau", "best"] = "plateau"
     top: int = 20  # configs whose accounting VectorBT confirms
+    placebos: int = 200  # of each kind, among which the record is ranked
     min_coverage: float = MIN_COVERAGE  # fraction of the bars that must have been seen
 
     def __post_init__(self) -> None:
@@ -74,6 +76,10 @@ class SweepConfig:
             raise ValueError(f"start {self.start:%Y-%m-%d %H:%M} is not before end {self.end:%Y-%m-%d %H:%M}")
         if not self.symbols:
             raise ValueError("symbols is empty: name at least one")
+        if self.placebos < MIN_PLACEBOS:
+            raise ValueError(
+                f"placebos {self.placebos} is under {MIN_PLACEBOS}: a rank of 5 % cannot be told from so few"
+            )
         if not 0.0 <= self.min_coverage <= 1.0:
             raise ValueError(
                 f"min_coverage {self.min_coverage:g} is no fraction of the bars; write 0 to 1, such as 0.999"

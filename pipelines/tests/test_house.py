@@ -20,6 +20,7 @@ HOMES = {
     "vectorbt": ("research/backtest.py",),
     "pandas": ("research/backtest.py",),
     "duckdb": ("data/lake.py",),
+    "arch": ("research/overfitting.py",),
     "plotly": ("research/plots/",),
     "papermill": ("pipelines/notebooks.py",),
     "picows": ("data/sockets.py", "data/loopback/"),

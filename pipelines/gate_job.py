@@ -1,0 +1,106 @@
+"""The statistical gate of a sweep: judged when the sweep is done, kept in its folder, read by report and promotion."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import polars as pl
+
+from data.lake import Lake
+from pipelines.runs import RunFolder
+from pipelines.trials import count_trials, opened
+from research.bars import Bars
+from research.capacity import capacity
+from research.engine import TradingConfig, backtest
+from research.evidence import gather, period_of, record_pnl
+from research.gate import Finding, holdout_finding, judge, passes, verdict
+from research.stage import period_sums
+from research.sweep import Evaluator, Fold, SweepConfig, search_rows
+from research.walk_forward import Record
+
+GATE, HOLDOUT = "gate.json", "holdout.json"
+
+
+def judge_run(
+    run: RunFolder,
+    lake: Lake,
+    bars: Mapping[str, Bars],
+    folds: Mapping[str, list[Fold]],
+    evaluators: Mapping[str, Evaluator],
+    results: pl.DataFrame,
+    records: Mapping[str, Record],
+    progress: Callable[[str, int, int], None],
+) -> None:
+    """Count the search in the lake, judge every symbol's record, and write ``gate.json``.
+
+    Per symbol: passes, verdict (a sentence), findings, and the tables beside them, costs and capacity.
+    """
+    judged = {}
+    for symbol, record in records.items():
+        own = results.filter(pl.col("symbol") == symbol)
+        trials = count_trials(lake, run.config, bars[symbol], own, run.path.name)
+        evidence = gather(
+            run.config, bars[symbol], folds[symbol], evaluators[symbol], own, record, trials,
+            progress=lambda done, total: progress("placebos", done, total),
+        )  # fmt: skip
+        findings = judge(evidence)
+        judged[symbol] = {
+            "passes": passes(findings),
+            "verdict": verdict(findings),
+            "findings": [asdict(finding) for finding in findings],
+            "trials": asdict(trials),
+            "costs": evidence.at_costs,
+            "capacity": capacity(record.trades, bars[symbol]),
+        }
+    run.write_json(GATE, judged)
+
+
+def gate_of(run: RunFolder, symbol: str) -> dict[str, Any]:
+    """What ``judge_run`` wrote of a symbol.
+
+    Raises
+    ------
+    LookupError
+        When the run was made by code that did not judge it yet.
+    """
+    path = run.path / GATE
+    if not path.exists():
+        raise LookupError(f"{run.path.name} was not judged: it has no {GATE}; run `aster sweep` with its config again")
+    return json.loads(path.read_text())[symbol]
+
+
+def findings_of(run: RunFolder, symbol: str) -> list[Finding]:
+    """The findings on a symbol, and what its holdout said where it has been opened."""
+    found = [Finding(**each) for each in gate_of(run, symbol)["findings"]]
+    path = run.path / HOLDOUT
+    told = json.loads(path.read_text()).get(symbol) if path.exists() else None
+    return found if told is None else [*found, Finding(**told)]
+
+
+def open_holdout(run: RunFolder, lake: Lake, chosen: TradingConfig, bars: Bars) -> Finding | None:
+    """Run a config on the days that no search has seen, and write down that it was done; None where none were kept."""
+    config: SweepConfig = run.config
+    first, n_rows = search_rows(config, bars.frame.height), bars.frame.height
+    if first == n_rows:
+        return None
+    equity = run.frame("walk_forward_equity").filter(pl.col("symbol") == chosen.symbol)
+    period = period_of(config.interval, equity.height)
+    result = backtest(chosen, bars, first, n_rows, min_coverage=config.min_coverage)
+    net = float(result.run.bar_pnl.sum())
+    opening, _ = opened(
+        lake,
+        symbol=chosen.symbol,
+        start=bars.frame["open_time"][first],
+        end=bars.frame["close_time"][-1],
+        config=chosen.config_hash,
+        run=run.path.name,
+        net_pnl_usdt=net,
+        trades=int(result.stats["trades"]),
+    )
+    n_periods = len(period_sums(result.run.bar_pnl, period.bars))
+    finding = holdout_finding(record_pnl(equity, period).tolist(), net, n_periods, opening)
+    path = run.path / HOLDOUT
+    before = json.loads(path.read_text()) if path.exists() else {}
+    run.write_json(HOLDOUT, {**before, chosen.symbol: asdict(finding)})
+    return finding
