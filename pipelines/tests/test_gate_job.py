@@ -1,0 +1,63 @@
+"""The gate in a sweep's folder, and the holdout that promotion opens."""
+
+import json
+import shutil
+import tomllib
+
+import pytest
+
+from data.lake import Lake
+from pipelines.gate_job import findings_of, gate_of
+from pipelines.promote import promote
+from pipelines.sweep_job import run_sweep
+from pipelines.sweep_report import write_sweep_report
+
+
+@pytest.fixture(scope="module")
+def swept(synthetic_lake, tmp_path_factory):
+    """A finished sweep that kept the last half day, and its lake."""
+    from conftest import SMALL_SWEEP
+
+    folder = tmp_path_factory.mktemp("held")
+    shutil.copytree(synthetic_lake.root, folder / "lake")
+    (folder / "held.toml").write_text(SMALL_SWEEP.replace("embargo_bars = 60", "embargo_bars = 60\nholdout_days = 0.5"))
+    lake = Lake(folder / "lake")
+    return run_sweep(folder / "held.toml", lake, folder / "runs", lambda *told: None), lake
+
+
+def test_the_search_does_not_see_the_holdout(swept):
+    run, _ = swept
+    assert run.frame("walk_forward_folds")["test_end"].max() < run.config.end.replace(day=7, hour=12)
+    assert run.frame("walk_forward_folds").height == 3
+
+
+def test_every_finding_has_a_value_a_limit_and_a_sentence(swept):
+    run, lake = swept
+    judged = gate_of(run, "BTCUSDT")
+    assert not judged["passes"]
+    assert judged["verdict"].startswith("fails the statistical gate")
+    assert all(each["value"] and each["limit"] and each["sentence"] for each in judged["findings"])
+    assert [row["multiple"] for row in judged["costs"]] == [1.0, 1.5, 2.0]
+    assert judged["trials"]["total"] == lake.scan("trials")["configs"].sum() == 9
+
+
+def test_promotion_opens_the_holdout_once_and_a_second_opening_is_the_second(swept, tmp_path):
+    run, lake = swept
+    found = []
+    for rank in (1, 2, 1):
+        document = tomllib.loads(promote(run, lake, rank=rank, destination=tmp_path / "chosen.toml").read_text())
+        found.append(next(one for one in document["provenance"]["findings"] if one.startswith("the holdout earned")))
+        assert document["provenance"]["statistical_gate"] is False
+    assert "opening number 2" not in found[0] and "opening number 2" in found[1]
+    assert found[2] == found[0]
+    assert lake.scan("holdouts").height == 2
+    assert findings_of(run, "BTCUSDT")[-1].name == "holdout"
+    assert json.loads((run.path / "holdout.json").read_text())["BTCUSDT"]["decides"]
+
+
+def test_the_report_shows_the_gate(swept):
+    run, lake = swept
+    page = write_sweep_report(run, lake).read_text()
+    assert "Is it luck?" in page
+    assert "NOT PROMOTABLE" in page
+    assert "rank among sign-shuffled data" in page
