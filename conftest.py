@@ -87,7 +87,7 @@ def synthetic_spec():
 
 @pytest.fixture(scope="session")
 def synthetic_lake(tmp_path_factory, synthetic_spec):
-    """A lake that holds ``synthetic_spec``; read it, never write to it."""
+    """A lake that holds ``synthetic_spec``; read it: sweeps alone write, which note in it what they tried."""
     from data.lake import Lake
     from data.synthetic import fill_lake
 
