@@ -371,6 +371,12 @@ def quiet_band(side: int, levels: Levels, trailing: Trailing) -> tuple[float, fl
 
 
 @njit
+def next_entry_row(exit_row: int, terms: Terms) -> int:
+    """First row that may enter after an exit: never the next one, and none within the cooldown."""
+    return exit_row + 1 + max(1, terms.cooldown_bars)
+
+
+@njit
 def fee_usdt(price: float, quantity: float, fee_bps: float) -> float:
     """Commission of one fill."""
     return price * quantity * fee_bps / 1e4

@@ -32,6 +32,7 @@ from research.fills import (
     fee_usdt,
     funding_paid_usdt,
     gross_pnl_usdt,
+    next_entry_row,
     quiet_band,
     size_multiple,
     stay_out,
@@ -116,7 +117,7 @@ def _next_signal(params, features, columns, can_enter, start, last):
 
 
 @njit
-def _mark_equity(value: float, equity: float, peak: float, drawdown: float) -> tuple[float, float, float, float]:
+def mark_equity(value: float, equity: float, peak: float, drawdown: float) -> tuple[float, float, float, float]:
     """The bar's PnL and equity, its peak and deepest fall after a row that ends at ``value``."""
     peak = max(peak, value)
     return value - equity, value, peak, min(drawdown, value - peak)
@@ -135,7 +136,7 @@ def _hold_while_quiet(
         if not (quiet_low[i] > low and quiet_high[i] < high):
             return i, unrealised, equity, peak, drawdown, bar_squares
         unrealised = gross_pnl_usdt(side, quantity, entry, exec_close[i])
-        pnl, equity, peak, drawdown = _mark_equity(realised + unrealised, equity, peak, drawdown)
+        pnl, equity, peak, drawdown = mark_equity(realised + unrealised, equity, peak, drawdown)
         bar_squares += pnl * pnl
         if bar_pnl.shape[0] > 0:
             bar_pnl[i - first] = pnl
@@ -232,10 +233,10 @@ def _run(
             target_exits += int(reason == TARGET)
             trailing_exits += int(reason == TRAILING)
             side, unrealised = 0, 0.0
-            next_allowed = i + 1 + max(1, terms.cooldown_bars)
+            next_allowed = next_entry_row(i, terms)
             if is_spent(book, terms):
                 next_allowed = max(next_allowed, np.searchsorted(days, book.day, side="right"))
-        pnl, equity, peak, drawdown = _mark_equity(realised + unrealised, equity, peak, drawdown)
+        pnl, equity, peak, drawdown = mark_equity(realised + unrealised, equity, peak, drawdown)
         bar_squares += pnl * pnl
         if bar_pnl.shape[0] > 0:
             bar_pnl[i - first] = pnl
@@ -291,7 +292,7 @@ def _layouts(module: ModuleType, table: np.ndarray) -> tuple[list[tuple[str, ...
     return [tuple(module.columns(module.Params(*table[k]))) for k in examples], layout_of.ravel()
 
 
-def _inputs(module: ModuleType, features: Mapping[str, np.ndarray], configs: Sequence[tuple]):
+def sweep_inputs(module: ModuleType, features: Mapping[str, np.ndarray], configs: Sequence[tuple]):
     """What the loop reads: parameters (config, field), features (feature, row) and per config the feature row behind
     each field of ``Row``."""
     table = np.array(configs, np.float64)
@@ -306,7 +307,7 @@ def _inputs(module: ModuleType, features: Mapping[str, np.ndarray], configs: Seq
     return table, matrix, columns[layout_of]
 
 
-def _quiet_rows(market: Market) -> tuple[np.ndarray, np.ndarray]:
+def quiet_rows(market: Market) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest of last price and mark per row; NaN, which no band holds, where more than prices matters.
 
     That is a row that was not seen, one without a mark, and one with a funding event.
@@ -317,7 +318,7 @@ def _quiet_rows(market: Market) -> tuple[np.ndarray, np.ndarray]:
     return np.where(has_funding, np.nan, low), np.where(has_funding, np.nan, high)
 
 
-def _range(market: Market, first: int, last: int | None) -> tuple[int, int]:
+def row_range(market: Market, first: int, last: int | None) -> tuple[int, int]:
     n_rows = market.close.shape[0]
     last = n_rows if last is None else last
     if not 0 <= first < last <= n_rows:
@@ -349,8 +350,8 @@ def simulate(
     multiples : ``sizing.size_multiples``; one everywhere where not given.
     days : ``daily_loss.days_of``; all rows are of one day where not given.
     """
-    first, last = _range(market, first, last)
-    table, matrix, columns = _inputs(module, features, [params])
+    first, last = row_range(market, first, last)
+    table, matrix, columns = sweep_inputs(module, features, [params])
     params = module.Params(*table[0].tolist())
     # An exit and the next entry lie at least two rows apart.
     trades = np.zeros((last - first) // 2 + 2, TRADE)
@@ -358,7 +359,7 @@ def simulate(
     multiples = unscaled(market.close.size) if multiples is None else multiples
     days = one_day(market.close.size) if days is None else days
     totals = _run(
-        params, matrix, columns[0], market, multiples, days, *_quiet_rows(market), terms, first, last, trades, bar_pnl
+        params, matrix, columns[0], market, multiples, days, *quiet_rows(market), terms, first, last, trades, bar_pnl
     )
     written = int(totals.trades + totals.is_open)
     return Run(trades=trades[:written], bar_pnl=bar_pnl, stats=dict(zip(STATS, totals, strict=True)))
@@ -380,13 +381,13 @@ def sweep(
 
     Parameters as for ``simulate``.
     """
-    first, last = _range(market, first, last)
+    first, last = row_range(market, first, last)
     if not configs:
         raise ValueError("the grid is empty: give at least one configuration")
-    table, matrix, columns = _inputs(module, features, configs)
+    table, matrix, columns = sweep_inputs(module, features, configs)
     template = module.Params(*table[0].tolist())
     out = np.empty((len(configs), len(STATS)))
     multiples = unscaled(market.close.size) if multiples is None else multiples
     days = one_day(market.close.size) if days is None else days
-    _sweep(template, table, matrix, columns, market, multiples, days, *_quiet_rows(market), terms, first, last, out)
+    _sweep(template, table, matrix, columns, market, multiples, days, *quiet_rows(market), terms, first, last, out)
     return {name: out[:, k].copy() for k, name in enumerate(STATS)}

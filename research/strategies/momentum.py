@@ -51,6 +51,24 @@ class Row(NamedTuple):
     taker_fee_bps: float
 
 
+# For the factorised path: what may change the side, and what the exit plan of a given row and side.
+ENTRY_PARAMS = (
+    "momentum_multiple",
+    "volatility_window_bars",
+    "volume_multiple",
+    "volume_window_bars",
+    "max_spread_ticks",
+    "max_funding_bps",
+)
+EXIT_PARAMS = (
+    "target_bps",
+    "stop_bps",
+    "activation_bps",
+    "activation_buffer_bps",
+    "callback_bps",
+    "target_gap_bps",
+)
+
 # Prior-art 003's grid with callbacks the exchange can execute: 3^8 = 6,561 configurations.
 GRID: dict[str, tuple[float, ...]] = {
     "momentum_multiple": (1.2, 1.6, 2.0),
