@@ -5,8 +5,8 @@ alone. For every candidate entry (a row and side that any entry setting wants) t
 found once (``factorised_outcomes``); a config is then a walk from trade to trade (``factorised_walks``). Work grows
 with entries times exits and with trades, not with configs times rows.
 
-A strategy takes part by naming its ``ENTRY_PARAMS``, which may change the side, and its ``EXIT_PARAMS``, which may
-change the exit plan of a given row and side; a parameter may be both. Counts equal the fused kernel's. Money differs in
+A strategy takes part by naming its ``EXIT_PARAMS``: they never change the side, and the others never change the exit
+plan of a row and side. Counts equal the fused kernel's. Money differs in
 the last digits, because a trade's path is summed on its own and not on top of the equity before it.
 """
 
@@ -19,9 +19,10 @@ from numba import prange
 
 from research.factorised_outcomes import OUTCOME, find_outcomes, new_work
 from research.factorised_walks import first_wanted, standing_start, walk
-from research.fills import Market, Terms, decision_price, entry_price, entry_quantity, exit_levels
+from research.fills import Market, Terms, decision_price, entry_price, entry_quantity, exit_levels, size_multiple
 from research.jit import njit
 from research.kernel import STATS, quiet_rows, row_range, sweep_inputs
+from research.sizing import unscaled
 from research.strategies.compiled import decide, params_at, row_at
 
 # What stays in memory at a time: sides of entry settings x rows, outcomes of exit settings x candidates.
@@ -33,8 +34,8 @@ _CANDIDATES_PER_TASK = 16
 
 
 def is_split(module: ModuleType) -> bool:
-    """True when the strategy says which parameters choose entries and which choose exits."""
-    return hasattr(module, "ENTRY_PARAMS") and hasattr(module, "EXIT_PARAMS")
+    """True when the strategy names its exit parameters."""
+    return hasattr(module, "EXIT_PARAMS")
 
 
 def sweep(
@@ -46,6 +47,7 @@ def sweep(
     first: int = 0,
     last: int | None = None,
     *,
+    multiples: np.ndarray | None = None,
     first_config: int = 0,
     last_config: int | None = None,
 ) -> dict[str, np.ndarray]:
@@ -54,36 +56,40 @@ def sweep(
     Parameters
     ----------
     grid : values per field of ``module.Params``; configs are numbered with the last field fastest.
+    multiples : ``sizing.size_multiples``; one everywhere where not given.
 
     Returns
     -------
     float64, shape (n_configs,), per name in ``kernel.STATS``
         Counts equal ``kernel.sweep``'s, money agrees to rounding.
+
+    Raises
+    ------
+    ValueError
+        When a day's loss bars entries: then a trade depends on those before it.
     """
+    if terms.max_daily_loss_usdt != math.inf:
+        raise ValueError("max_daily_loss_usdt couples trades; use kernel.sweep")
     first, last = row_range(market, first, last)
     values = [np.array(grid[name], np.float64) for name in module.Params._fields]
     shape = tuple(column.size for column in values)
     last_config = math.prod(shape) if last_config is None else last_config
     places = np.unravel_index(np.arange(first_config, last_config), shape)
-    walks = standing_start(last_config - first_config, first)
-    is_entry, is_exit = (np.isin(module.Params._fields, names) for names in (module.ENTRY_PARAMS, module.EXIT_PARAMS))
-    shared_of, shared = _settings(places, values, is_entry & is_exit)
-    for k in range(len(shared)):
-        configs = np.flatnonzero(shared_of == k)
-        here = [place[configs] for place in places]
-        entry_of, entries = _settings(here, values, is_entry)
-        exit_of, exits = _settings(here, values, is_exit)
-        config_at = np.full((len(exits), len(entries)), -1, np.int64)
-        config_at[exit_of, entry_of] = configs
-        entries[:, ~is_entry] = exits[0, ~is_entry]
-        _sweep_product(module, market, features, entries, exits, is_entry, terms, first, last, config_at, walks)
+    is_exit = np.isin(module.Params._fields, module.EXIT_PARAMS)
+    entry_of, entries = _settings(places, values, ~is_exit)
+    exit_of, exits = _settings(places, values, is_exit)
+    config_at = np.full((len(exits), len(entries)), -1, np.int64)
+    config_at[exit_of, entry_of] = np.arange(entry_of.size)
+    walks = standing_start(entry_of.size, first)
+    multiples = unscaled(market.close.size) if multiples is None else multiples
+    _sweep_product(module, market, features, entries, exits, is_exit, multiples, terms, first, last, config_at, walks)
     return {name: walks[name].copy() for name in STATS}
 
 
 def _settings(places: Sequence[np.ndarray], values: Sequence[np.ndarray], which: np.ndarray):
     """The distinct combinations of some parameters: which of them each config has, and a table (setting, parameter).
 
-    Parameters that are not asked about are NaN in the table.
+    In the table, parameters that are not asked about have the first of their values.
     """
     chosen = [k for k in range(len(values)) if which[k]]
     code = np.zeros(len(places[0]), np.int64)
@@ -92,7 +98,7 @@ def _settings(places: Sequence[np.ndarray], values: Sequence[np.ndarray], which:
     present = np.zeros(math.prod(values[k].size for k in chosen), np.bool_)
     present[code] = True
     setting_of = (np.cumsum(present) - 1)[code]
-    table = np.full((np.count_nonzero(present), len(values)), np.nan)
+    table = np.tile([column[0] for column in values], (np.count_nonzero(present), 1))
     example = np.empty(len(table), np.int64)
     example[setting_of] = np.arange(code.size)
     for k in chosen:
@@ -100,12 +106,14 @@ def _settings(places: Sequence[np.ndarray], values: Sequence[np.ndarray], which:
     return setting_of, table
 
 
-def _sweep_product(module, market, features, entries, exits, is_entry, terms, first, last, config_at, walks) -> None:
+def _sweep_product(
+    module, market, features, entries, exits, is_exit, multiples, terms, first, last, config_at, walks
+) -> None:
     """Walk the configs of one product of entry and exit settings, a piece of time after another."""
     entries, matrix, columns = sweep_inputs(module, features, entries)
     template = module.Params(*entries[0].tolist())
     quiet = quiet_rows(market)
-    entry_fields = np.flatnonzero(is_entry)
+    entry_fields = np.flatnonzero(~is_exit)
     room = np.empty(min(len(exits), _EXITS_PER_CHUNK) * _CANDIDATES_PER_CHUNK, OUTCOME)
     chunk_rows = min(_ROWS_PER_CHUNK, max(1, _WANTED_BYTES // len(entries)))
     for start in range(first, last, chunk_rows):
@@ -123,7 +131,7 @@ def _sweep_product(module, market, features, entries, exits, is_entry, terms, fi
                 shape = len(exits[settings]), rows[part].size
                 outcomes = room[: math.prod(shape)].reshape(shape)
                 _outcomes(
-                    template, entries, columns, exits[settings], entry_fields, matrix, market, *quiet, terms,
+                    template, entries, columns, exits[settings], entry_fields, matrix, market, multiples, *quiet, terms,
                     rows[part], sides[part], chosen_by[part], last, outcomes,
                 )  # fmt: skip
                 onward = first_candidate[np.minimum(outcomes["next_row"], end) - start]
@@ -157,21 +165,21 @@ def _wanted_by(wanted):
 
 @njit(parallel=True)
 def _outcomes(
-    template, entries, columns, exits, entry_fields, features, market, quiet_low, quiet_high, terms, rows, sides,
+    template, entries, columns, exits, entry_fields, features, market, multiples, quiet_low, quiet_high, terms, rows, sides,
     chosen_by, last, outcomes,
 ):  # fmt: skip
     """Fill ``outcomes``, of shape (n_exit_settings, n_candidates): each candidate under every exit setting."""
     for task in prange((rows.size + _CANDIDATES_PER_TASK - 1) // _CANDIDATES_PER_TASK):
         start = task * _CANDIDATES_PER_TASK
         _outcomes_of_some(
-            template, entries, columns, exits, entry_fields, features, market, quiet_low, quiet_high, terms, rows,
+            template, entries, columns, exits, entry_fields, features, market, multiples, quiet_low, quiet_high, terms, rows,
             sides, chosen_by, last, outcomes, start, min(start + _CANDIDATES_PER_TASK, rows.size),
         )  # fmt: skip
 
 
 @njit(forceinline=False)
 def _outcomes_of_some(
-    template, entries, columns, exits, entry_fields, features, market, quiet_low, quiet_high, terms, rows, sides,
+    template, entries, columns, exits, entry_fields, features, market, multiples, quiet_low, quiet_high, terms, rows, sides,
     chosen_by, last, outcomes, start, end,
 ):  # fmt: skip
     work, doubts = new_work(exits.shape[0]), [(0, 0, 0, 0)]
@@ -188,7 +196,8 @@ def _outcomes_of_some(
             levels = exit_levels(side, entry, decision, terms.tick_size)
             for k in range(4):
                 work.levels[k, setting] = levels[k]
-            quantity = entry_quantity(decision_price(side, row, market), terms)
+            multiple = size_multiple(side, row, multiples)
+            quantity = entry_quantity(decision_price(side, row, market), decision, multiple, terms)
             work.quantities[setting] = 0.0 if math.isnan(entry) else quantity
         find_outcomes(
             side, entry, row, last, market, quiet_low, quiet_high, terms, work, doubts, outcomes[:, candidate]

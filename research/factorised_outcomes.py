@@ -65,7 +65,7 @@ _NO_LEVELS = Levels(math.nan, math.nan, math.nan, math.nan)
 
 
 class Work(NamedTuple):
-    """Arrays for the search of one entry, filled anew for the next; four rows are stop, target, activation, callback."""
+    """Arrays for the search of one entry, filled anew for the next. Four rows: stop, target, activation, callback."""
 
     levels: np.ndarray  # (4, n_exit_settings), of this entry
     quantities: np.ndarray  # (n_exit_settings,), 0 where the entry is missed
@@ -298,7 +298,13 @@ def find_outcomes(side, entry, row, last, market, quiet_low, quiet_high, terms, 
             work.levels[k], direction, work.keys, work.orders[k], work.distinct[k], work.ranks[k]
         )
     n_moments = _find_moments(side, entry, row, last, market, quiet_low, quiet_high, terms, work, doubts)
-    levels, quantities, ranks, moments, armed_rows = work.levels, work.quantities, work.ranks, work.moments, work.armed_rows
+    levels, quantities, ranks, moments, armed_rows = (
+        work.levels,
+        work.quantities,
+        work.ranks,
+        work.moments,
+        work.armed_rows,
+    )
     hits, trailing_hits = work.hits, work.trailing_hits
     n_doubts = len(doubts)
     for setting in range(outcomes.size):

@@ -6,6 +6,7 @@ procedure would have traded in the test rows.
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from data.schema import interval_ms
-from research import kernel
+from research import factorised, kernel
 from research.bars import Bars, Substitutions
 from research.completeness import MIN_COVERAGE, require_coverage
 from research.daily_loss import days_of
@@ -28,6 +29,8 @@ from research.strategies.registry import strategy
 
 CONFIGS_PER_BLOCK = 8_192
 MIN_PLACEBOS = 20
+FACTORISED_CONFIGS_PER_BLOCK = 262_144  # seconds of work; the outcomes are found anew for every block
+FACTORISED_FROM_CONFIGS = 256  # fewer are quickly simulated one by one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +92,12 @@ class SweepConfig:
     def shape(self) -> tuple[int, ...]:
         """Values per parameter, in the order of the strategy's ``Params``."""
         return tuple(len(self.grid[name]) for name in strategy(self.strategy).Params._fields)
+
+    @property
+    def is_factorised(self) -> bool:
+        """True when ``research.factorised`` sweeps the grid: its terms are met, and the configs are many."""
+        can = factorised.is_split(strategy(self.strategy)) and self.orders.max_daily_loss_usdt is None
+        return can and math.prod(self.shape) >= FACTORISED_FROM_CONFIGS
 
     def configs(self) -> list[tuple]:
         """Every configuration of the product grid, last parameter fastest."""
@@ -197,7 +206,8 @@ def folds_of(config: SweepConfig, n_rows: int) -> list[Fold]:
 def blocks_of(config: SweepConfig, symbol: str, folds: list[Fold]) -> list[Block]:
     """All work for one symbol, in order."""
     n_configs = int(np.prod(config.shape))
-    edges = [*range(0, n_configs, CONFIGS_PER_BLOCK), n_configs]
+    step = FACTORISED_CONFIGS_PER_BLOCK if config.is_factorised else CONFIGS_PER_BLOCK
+    edges = [*range(0, n_configs, step), n_configs]
     return [
         Block(symbol, fold, part, first, last)
         for fold in folds
@@ -207,7 +217,10 @@ def blocks_of(config: SweepConfig, symbol: str, folds: list[Fold]) -> list[Block
 
 
 class Evaluator:
-    """Evaluates blocks of one symbol: features once, then the kernel per block. Refuses bars seen too little."""
+    """Evaluates blocks of one symbol: features once, then the kernel per block. Refuses bars seen too little.
+
+    A grid that can be factorised takes ``research.factorised``, every other one the fused kernel.
+    """
 
     def __init__(self, config: SweepConfig, bars: Bars) -> None:
         require_coverage(bars, config.min_coverage)
@@ -224,30 +237,36 @@ class Evaluator:
         self._multiples = size_multiples(config.orders.open_interest_size, self._features, bars.frame.height)
         self._days = days_of(bars.frame)
         # One row of one config: the kernel is compiled here, once, and not in the time of the first block.
-        self._sweep(self._configs[:1], 0, 1)
+        self._sweep(0, 1, 0, 1)
 
     def __call__(self, block: Block) -> pl.DataFrame:
         """Statistics per config of the block: ``config`` (its number) and a column per name in ``kernel.STATS``."""
-        configs = self._configs[block.first_config : block.last_config]
-        stats = self._sweep(configs, block.first, block.last)
+        n_configs = block.last_config - block.first_config
+        stats = self._sweep(block.first_config, block.last_config, block.first, block.last)
         sharpe = sharpe_from_sums(
             stats["net_pnl_usdt"], stats["bar_pnl_squared"], block.rows, bars_per_year(self._config.interval)
         )
         return pl.DataFrame(
             {
-                "symbol": pl.repeat(block.symbol, len(configs), eager=True),
-                "fold": pl.repeat(block.fold.number, len(configs), dtype=pl.Int64, eager=True),
-                "part": pl.repeat(block.part, len(configs), eager=True),
+                "symbol": pl.repeat(block.symbol, n_configs, eager=True),
+                "fold": pl.repeat(block.fold.number, n_configs, dtype=pl.Int64, eager=True),
+                "part": pl.repeat(block.part, n_configs, eager=True),
                 "config": np.arange(block.first_config, block.last_config),
                 "sharpe": sharpe,
                 **stats,
             }
         )
 
-    def _sweep(self, configs: list[tuple], first: int, last: int) -> dict[str, np.ndarray]:
+    def _sweep(self, first_config: int, last_config: int, first: int, last: int) -> dict[str, np.ndarray]:
+        """Statistics of configs [first_config, last_config) over rows [first, last)."""
+        if self._config.is_factorised:
+            return factorised.sweep(
+                self._module, self._market, self._features, self._config.grid, self._terms, first, last,
+                multiples=self._multiples, first_config=first_config, last_config=last_config,
+            )  # fmt: skip
         return kernel.sweep(
-            self._module, self._market, self._features, configs, self._terms, first, last,
-            multiples=self._multiples, days=self._days,
+            self._module, self._market, self._features, self._configs[first_config:last_config], self._terms, first,
+            last, multiples=self._multiples, days=self._days,
         )  # fmt: skip
 
 

@@ -86,7 +86,12 @@ def _script_decide(row: ScriptRow, position: int, params: ScriptParams) -> Decis
 
 # A strategy that does what its rows say: it reaches every exit plan, absolute prices and absent orders included.
 SCRIPT = SimpleNamespace(
-    NAME="script", Params=ScriptParams, Row=ScriptRow, columns=_script_columns, decide=_script_decide
+    NAME="script",
+    Params=ScriptParams,
+    EXIT_PARAMS=ScriptParams._fields,
+    Row=ScriptRow,
+    columns=_script_columns,
+    decide=_script_decide,
 )
 
 

@@ -51,15 +51,7 @@ class Row(NamedTuple):
     taker_fee_bps: float
 
 
-# For the factorised path: what may change the side, and what the exit plan of a given row and side.
-ENTRY_PARAMS = (
-    "momentum_multiple",
-    "volatility_window_bars",
-    "volume_multiple",
-    "volume_window_bars",
-    "max_spread_ticks",
-    "max_funding_bps",
-)
+# For research.factorised: these alone make the exit plan, and never the side.
 EXIT_PARAMS = (
     "target_bps",
     "stop_bps",

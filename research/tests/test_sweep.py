@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from data.config import load
+from research import sweep
 from research.bars import build_bars
 from research.engine import backtest
 from research.sizing import OpenInterestSize
@@ -168,6 +170,20 @@ def test_a_sweep_sizes_its_trades_as_the_backtest_does(config, bars):
         result = backtest(config.trading_config("BTCUSDT", params), bars, *rows)
         assert result.trades["quantity"].n_unique() > 2
         assert swept["net_pnl_usdt"][number] == result.stats["net_pnl_usdt"]
+
+
+def test_a_large_grid_of_a_split_strategy_is_factorised_and_says_the_same(config, bars, monkeypatch):
+    folds = folds_of(config, bars.frame.height)[:1]
+    assert not config.is_factorised
+    fused = [Evaluator(config, bars)(block) for block in blocks_of(config, "BTCUSDT", folds)]
+    monkeypatch.setattr(sweep, "FACTORISED_FROM_CONFIGS", 9)
+    monkeypatch.setattr(sweep, "FACTORISED_CONFIGS_PER_BLOCK", 4)
+    assert config.is_factorised
+    ours = [Evaluator(config, bars)(block) for block in blocks_of(config, "BTCUSDT", folds)]
+    assert len(ours) == 3 * len(fused)
+    assert_frame_equal(pl.concat(ours), pl.concat(fused), check_exact=False, rel_tol=1e-9, abs_tol=1e-9)
+    limited = dataclasses.replace(config, orders=dataclasses.replace(config.orders, max_daily_loss_usdt=50.0))
+    assert not limited.is_factorised
 
 
 def test_blocks_cover_every_config_of_every_part_once(config):
