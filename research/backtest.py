@@ -2,7 +2,8 @@
 
 ``vectorbt_orders`` lets VectorBT place the orders itself, for the part of the rules it can express.
 ``confirm_accounting`` hands it the kernel's orders and compares trades, fees, equity and drawdown.
-``from_signals_metrics`` is the sweep of prior-art 003, which the kernel is measured against.
+``from_signals_metrics`` is the sweep of prior-art 003, which the kernel is measured against; ``callback_orders`` is
+VectorBT at its leanest, with signals computed in its callback.
 
 VectorBT takes seconds to import, so it is imported on first use.
 """
@@ -318,3 +319,47 @@ def from_signals_metrics(ohlc: np.ndarray, signals: SignalMatrices, taker_fee_bp
         "average_hold_bars": trades.duration.mean(),
     }
     return {name: values.to_numpy() for name, values in metrics.items()}
+
+
+def callback_orders(
+    ohlc: np.ndarray, slippage: np.ndarray, by_config: dict[str, np.ndarray], taker_fee: float, signals, signal_args
+) -> int:
+    """Number of orders VectorBT places when a compiled function tells the signals, without matrices of rows x configs.
+
+    Parameters
+    ----------
+    ohlc : float64, shape (4, n_rows), without NaN.
+    slippage : float64, shape (n_rows,), fraction of price.
+    by_config : stop, target, activation and callback, each of shape (n_configs,), fractions of price.
+    signals : called with VectorBT's context and ``signal_args``; returns long entry, its exit, short entry, its exit.
+    """
+    portfolio = _vectorbt().portfolio
+    enums, shape = portfolio.enums, (ohlc.shape[1], len(by_config["stop"]))
+    open_, high, low, close = (column[:, None] for column in np.ascontiguousarray(ohlc))
+
+    def repeated(values: np.ndarray) -> np.ndarray:
+        return np.lib.stride_tricks.as_strided(values, shape, (0, values.itemsize))
+
+    orders, _ = portfolio.nb.simulate_from_signal_func_nb(
+        shape,
+        np.ones(shape[1], np.int64),
+        np.full(shape[1], 100.0),
+        repeated(np.zeros(shape[1], np.int64)),
+        signals,
+        signal_args,
+        price=close,
+        fees=np.asarray(taker_fee),
+        slippage=slippage[:, None],
+        open=open_,
+        high=high,
+        low=low,
+        close=close,
+        sl_stop=by_config["stop"][None, :],
+        tp_stop=by_config["target"][None, :],
+        stop_entry_price=np.asarray(enums.StopEntryPrice.Price),
+        stop_exit_price=np.asarray(enums.StopExitPrice.Price),
+        adjust_sl_func_nb=_trail_once_ahead,
+        adjust_sl_args=(repeated(by_config["activation"]), by_config["callback"]),
+        max_orders=shape[0] * shape[1] // 4,
+    )
+    return len(orders)

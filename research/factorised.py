@@ -165,22 +165,22 @@ def _wanted_by(wanted):
 
 @njit(parallel=True)
 def _outcomes(
-    template, entries, columns, exits, entry_fields, features, market, multiples, quiet_low, quiet_high, terms, rows, sides,
-    chosen_by, last, outcomes,
+    template, entries, columns, exits, entry_fields, features, market, multiples, quiet_low, quiet_high, terms, rows,
+    sides, chosen_by, last, outcomes,
 ):  # fmt: skip
     """Fill ``outcomes``, of shape (n_exit_settings, n_candidates): each candidate under every exit setting."""
     for task in prange((rows.size + _CANDIDATES_PER_TASK - 1) // _CANDIDATES_PER_TASK):
         start = task * _CANDIDATES_PER_TASK
         _outcomes_of_some(
-            template, entries, columns, exits, entry_fields, features, market, multiples, quiet_low, quiet_high, terms, rows,
-            sides, chosen_by, last, outcomes, start, min(start + _CANDIDATES_PER_TASK, rows.size),
+            template, entries, columns, exits, entry_fields, features, market, multiples, quiet_low, quiet_high, terms,
+            rows, sides, chosen_by, last, outcomes, start, min(start + _CANDIDATES_PER_TASK, rows.size),
         )  # fmt: skip
 
 
 @njit(forceinline=False)
 def _outcomes_of_some(
-    template, entries, columns, exits, entry_fields, features, market, multiples, quiet_low, quiet_high, terms, rows, sides,
-    chosen_by, last, outcomes, start, end,
+    template, entries, columns, exits, entry_fields, features, market, multiples, quiet_low, quiet_high, terms, rows,
+    sides, chosen_by, last, outcomes, start, end,
 ):  # fmt: skip
     work, doubts = new_work(exits.shape[0]), [(0, 0, 0, 0)]
     plans, planned_for = exits.copy(), -1

@@ -1,14 +1,15 @@
-"""``aster bench sweep``: the fused kernel beside a ``from_signals`` sweep, same bars, same machine, one run.
+"""``aster bench sweep``: the two paths of the sweep beside VectorBT's, same bars, same machine, one run.
 
 Each side runs in a process of its own, one after the other, so that its peak memory is its own. Compiling is not timed;
 the cold start, with caches on disk, is a figure of its own.
 
 ``python -m research.benchmarks.bench_sweep SIDE FOLDER`` is such a process: it measures one side on the arrays in
-FOLDER and prints what it measured as JSON. The shortest of repeated
-sweeps counts, on both sides: other work on the machine only ever adds time.
+FOLDER and prints what it measured as JSON. The shortest of repeated sweeps counts, on all sides: other work on the
+machine only ever adds time.
 """
 
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -24,22 +25,25 @@ import polars as pl
 
 from data import schema
 from data.benchmarks.figures import figure
+from research import factorised, kernel
 from research import features as feature_kernels
-from research import kernel
 from research.bars import Bars, signal_bars
 from research.execution_bars import execution_bars
 from research.fills import Market, Terms
 from research.recorded import Recorded, Substitutions
 from research.strategies import momentum
 
-TARGET_RATIO = 100.0
+TARGET_PRODUCT_RATIO = 2_000.0  # of the factorised path to from_signals
+TARGET_RATIO = 300.0  # of the fused kernel to from_signals
+TARGET_CALLBACK_RATIO = 150.0  # of the fused kernel to VectorBT's callback path
+TARGET_MILLION_SECONDS = 15.0
 TARGET_MIB = 2_048.0
 TARGET_COLD_START_SECONDS = 5.0
 
 KLINES_FILE = "klines/aster_BNBUSDT_1m.parquet"
 BASELINE_CHUNK = 250  # prior-art 003's chunk: what fits into memory at a time
 BASELINE_CONFIGS = 4 * BASELINE_CHUNK
-_REPEATS = {"from_signals": 4, "kernel": 20}
+_REPEATS = {"from_signals": 4, "callback": 4, "kernel": 20, "factorised": 40, "million": 2}
 _SYNTHETIC_MINUTES = 28 * 1_440
 _TICK_SIZE = 0.01
 
@@ -76,6 +80,17 @@ class Minutes:
 def momentum_grid() -> list[momentum.Params]:
     """All configurations of momentum's grid."""
     return [momentum.Params(*map(float, values)) for values in product(*momentum.GRID.values())]
+
+
+# A million configs as one would ask for them: nine hundred entry settings times 1,120 exit settings.
+MILLION_GRID = momentum.GRID | {
+    "momentum_multiple": tuple(np.linspace(1.0, 2.8, 10)),
+    "volume_multiple": tuple(np.linspace(1.0, 2.8, 10)),
+    "target_bps": (100, 125, 150, 175, 200, 225, 250, 300),
+    "stop_bps": (20, 30, 40, 50, 60, 75, 90),
+    "activation_bps": (40, 50, 60, 80, 100),
+    "callback_bps": (10, 15, 20, 30),
+}
 
 
 def bench_minutes(real_data: Path | None = None) -> Minutes:
@@ -125,42 +140,73 @@ def bench_sweep(minutes: Minutes, *, baseline_configs: int = BASELINE_CONFIGS) -
     baseline_configs : how many of the grid's configurations VectorBT sweeps, in chunks of ``BASELINE_CHUNK``.
     """
     with TemporaryDirectory() as folder:
-        np.savez(
-            Path(folder) / "minutes.npz",
-            **{f"market.{name}": column for name, column in minutes.market._asdict().items()},
-            **{f"features.{name}": column for name, column in minutes.features.items()},
-        )
+        _store(minutes, folder)
         baseline = _measure("from_signals", folder, baseline_configs)
-        _measure("kernel", folder, 2)  # fills the caches on disk, so that the cold start below is one with caches
-        ours = _measure("kernel", folder, len(momentum_grid()))
+        callback = _measure("callback", folder, baseline_configs)
+        for side in ("kernel", "factorised"):
+            _measure(side, folder, 2)  # fills the caches on disk, so that the cold start below is one with caches
+        fused = _measure("kernel", folder, len(momentum_grid()))
+        product_grid = _measure("factorised", folder, len(momentum_grid()))
+        _store(bench_minutes(), folder)
+        million = _measure("million", folder, _size(MILLION_GRID))
     name = f"VectorBT from_signals, {BASELINE_CHUNK} configs at a time"
-    return [
-        figure(
-            f"fused sweep of {ours['configs']:,} configs over {minutes.what}",
+
+    def speed(what: str, ours: dict, beside: str, other: dict, least: float) -> dict:
+        return figure(
+            f"{what} of {ours['configs']:,} configs over {minutes.what}",
             ours["config_bars"] / ours["seconds"],
             "config-bars/s",
-            baseline=name,
-            baseline_value=baseline["config_bars"] / baseline["seconds"],
-            ratio_at_least=TARGET_RATIO,
-        ),
-        figure("time of that sweep", ours["seconds"], "s"),
-        figure(
-            "peak memory of that sweep",
+            baseline=beside,
+            baseline_value=other["config_bars"] / other["seconds"],
+            ratio_at_least=least,
+        )
+
+    def memory(what: str, ours: dict) -> dict:
+        return figure(
+            f"peak memory of the {what}",
             ours["peak_mib"],
             "MiB",
             baseline=name,
             baseline_value=baseline["peak_mib"],
             at_most=TARGET_MIB,
+        )
+
+    return [
+        speed("factorised sweep", product_grid, name, baseline, TARGET_PRODUCT_RATIO),
+        speed("fused sweep", fused, name, baseline, TARGET_RATIO),
+        speed("fused sweep", fused, "VectorBT, signals in its callback", callback, TARGET_CALLBACK_RATIO),
+        figure("time of the factorised sweep", product_grid["seconds"], "s"),
+        figure("time of the fused sweep", fused["seconds"], "s"),
+        figure(
+            f"factorised sweep of {million['configs']:,} configs over 28 synthetic days",
+            million["seconds"],
+            "s",
+            at_most=TARGET_MILLION_SECONDS,
         ),
+        memory("factorised sweep", product_grid),
+        memory("fused sweep", fused),
+        memory("million configs", million),
         figure(
             "cold start to the first result, caches on disk",
-            ours["cold_start_seconds"],
+            fused["cold_start_seconds"],
             "s",
             baseline=name,
             baseline_value=baseline["cold_start_seconds"],
             at_most=TARGET_COLD_START_SECONDS,
         ),
     ]
+
+
+def _store(minutes: Minutes, folder: str) -> None:
+    np.savez(
+        Path(folder) / "minutes.npz",
+        **{f"market.{name}": column for name, column in minutes.market._asdict().items()},
+        **{f"features.{name}": column for name, column in minutes.features.items()},
+    )
+
+
+def _size(grid: dict[str, tuple[float, ...]]) -> int:
+    return math.prod(len(values) for values in grid.values())
 
 
 def _measure(side: str, folder: str, n_configs: int) -> dict:
@@ -171,14 +217,30 @@ def _measure(side: str, folder: str, n_configs: int) -> dict:
     return json.loads(done.stdout)
 
 
-def _side(name: str) -> Callable[[Minutes, list[momentum.Params]], object]:
+def _side(name: str) -> Callable[[Minutes, int], object]:
+    """A sweep of so many of the grid's configs over some minutes."""
+    if name in ("factorised", "million"):
+        grid = MILLION_GRID if name == "million" else momentum.GRID
+        return lambda minutes, n_configs: factorised.sweep(
+            momentum, minutes.market, minutes.features, grid, TERMS, last_config=n_configs
+        )
     if name == "kernel":
-        return lambda minutes, configs: kernel.sweep(momentum, minutes.market, minutes.features, configs, TERMS)
-    from research.benchmarks.from_signals import from_signals_sweep
+        return lambda minutes, n_configs: kernel.sweep(
+            momentum, minutes.market, minutes.features, _spread(n_configs), TERMS
+        )
+    from research.benchmarks.from_signals import callback_sweep, from_signals_sweep
 
-    return lambda minutes, configs: from_signals_sweep(
-        minutes.market, minutes.features, configs, TERMS, chunk_configs=BASELINE_CHUNK
+    if name == "callback":
+        return lambda minutes, n_configs: callback_sweep(minutes.market, minutes.features, _spread(n_configs), TERMS)
+    return lambda minutes, n_configs: from_signals_sweep(
+        minutes.market, minutes.features, _spread(n_configs), TERMS, chunk_configs=BASELINE_CHUNK
     )
+
+
+def _spread(n_configs: int) -> list[momentum.Params]:
+    """So many configs spread over the grid, not its first corner."""
+    grid = momentum_grid()
+    return grid[:: len(grid) // n_configs][:n_configs]
 
 
 def _main(side: str, folder: str, n_configs: str, started: str) -> None:
@@ -188,18 +250,17 @@ def _main(side: str, folder: str, n_configs: str, started: str) -> None:
         market=Market(**{name: stored[f"market.{name}"] for name in Market._fields}),
         features={name.removeprefix("features."): stored[name] for name in stored if name.startswith("features.")},
     )
-    sweep, grid = _side(side), momentum_grid()
-    sweep(minutes, grid[:2])
+    sweep = _side(side)
+    sweep(minutes, 2)
     cold_start_seconds = time.time() - float(started)
-    configs = grid[:: len(grid) // int(n_configs)][: int(n_configs)]  # spread over the grid, not its first corner
     seconds = []
     for _ in range(_REPEATS[side]):
         start = time.perf_counter()
-        sweep(minutes, configs)
+        sweep(minutes, int(n_configs))
         seconds.append(time.perf_counter() - start)
     measured = {
-        "configs": len(configs),
-        "config_bars": len(configs) * minutes.market.close.size,
+        "configs": int(n_configs),
+        "config_bars": int(n_configs) * minutes.market.close.size,
         "seconds": min(seconds),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024,  # Linux counts in KiB
         "cold_start_seconds": cold_start_seconds,

@@ -1,6 +1,7 @@
-"""The baseline of the sweep benchmark: momentum swept with VectorBT's ``from_signals``, as prior-art 003 did.
+"""The baselines of the sweep benchmark: momentum swept with VectorBT's ``from_signals``, as prior-art 003 did, and leaner.
 
-Signal matrices of rows x configs are built with NumPy, a chunk of configs at a time, and handed to VectorBT.
+Signal matrices of rows x configs are built with NumPy, a chunk of configs at a time, and handed to VectorBT;
+in ``callback_sweep`` it asks for each signal as it goes.
 """
 
 import gc
@@ -8,9 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from research.backtest import SignalMatrices, from_signals_metrics
+from research import kernel
+from research.backtest import SignalMatrices, callback_orders, from_signals_metrics
 from research.fills import Market, Terms
+from research.jit import njit
 from research.strategies import momentum
+from research.strategies.compiled import decide, params_at, row_at
 from research.strategies.gates import MAX_MARK_AGE_MS, MAX_QUOTE_AGE_MS
 
 
@@ -23,10 +27,7 @@ def from_signals_sweep(
     chunk_configs: int,
 ) -> dict[str, np.ndarray]:
     """Metrics of every config, shape (n_configs,) each. Time and memory are the point, not the trades."""
-    ohlc = np.array([market.exec_open, market.exec_high, market.exec_low, market.exec_close])
-    # VectorBT carries no position over a NaN price; the last close stands in for a gap.
-    known = np.maximum.accumulate(np.where(np.isnan(ohlc[3]), -1, np.arange(ohlc.shape[1])))
-    ohlc = np.where(np.isnan(ohlc), ohlc[3][np.maximum(known, np.flatnonzero(known >= 0)[0])], ohlc)
+    ohlc = _without_gaps(market)
     chunks = []
     for start in range(0, len(configs), chunk_configs):
         signals = _matrices(market, features, configs[start : start + chunk_configs], terms)
@@ -34,6 +35,38 @@ def from_signals_sweep(
         del signals
         gc.collect()  # a chunk's matrices go before the next one's come, or memory runs out
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+def callback_sweep(
+    market: Market, features: dict[str, np.ndarray], configs: Sequence[momentum.Params], terms: Terms
+) -> int:
+    """Number of orders of a sweep in which VectorBT calls momentum's ``decide``, row by row; floors left out."""
+    table, matrix, columns = kernel.sweep_inputs(momentum, features, configs)
+    by_config = {name: table[:, momentum.Params._fields.index(f"{name}_bps")] / 1e4 for name in _EXITS}
+    slippage = (np.nan_to_num(market.half_spread_bps) + terms.slippage_bps) / 1e4
+    signal_args = (momentum.Params(*table[0].tolist()), table, matrix, columns, market.can_enter)
+    return callback_orders(
+        _without_gaps(market), slippage, by_config, terms.taker_fee_bps / 1e4, _signals_of_row, signal_args
+    )
+
+
+_EXITS = ("stop", "target", "activation", "callback")
+
+
+@njit
+def _signals_of_row(context, template, table, features, columns, can_enter):
+    if context.position_now != 0.0 or not can_enter[context.i]:
+        return False, False, False, False
+    params = params_at(template, table, context.col)
+    side = decide(row_at(params, features, columns[context.col], context.i), 0, params).side
+    return side > 0, False, side < 0, False
+
+
+def _without_gaps(market: Market) -> np.ndarray:
+    """Open, high, low and close, shape (4, n_rows). VectorBT carries no position over a NaN: the last close stands in."""
+    ohlc = np.array([market.exec_open, market.exec_high, market.exec_low, market.exec_close])
+    known = np.maximum.accumulate(np.where(np.isnan(ohlc[3]), -1, np.arange(ohlc.shape[1])))
+    return np.where(np.isnan(ohlc), ohlc[3][np.maximum(known, np.flatnonzero(known >= 0)[0])], ohlc)
 
 
 def _matrices(
