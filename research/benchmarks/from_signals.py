@@ -1,4 +1,4 @@
-"""The baselines of the sweep benchmark: momentum swept with VectorBT's ``from_signals``, as prior-art 003 did, and leaner.
+"""The baselines of the sweep benchmark: momentum swept with VectorBT as prior-art 003 did, and with signals on demand.
 
 Signal matrices of rows x configs are built with NumPy, a chunk of configs at a time, and handed to VectorBT;
 in ``callback_sweep`` it asks for each signal as it goes.
@@ -63,7 +63,7 @@ def _signals_of_row(context, template, table, features, columns, can_enter):
 
 
 def _without_gaps(market: Market) -> np.ndarray:
-    """Open, high, low and close, shape (4, n_rows). VectorBT carries no position over a NaN: the last close stands in."""
+    """Open, high, low and close, shape (4, n_rows). A NaN ends VectorBT's position: the last close stands in."""
     ohlc = np.array([market.exec_open, market.exec_high, market.exec_low, market.exec_close])
     known = np.maximum.accumulate(np.where(np.isnan(ohlc[3]), -1, np.arange(ohlc.shape[1])))
     return np.where(np.isnan(ohlc), ohlc[3][np.maximum(known, np.flatnonzero(known >= 0)[0])], ohlc)

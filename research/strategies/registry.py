@@ -10,7 +10,7 @@ STRATEGIES: dict[str, ModuleType] = {
 
 
 def strategy(name: str) -> ModuleType:
-    """The module of a strategy: NAME, Params, Row, GRID, columns, decide."""
+    """The module of a strategy: NAME, Params, Row, GRID, columns, decide; EXIT_PARAMS where they are told apart."""
     if name not in STRATEGIES:
         raise LookupError(f"unknown strategy {name!r}; there are {sorted(STRATEGIES)}")
     return STRATEGIES[name]
