@@ -22,6 +22,7 @@ from research.factorised_walks import first_wanted, standing_start, walk
 from research.fills import Market, Terms, decision_price, entry_price, entry_quantity, exit_levels, size_multiple
 from research.jit import njit
 from research.kernel import STATS, quiet_rows, row_range, sweep_inputs
+from research.liquidation import with_liquidation
 from research.sizing import unscaled
 from research.strategies.compiled import decide, params_at, row_at
 
@@ -193,12 +194,13 @@ def _outcomes_of_some(
         for setting in range(exits.shape[0]):
             params = params_at(template, plans, setting)
             decision = decide(row_at(params, features, columns[planned_for], row), 0, params)
-            levels = exit_levels(side, entry, decision, terms.tick_size)
-            for k in range(4):
-                work.levels[k, setting] = levels[k]
             multiple = size_multiple(side, row, multiples)
             quantity = entry_quantity(decision_price(side, row, market), decision, multiple, terms)
             work.quantities[setting] = 0.0 if math.isnan(entry) else quantity
+            levels = exit_levels(side, entry, decision, terms.tick_size)
+            levels = with_liquidation(levels, side, entry, quantity, terms)
+            for k in range(6):
+                work.levels[k, setting] = levels[k]
         find_outcomes(
             side, entry, row, last, market, quiet_low, quiet_high, terms, work, doubts, outcomes[:, candidate]
         )

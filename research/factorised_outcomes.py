@@ -1,9 +1,9 @@
 """What becomes of one entry under every exit setting at once: the search behind ``research.factorised``.
 
-The three exit orders stand side by side and none changes another, so each is searched by itself: when every distinct
-stop is hit, every distinct target, every pair of activation and callback. A trade ends at the earliest of its own
-three, and there ``exit_in_bar`` is asked once more with all of them. Each answer comes from ``research.fills``; an
-order that is not asked about is NaN, which never triggers.
+The three exit orders and the liquidation stand side by side and none changes another, so each is searched by itself:
+when every distinct stop is hit, every distinct target and liquidation, every pair of activation and callback. A trade
+ends at the earliest of its own, and there ``exit_in_bar`` is asked once more with all of them. Each answer comes from
+``research.fills``; an order that is not asked about is NaN, which never triggers.
 """
 
 import math
@@ -21,10 +21,10 @@ from research.fills import (
     gross_pnl_usdt,
     next_entry_row,
     quiet_band,
-    taker_price,
 )
 from research.jit import njit
 from research.kernel import mark_equity
+from research.liquidation import exit_price
 
 MISSED = -1  # stands beside fills.REASONS: wanted, but not filled
 
@@ -61,20 +61,20 @@ MOMENT = np.dtype(
     ]
 )
 _NEVER = np.int32(2**31 - 1)
-_NO_LEVELS = Levels(math.nan, math.nan, math.nan, math.nan)
+_STOPS, _TARGETS, _LIQUIDATIONS = 0, 1, 2
 
 
 class Work(NamedTuple):
-    """Arrays for the search of one entry, filled anew for the next. Four rows: stop, target, activation, callback."""
+    """Arrays for the search of one entry, filled anew for the next. Rows are as in ``fills.Levels``."""
 
-    levels: np.ndarray  # (4, n_exit_settings), of this entry
+    levels: np.ndarray  # (6, n_exit_settings), of this entry
     quantities: np.ndarray  # (n_exit_settings,), 0 where the entry is missed
-    distinct: np.ndarray  # (4, n_exit_settings), levels without repetition, nearest first, NaN last
-    n_distinct: np.ndarray  # (4,)
-    ranks: np.ndarray  # (4, n_exit_settings), place of each setting's level in ``distinct``
-    orders: np.ndarray  # (4, n_exit_settings), what sorts the levels: from entry to entry mostly the same
+    distinct: np.ndarray  # (5, n_exit_settings), levels without repetition, nearest first, NaN last
+    n_distinct: np.ndarray  # (5,)
+    ranks: np.ndarray  # (5, n_exit_settings), place of each setting's level in ``distinct``
+    orders: np.ndarray  # (5, n_exit_settings), what sorts the levels: from entry to entry mostly the same
     keys: np.ndarray  # (n_exit_settings,)
-    hits: np.ndarray  # (2, n_exit_settings), place in ``moments`` of the first hit of each distinct stop and target
+    hits: np.ndarray  # (3, n_exit_settings), first moment of each distinct stop, target and liquidation
     trailing_hits: np.ndarray  # (activation, callback)
     armed_rows: np.ndarray  # row in which each distinct activation is reached
     fired: np.ndarray  # per callback how many activations, the nearest, are done with
@@ -84,23 +84,23 @@ class Work(NamedTuple):
 @njit(forceinline=False)
 def new_work(n_exits: int) -> Work:
     """Room for the search of one entry under so many exit settings."""
-    orders = np.empty((4, n_exits), np.int64)
-    for k in range(4):
+    orders = np.empty((5, n_exits), np.int64)
+    for k in range(5):
         for setting in range(n_exits):
             orders[k, setting] = setting
     return Work(
-        np.empty((4, n_exits)),
+        np.empty((6, n_exits)),
         np.empty(n_exits),
-        np.empty((4, n_exits)),
-        np.empty(4, np.int64),
-        np.empty((4, n_exits), np.int32),
+        np.empty((5, n_exits)),
+        np.empty(5, np.int64),
+        np.empty((5, n_exits), np.int32),
         orders,
         np.empty(n_exits),
-        np.empty((2, n_exits), np.int32),
+        np.empty((3, n_exits), np.int32),
         np.empty((n_exits, n_exits), np.int32),
         np.empty(n_exits, np.int64),
         np.empty(n_exits, np.int64),
-        np.empty((n_exits + 1) ** 2, MOMENT),  # most of it is never touched
+        np.empty(n_exits * (n_exits + 3) + 1, MOMENT),  # most of it is never touched
     )
 
 
@@ -157,12 +157,19 @@ def _nearest(values, n_values, k):
 
 
 @njit
-def _band(side, stop, target, activation, callback, extreme):
+def _trailing_only(activation, callback):
+    return Levels(math.nan, math.nan, activation, callback, math.nan, math.nan)
+
+
+@njit
+def _band(side, stop, target, activation, callback, liquidation, extreme):
     """Prices strictly between which a bar concerns none of the nearest orders; NaN where none is pending."""
-    low, high = quiet_band(side, Levels(stop, target, activation, math.nan), Trailing(extreme, False))
+    low, high = quiet_band(
+        side, Levels(stop, target, activation, math.nan, liquidation, math.nan), Trailing(extreme, False)
+    )
     if math.isnan(callback):
         return low, high
-    low_armed, high_armed = quiet_band(side, Levels(math.nan, math.nan, math.nan, callback), Trailing(extreme, True))
+    low_armed, high_armed = quiet_band(side, _trailing_only(math.nan, callback), Trailing(extreme, True))
     return max(low, low_armed), min(high, high_armed)
 
 
@@ -178,7 +185,7 @@ def _ask_trailing(side, activation, trailing, i, market, first, end, work, doubt
         start = max(first, work.fired[k])
         if start >= end:
             continue
-        levels = Levels(math.nan, math.nan, activation, work.distinct[3, k])
+        levels = _trailing_only(activation, work.distinct[3, k])
         result = exit_in_bar(side, levels, trailing, i, market)
         if result.reason != OPEN:
             for a in range(start, end):
@@ -193,13 +200,19 @@ def _ask_trailing(side, activation, trailing, i, market, first, end, work, doubt
 
 
 @njit
-def _mark_hits(side, distinct, n_distinct, is_stop, trailing, i, market, hit, hits, moment):
-    """Give this ``moment`` to the stops, or targets, from place ``hit`` on that bar ``i`` triggers; the next place."""
+def _mark_hits(side, distinct, n_distinct, kind, trailing, i, market, hit, hits, moment):
+    """Give this ``moment`` to the stops, targets or liquidations from place ``hit`` on that bar ``i`` triggers.
+
+    ``kind`` is the place in ``hits``. Returns the first place that it leaves alone.
+    """
     while hit < n_distinct:
-        stop, target = (distinct[hit], math.nan) if is_stop else (math.nan, distinct[hit])
-        if exit_in_bar(side, Levels(stop, target, math.nan, math.nan), trailing, i, market).reason == OPEN:
+        level = distinct[hit]
+        stop, target = level if kind == _STOPS else math.nan, level if kind == _TARGETS else math.nan
+        liquidation = level if kind == _LIQUIDATIONS else math.nan
+        levels = Levels(stop, target, math.nan, math.nan, liquidation, math.nan)
+        if exit_in_bar(side, levels, trailing, i, market).reason == OPEN:
             break
-        hits[hit] = moment
+        hits[kind, hit] = moment
         hit += 1
     return hit
 
@@ -212,11 +225,11 @@ def _find_moments(side, entry, row, last, market, quiet_low, quiet_high, terms, 
     -------
     Number of moments. One more stands behind them, the end of the range, for orders that never trigger.
     """
-    stops, targets, activations, callbacks = work.distinct
-    n_stops, n_targets, n_activations, n_callbacks = work.n_distinct
-    stop_hits, target_hits = work.hits
-    for k in range(max(n_stops, n_targets)):
-        stop_hits[k] = target_hits[k] = _NEVER
+    stops, targets, activations, callbacks, liquidations = work.distinct
+    n_stops, n_targets, n_activations, n_callbacks, n_liquidations = work.n_distinct
+    hits = work.hits
+    for k in range(max(n_stops, n_targets, n_liquidations)):
+        hits[_STOPS, k] = hits[_TARGETS, k] = hits[_LIQUIDATIONS, k] = _NEVER
     for k in range(n_activations):
         work.armed_rows[k] = last
         for c in range(n_callbacks):
@@ -224,7 +237,7 @@ def _find_moments(side, entry, row, last, market, quiet_low, quiet_high, terms, 
     for c in range(n_callbacks):
         work.fired[c] = 0
     doubts.clear()
-    n_stopped = n_reached = n_armed = n_moments = 0
+    n_stopped = n_reached = n_liquidated = n_armed = n_moments = 0
     funding = open_pnl = 0.0
     costs = fee_usdt(entry, 1.0, terms.taker_fee_bps)
     path = (0.0, 0.0, -math.inf, math.inf, 0.0)
@@ -237,7 +250,8 @@ def _find_moments(side, entry, row, last, market, quiet_low, quiet_high, terms, 
             pending += 1
         low, high = _band(
             side, _nearest(stops, n_stops, n_stopped), _nearest(targets, n_targets, n_reached),
-            _nearest(activations, n_activations, n_armed), _nearest(callbacks, n_callbacks, pending), extreme,
+            _nearest(activations, n_activations, n_armed), _nearest(callbacks, n_callbacks, pending),
+            _nearest(liquidations, n_liquidations, n_liquidated), extreme,
         )  # fmt: skip
         i, open_pnl, path = _ride(
             quiet_low, quiet_high, market.exec_close, i, last, low, high, side, entry, costs, open_pnl, path
@@ -246,15 +260,16 @@ def _find_moments(side, entry, row, last, market, quiet_low, quiet_high, terms, 
             break
         if not math.isnan(market.exec_open[i]):
             unarmed, armed = Trailing(extreme, False), Trailing(extreme, True)
-            was_stopped, was_reached = n_stopped, n_reached
-            n_stopped = _mark_hits(side, stops, n_stops, True, unarmed, i, market, n_stopped, stop_hits, n_moments)
-            n_reached = _mark_hits(
-                side, targets, n_targets, False, unarmed, i, market, n_reached, target_hits, n_moments
+            before = n_stopped + n_reached + n_liquidated
+            n_stopped = _mark_hits(side, stops, n_stops, _STOPS, unarmed, i, market, n_stopped, hits, n_moments)
+            n_reached = _mark_hits(side, targets, n_targets, _TARGETS, unarmed, i, market, n_reached, hits, n_moments)
+            n_liquidated = _mark_hits(
+                side, liquidations, n_liquidations, _LIQUIDATIONS, unarmed, i, market, n_liquidated, hits, n_moments
             )
-            has_hit = n_stopped > was_stopped or n_reached > was_reached
+            has_hit = n_stopped + n_reached + n_liquidated > before
             has_hit |= _ask_trailing(side, math.nan, armed, i, market, 0, n_armed, work, doubts, n_moments)
             while n_armed < n_activations:
-                levels = Levels(math.nan, math.nan, activations[n_armed], math.nan)
+                levels = _trailing_only(activations[n_armed], math.nan)
                 if not exit_in_bar(side, levels, unarmed, i, market).trailing.armed:
                     break
                 work.armed_rows[n_armed] = i
@@ -265,9 +280,11 @@ def _find_moments(side, entry, row, last, market, quiet_low, quiet_high, terms, 
             if has_hit:
                 _keep_moment(work.moments[n_moments], i, extreme, funding, path)
                 n_moments += 1
-                if n_stopped == n_stops or n_reached == n_targets or work.fired[n_callbacks - 1] == n_activations:
+                is_trailing_over = work.fired[n_callbacks - 1] == n_activations
+                is_against_over = n_stopped == n_stops or n_liquidated == n_liquidations
+                if is_against_over or n_reached == n_targets or is_trailing_over:
                     return n_moments
-            extreme = exit_in_bar(side, _NO_LEVELS, unarmed, i, market).trailing.extreme
+            extreme = exit_in_bar(side, _trailing_only(math.nan, math.nan), unarmed, i, market).trailing.extreme
             open_pnl = gross_pnl_usdt(side, 1.0, entry, market.exec_close[i])
         if market.funding_per_unit[i] != 0.0:
             paid = funding_paid_usdt(side, 1.0, market.funding_per_unit[i])
@@ -292,20 +309,21 @@ def find_outcomes(side, entry, row, last, market, quiet_low, quiet_high, terms, 
     doubts : a list of (row, first activation, end of activations, callback), filled anew.
     outcomes : ``OUTCOME``, shape (n_exit_settings,), filled.
     """
-    for k in range(4):
-        direction = (-side, side, side, 1)[k]
+    is_wanted = False
+    for quantity in work.quantities:
+        is_wanted |= quantity > 0.0
+    if not is_wanted:
+        for setting in range(outcomes.size):
+            _miss(outcomes[setting], row)
+        return
+    for k in range(5):
+        direction = (-side, side, side, 1, -side)[k]
         work.n_distinct[k] = _rank_levels(
             work.levels[k], direction, work.keys, work.orders[k], work.distinct[k], work.ranks[k]
         )
     n_moments = _find_moments(side, entry, row, last, market, quiet_low, quiet_high, terms, work, doubts)
-    levels, quantities, ranks, moments, armed_rows = (
-        work.levels,
-        work.quantities,
-        work.ranks,
-        work.moments,
-        work.armed_rows,
-    )
-    hits, trailing_hits = work.hits, work.trailing_hits
+    levels, quantities, ranks, armed_rows = work.levels, work.quantities, work.ranks, work.armed_rows
+    moments, hits, trailing_hits = work.moments, work.hits, work.trailing_hits
     n_doubts = len(doubts)
     for setting in range(outcomes.size):
         quantity = quantities[setting]
@@ -313,13 +331,21 @@ def find_outcomes(side, entry, row, last, market, quiet_low, quiet_high, terms, 
             _miss(outcomes[setting], row)
             continue
         activation, callback = ranks[2, setting], ranks[3, setting]
-        hit = min(hits[0, ranks[0, setting]], hits[1, ranks[1, setting]], trailing_hits[activation, callback])
+        hit = min(
+            hits[_STOPS, ranks[0, setting]],
+            hits[_TARGETS, ranks[1, setting]],
+            hits[_LIQUIDATIONS, ranks[4, setting]],
+            trailing_hits[activation, callback],
+        )
         moment = moments[min(hit, n_moments)]
         doubtful_bars = 0
         for k in range(n_doubts):
             i, start, end, at = doubts[k]
             doubtful_bars += int(i < moment.row and start <= activation < end and at == callback)
-        place = Levels(levels[0, setting], levels[1, setting], levels[2, setting], levels[3, setting])
+        place = Levels(
+            levels[0, setting], levels[1, setting], levels[2, setting], levels[3, setting], levels[4, setting],
+            levels[5, setting],
+        )  # fmt: skip
         _write_outcome(
             outcomes[setting], side, entry, quantity, row, last, place, moment, armed_rows[activation] < moment.row,
             doubtful_bars, market, terms,
@@ -355,7 +381,7 @@ def _write_outcome(
         doubtful_bars += int(result.is_ambiguous)
         if not result.at_open:
             funding += funding_paid_usdt(side, quantity, market.funding_per_unit[i])
-        exit_ = taker_price(-side, result.price, market.half_spread_bps[i], terms.slippage_bps)
+        exit_ = exit_price(side, result, market.half_spread_bps[i], terms.slippage_bps)
         fees += fee_usdt(exit_, quantity, terms.taker_fee_bps)
         gross = gross_pnl_usdt(side, quantity, entry, exit_)
         net = gross - fees - funding

@@ -74,7 +74,7 @@ def _walk_one(outcomes, onward, following, first_candidate, first_row, state):
     equity, peak, drawdown = state.net_pnl_usdt, state.peak_usdt, state.max_drawdown_usdt
     gross, fees, funding = state.gross_pnl_usdt, state.fees_usdt, state.funding_usdt
     trade_squares, bar_squares = state.trade_pnl_squared, state.bar_pnl_squared
-    wins = stops = targets = trailings = missed = exposure = ambiguous = 0
+    trades = wins = stops = targets = trailings = missed = exposure = ambiguous = 0
     longest = np.int32(state.longest_hold_bars)
     while k < n_candidates:
         outcome = outcomes[k]
@@ -94,6 +94,7 @@ def _walk_one(outcomes, onward, following, first_candidate, first_row, state):
             break
         gross += outcome.gross_pnl_usdt
         trade_squares += net * net
+        trades += int(outcome.reason > OPEN)
         wins += int(net > 0.0)
         stops += int(outcome.reason == STOP)
         targets += int(outcome.reason == TARGET)
@@ -103,7 +104,7 @@ def _walk_one(outcomes, onward, following, first_candidate, first_row, state):
     state.net_pnl_usdt, state.peak_usdt, state.max_drawdown_usdt = equity, peak, drawdown
     state.gross_pnl_usdt, state.fees_usdt, state.funding_usdt = gross, fees, funding
     state.trade_pnl_squared, state.bar_pnl_squared = trade_squares, bar_squares
-    state.trades += stops + targets + trailings
+    state.trades += trades
     state.wins += wins
     state.stop_exits += stops
     state.target_exits += targets
