@@ -81,7 +81,9 @@ def bench_gate(tell: Callable[[str, int, int], None], *, worlds: int = WORLDS) -
     with ProcessPoolExecutor(os.cpu_count(), spawn, initializer=numba.set_num_threads, initargs=(1,)) as pool:
         for what, sharpe, edge, cost_multiple, count in kinds:
             outcomes = []
-            for outcome in pool.map(judged_world, range(FIRST_SEED, FIRST_SEED + count), [edge] * count, [cost_multiple] * count):
+            for outcome in pool.map(
+                judged_world, range(FIRST_SEED, FIRST_SEED + count), [edge] * count, [cost_multiple] * count
+            ):
                 outcomes.append(outcome)
                 done += 1
                 tell("worlds", done, total)
