@@ -226,8 +226,8 @@ def test_repair_waits_as_long_as_it_is_told_and_the_streams_go_on(tmp_path, monk
     asked: list[Asked] = []
     befalls = RequestTrouble.befalls
 
-    def overheard(trouble: RequestTrouble, name: str, now_ns: int) -> RequestFault | None:
-        fault = befalls(trouble, name, now_ns)
+    def overheard(trouble: RequestTrouble, method: str, name: str, now_ns: int) -> RequestFault | None:
+        fault = befalls(trouble, method, name, now_ns)
         asked.append(Asked(now_ns / 1e9 - START.timestamp(), name, fault.status if fault else 200))
         return fault
 
