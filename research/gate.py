@@ -88,6 +88,10 @@ class Finding:
     decides: bool
     sentence: str
 
+    def __post_init__(self) -> None:
+        if self.passes is not None:  # comparing NumPy's numbers gives no bool, and JSON would store its text
+            object.__setattr__(self, "passes", bool(self.passes))
+
 
 def judge(evidence: Evidence) -> tuple[Finding, ...]:
     """Every finding; those that decide come first."""

@@ -9,6 +9,7 @@ Source: Aster futures API, "Authentication".
 import hashlib
 import hmac
 import re
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from urllib.parse import urlencode
@@ -17,6 +18,9 @@ from eth_account.messages import encode_typed_data
 from eth_hash.auto import keccak
 from eth_keys import KeyAPI
 from eth_keys.backends import CoinCurveECCBackend
+
+# A library behind eth-account raises it to 100,000 calls: brackets without end in a message would end the process then.
+sys.setrecursionlimit(1_000)
 
 PRODUCTION_CHAIN_ID, TESTNET_CHAIN_ID = 1666, 714
 Parameters = Sequence[tuple[str, str]]

@@ -41,6 +41,7 @@ def test_its_report_has_every_section(demo_done):
         "Gaps",
         "Do neighbouring parameters agree?",
         "What following the procedure would have traded",
+        "Is it luck?",
         "Paper trading, against its replay and the backtest",
     ]
     assert "None: no row that can be counted is missing, and the ledger of gaps is empty." in page
