@@ -4,8 +4,9 @@ A block's rows depend on the block alone, so both give the same bytes, whatever 
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from types import ModuleType
 from typing import Any
 
@@ -62,11 +63,12 @@ def executor(name: str, ray_address: str | None = None) -> Iterator[Executor]:
         os.environ.setdefault(variable, value)  # Ray reads them when it is imported
     import ray
 
-    _join(ray, ray_address)
-    try:
-        yield _evaluate_on_ray
-    finally:
-        ray.shutdown()
+    with redirect_stdout(sys.stderr):  # where Ray tells of dead workers; standard output is the command's own
+        _join(ray, ray_address)
+        try:
+            yield _evaluate_on_ray
+        finally:
+            ray.shutdown()
 
 
 def _join(ray: ModuleType, address: str | None) -> None:
