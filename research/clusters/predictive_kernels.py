@@ -95,6 +95,10 @@ def _reconcile(book, tables, version, opened):
     elapsed_ms = now.time_ms - now.reconciled_ms
     turnovers = now.turnover / now.open_interest if now.open_interest > 0.0 else 0.0
     n_tiers = book.tiers.shape[1]
+    stays = np.empty(n_tiers)
+    for tier in range(n_tiers):
+        rate = tables.tiers[tier]
+        stays[tier] = math.exp(-rate.closing_per_ms * elapsed_ms - rate.closing_per_turnover * turnovers)
     for side in range(2):
         total = 0.0
         for tier in range(n_tiers):
@@ -102,10 +106,9 @@ def _reconcile(book, tables, version, opened):
         too_much = now.open_interest / total if total > now.open_interest else 1.0
         total = 0.0
         for tier in range(n_tiers):
-            held, rate = book.tiers[side, tier], tables.tiers[tier]
-            stays = too_much * math.exp(-rate.closing_per_ms * elapsed_ms - rate.closing_per_turnover * turnovers)
-            held.total *= stays
-            held.scale *= stays
+            held, left = book.tiers[side, tier], too_much * stays[tier]
+            held.total *= left
+            held.scale *= left
             total += held.total
             if held.scale < SMALLEST_SCALE:
                 row = book.columns[side, tier]
@@ -146,12 +149,16 @@ def _open(book, tables, version, bar, swept_low, swept_high, opened, share):
                 first = entry + kernel.first_offset
                 if side == LONG:
                     begin, end = _clip(-first, parts.size), _clip(swept_low - first, parts.size)
-                    gone += _sum(parts, end, parts.size)
-                    beyond += _sum(parts, 0, min(begin, end))
+                    if end < parts.size:
+                        gone += _sum(parts, end, parts.size)
+                    if begin > 0:
+                        beyond += _sum(parts, 0, min(begin, end))
                 else:
                     begin, end = _clip(swept_high + 1 - first, parts.size), _clip(COLUMNS - first, parts.size)
-                    gone += _sum(parts, 0, begin)
-                    beyond += _sum(parts, max(begin, end), parts.size)
+                    if begin > 0:
+                        gone += _sum(parts, 0, begin)
+                    if end < parts.size:
+                        beyond += _sum(parts, max(begin, end), parts.size)
                 if begin < end:
                     _deposit(row[first + begin : first + end], parts[begin:end], lazy)
                     nearest = max(nearest, first + end - 1) if side == LONG else min(nearest, first + begin)
