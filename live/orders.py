@@ -4,6 +4,8 @@ A client order id names its decision: the same decision after a crash gives the 
 unknown is found by asking for it, never by sending it again.
 """
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -11,8 +13,9 @@ from typing import NamedTuple
 from research.fills import LIQUIDATION, STOP, TARGET, TRAILING, Levels
 
 OWNER = "wb"  # our prefix: no order without it is ever touched
-MAX_CLIENT_ORDER_ID = 36  # Aster futures API, newClientOrderId
+MAX_NAME = 28  # Aster futures API, clientStrategyId; newClientOrderId takes 36
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
+_NAME = re.compile(rf"{OWNER}([A-Za-z0-9]{{3}})-([.A-Z:/a-z0-9_]+)-([1-9a-z][0-9a-z]*)?([A-Z])(0|[1-9a-z][0-9a-z]*)")
 
 
 class Leg(StrEnum):
@@ -37,21 +40,56 @@ class RowKey(NamedTuple):
     open_ms: int
 
 
-def client_order_id(instance: str, trade_id: str, leg: Leg, attempt: int = 0) -> str:
-    """Name of one order: ``wb<instance>-<trade_id>-<leg><attempt>``, at most 36 characters.
+class OrderName(NamedTuple):
+    """What a client order id says: whose order it is, of which decision, for what, and the how-manieth of its kind."""
+
+    instance: str
+    trade_id: str
+    leg: Leg
+    attempt: int = 0
+    tranche: int = 0
+
+
+def client_order_id(instance: str, trade_id: str, leg: Leg, attempt: int = 0, tranche: int = 0) -> str:
+    """Name of one order: ``wb<instance>-<trade_id>-<tranche><leg><attempt>``, at most 28 characters.
 
     Parameters
     ----------
     instance : three characters that tell one runner's orders from another's.
     trade_id : of ``research.trades.trade_id``.
     attempt : counts from 0, written in base 36.
+    tranche : the same, of a position that is built in parts; the first is not written.
     """
     if len(instance) != 3 or not (instance.isascii() and instance.isalnum()):
         raise ValueError(f"an instance is three ASCII letters or digits, such as rpl; got {instance!r}")
-    name = f"{OWNER}{instance}-{trade_id}-{leg.value}{_base36(attempt)}"
-    if len(name) > MAX_CLIENT_ORDER_ID:
-        raise ValueError(f"client order id {name!r} is longer than the exchange's {MAX_CLIENT_ORDER_ID} characters")
+    part = _base36(tranche) if tranche else ""
+    name = f"{OWNER}{instance}-{trade_id}-{part}{leg.value}{_base36(attempt)}"
+    if len(name) > MAX_NAME:
+        raise ValueError(f"client order id {name!r} is longer than {MAX_NAME} characters; shorten its trade_id")
+    if order_name(name) is None:
+        raise ValueError(
+            f"client order id {name!r} cannot be read back; the exchange takes letters, digits and . : / _ in a trade_id"
+        )
     return name
+
+
+def order_name(client_order_id: str) -> OrderName | None:
+    """What an id says; None for an id that is not ours, the exchange's own included."""
+    told = _NAME.fullmatch(client_order_id)
+    if told is None or told[4] not in tuple(Leg):
+        return None
+    return OrderName(told[1], told[2], Leg(told[4]), int(told[5], 36), int(told[3] or "0", 36))
+
+
+def next_attempt(known: Iterable[str], trade_id: str, leg: Leg, tranche: int = 0) -> int:
+    """The attempt after all that are known, whoever sent them.
+
+    An id is unique among open orders only (Aster futures API, newClientOrderId): one that was used up is never used
+    again. So ``known`` names the journal's orders and those the exchange remembers.
+    """
+    names = [name for name in map(order_name, known) if name is not None]
+    same = [name.attempt for name in names if (name.trade_id, name.leg, name.tranche) == (trade_id, leg, tranche)]
+    return max(same, default=-1) + 1
 
 
 def _base36(count: int) -> str:
