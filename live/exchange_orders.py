@@ -23,7 +23,9 @@ class Contract:
 
     Attributes
     ----------
-    tick_size : USDT. ``step_size``, ``min_quantity``: base units.
+    tick_size : USDT.
+    step_size, min_quantity : base units.
+    market_max_quantity : of one market order, base units; often far below that of a limit order.
     is_hedge : the account keeps long and short apart.
     """
 
@@ -31,6 +33,7 @@ class Contract:
     tick_size: Decimal
     step_size: Decimal
     min_quantity: Decimal
+    market_max_quantity: Decimal
     is_hedge: bool = False
 
     def price(self, value: float | Decimal) -> Decimal:
@@ -81,6 +84,7 @@ def contract_of(instrument: Mapping[str, Any], *, is_hedge: bool) -> Contract:
         tick_size=_exact(instrument["tick_size"]),
         step_size=step,
         min_quantity=_exact(instrument["min_quantity"] or instrument["step_size"]),
+        market_max_quantity=_exact(instrument["market_max_quantity"] or instrument["max_quantity"]),
         is_hedge=is_hedge,
     )
 
@@ -142,9 +146,10 @@ def trailing(
 
 
 def close(contract: Contract, name: str, leg: Leg, position_side: int, quantity: Decimal) -> Place:
-    """Closes a quantity at the market, now."""
-    asked = [("type", "MARKET"), ("quantity", text(quantity)), *_reducing(contract), ("newOrderRespType", "RESULT")]
-    return _place(contract, name, leg, position_side, -position_side, quantity, asked)
+    """Closes a quantity at the market, now; as much of it as one order may."""
+    most = min(quantity, contract.market_max_quantity)
+    asked = [("type", "MARKET"), ("quantity", text(most)), *_reducing(contract), ("newOrderRespType", "RESULT")]
+    return _place(contract, name, leg, position_side, -position_side, most, asked)
 
 
 def text(value: Decimal) -> str:

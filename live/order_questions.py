@@ -35,7 +35,7 @@ class Surroundings:
     Attributes
     ----------
     asked_ms : our clock, when the earlier of the two questions left.
-    has_unknown_trade : userTrades of the symbol, from a second before the order was sent, show a fill of no known order.
+    has_unknown_trade : userTrades of the symbol, from a second before it was sent, show a fill of no known order.
     is_explained : positionRisk has what the known fills add up to.
     """
 

@@ -71,9 +71,7 @@ class GivenUp:
     """``order_questions.is_lost`` held."""
 
 
-Evidence = (
-    Sent | Asked | CancelSent | CancelRefused | GivenUp | OrderSeen | TradeSeen | Refused | Unanswered | NotFound
-)
+Evidence = Sent | Asked | CancelSent | CancelRefused | GivenUp | OrderSeen | TradeSeen | Refused | Unanswered | NotFound
 
 
 @dataclass(frozen=True, kw_only=True)

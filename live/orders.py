@@ -67,9 +67,7 @@ def client_order_id(instance: str, trade_id: str, leg: Leg, attempt: int = 0, tr
     if len(name) > MAX_NAME:
         raise ValueError(f"client order id {name!r} is longer than {MAX_NAME} characters; shorten its trade_id")
     if order_name(name) is None:
-        raise ValueError(
-            f"client order id {name!r} cannot be read back; the exchange takes letters, digits and . : / _ in a trade_id"
-        )
+        raise ValueError(f"client order id {name!r} cannot be read back; a trade_id has letters, digits and . : / _")
     return name
 
 
