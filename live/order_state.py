@@ -239,11 +239,13 @@ def _traded(order: Order, trade: TradeSeen) -> Order:
 
 
 def _raised(order: Order, status: Status) -> Order:
-    """The order with the higher of two statuses; an open one as its fills have it."""
+    """The order with the higher of two statuses, as its fills have it where the exchange holds or held it."""
     status = max(order.status, status, key=_RANKS.__getitem__)
-    if status in (Status.NEW, Status.PARTIALLY_FILLED) and order.filled:
-        is_full = bool(order.taken) and order.filled >= order.taken
-        status = Status.FILLED if is_full else Status.PARTIALLY_FILLED
+    if _RANKS[status] >= _RANKS[Status.NEW] and order.filled:
+        if order.taken and order.filled >= order.taken:
+            status = Status.FILLED
+        elif status is Status.NEW:
+            status = Status.PARTIALLY_FILLED
     return replace(order, status=status)
 
 

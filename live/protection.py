@@ -19,7 +19,7 @@ from live.exchange_orders import Contract, Place
 from live.order_answers import NOTHING_TO_CLOSE, WOULD_TRIGGER
 from live.order_evidence import ZERO, PositionSeen
 from live.order_state import Order, Status
-from live.orders import Leg, client_order_id
+from live.orders import Leg, client_order_id, next_attempt
 from research.fills import Levels
 
 REPEAT_AFTER_MS = 1_000  # a stop that the exchange did not know by then is sent under a new name
@@ -303,7 +303,7 @@ def _trailing(trade: Trade, contract: Contract, activation: float | None) -> Pla
 
 def _name(trade: Trade, leg: Leg) -> str:
     """Of the next attempt."""
-    attempt = max((order.name.attempt + 1 for order in trade.of(leg)), default=0)
+    attempt = next_attempt(trade.orders, trade.trade_id, leg, trade.tranche)
     return client_order_id(trade.instance, trade.trade_id, leg, attempt, trade.tranche)
 
 

@@ -1,8 +1,8 @@
 """What to do about every difference between the journal and the exchange, at start and while running. Pure.
 
-The exchange is right about what is held and what stands; the journal is right about why. Where the exchange could not be
-read nothing follows: no position is taken for flat, no order for gone. The same two views give the same steps, so that a
-crash in the middle changes nothing.
+The exchange is right about what is held and what stands; the journal is right about why. Where the exchange could not
+be read nothing follows: no position is taken for flat, no order for gone. The same two views give the same steps, so
+that a crash in the middle changes nothing.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from decimal import Decimal
 from live.order_evidence import ZERO, OrderSeen, PositionSeen, TradeSeen, Unread
 from live.order_state import Order, all_heard, forced, heard
 from live.orders import OWNER, Leg, order_name
-from live.protection import Amounts, Cancel, Finding, Phase, Trade
+from live.protection import Cancel, Finding, Phase, Trade
 from research.fills import Levels
 
 QUIET_MS = 5_000  # a symbol that was heard of so recently is not audited: one of the two views is old
@@ -78,7 +78,7 @@ class Resume:
 
 @dataclass(frozen=True, kw_only=True)
 class BookExit:
-    """The trade is over: our orders, or the exchange's, closed it while nobody listened."""
+    """The trade is over, known to the last fill: our orders, or the exchange's, closed it while nobody listened."""
 
     trade: Trade
 
@@ -167,7 +167,7 @@ def reconcile(setup: Setup, trades: Iterable[Trade], exchange: ExchangeView) -> 
     for trade in trades:
         if trade.symbol not in told:
             steps.append(Refuse(symbol=trade.symbol, reason="the exchange told no position of it, not even a flat one"))
-    return Reconciliation(steps=(*steps, *_leftovers(setup, trades, exchange)))
+    return Reconciliation(steps=(*steps, *_leftovers(setup, exchange)))
 
 
 def audited(
@@ -179,12 +179,12 @@ def audited(
     ----------
     heard_ms : by symbol, when the user stream or an answer last told of it.
     """
-    known = () if before is None else before.steps
+    known = [] if before is None else [_key(step) for step in before.steps]
     return tuple(
         step
         for step in found.steps
         if not isinstance(step, Resume)
-        and (isinstance(step, StopRunning) or step in known)
+        and (isinstance(step, StopRunning) or _key(step) in known)
         and now_ms - heard_ms.get(_symbol(step) or "", -QUIET_MS) >= QUIET_MS
     )
 
@@ -199,7 +199,7 @@ def caught_up(trade: Trade, exchange: ExchangeView, position: PositionSeen) -> T
             known = orders.get(seen.client_order_id) or _forgotten(seen)
             orders[seen.client_order_id] = heard(known, seen)
         elif seen.is_forced and seen.symbol == trade.symbol and seen.side == -trade.side and _is_after(seen, trade):
-            orders[seen.client_order_id] = forced(seen)
+            orders[seen.client_order_id] = heard(orders.get(seen.client_order_id) or forced(seen), seen)
     for key, order in orders.items():
         fills = (fill for fill in exchange.fills if fill.symbol == order.symbol and fill.order_id == order.order_id)
         orders[key] = all_heard(order, fills)
@@ -218,7 +218,8 @@ def _known(setup: Setup, trade: Trade, position: PositionSeen) -> list[Step]:
         )
         held = ZERO
     if held == trade.quantity:
-        return [*steps, BookExit(trade=trade) if not held else Resume(trade=trade)]
+        is_over = not held and not any(order.may_fill for order in trade.of(Leg.ENTRY))
+        return [*steps, BookExit(trade=trade) if is_over else Resume(trade=trade)]
     by = held - trade.quantity
     detail = f"{trade.trade_id}: our fills add up to {trade.quantity}, the exchange holds {held}"
     adjusted = replace(trade, adjustment=trade.adjustment + by)
@@ -254,17 +255,15 @@ def _unknown(setup: Setup, exchange: ExchangeView, position: PositionSeen) -> li
     return [*_settings(setup, position), Adopt(trade=trade, is_foreign=not entries)]
 
 
-def _leftovers(setup: Setup, trades: tuple[Trade, ...], exchange: ExchangeView) -> list[Step]:
-    """Our open orders that no longer serve: entries, which are stale, and exits of nothing."""
-    serving = {(trade.trade_id, trade.tranche) for trade in trades}
-    held = {(position.symbol, position.position_side) for position in exchange.positions if position.amount}
+def _leftovers(setup: Setup, exchange: ExchangeView) -> list[Step]:
+    """Our open orders that no longer serve: entries, which are stale, and exits of what is said to be flat."""
+    flat = {(position.symbol, position.position_side) for position in exchange.positions if not position.amount}
     steps: list[Step] = []
     for seen in exchange.orders:
         name = order_name(seen.client_order_id)
         if name is None or name.instance != setup.instance or seen.status not in _OPEN:
             continue
-        is_serving = (name.trade_id, name.tranche) in serving or (seen.symbol, seen.position_side) in held
-        if name.leg is Leg.ENTRY or not is_serving:
+        if name.leg is Leg.ENTRY or (seen.symbol, seen.position_side) in flat:
             steps.append(Cancel(client_order_id=seen.client_order_id, symbol=seen.symbol))
     return steps
 
@@ -338,6 +337,16 @@ def _digest(*told: object) -> str:
     """Ten characters, as in ``research.trades.trade_id``; a digit first, which no base 32 text begins with."""
     text = "|".join(str(each) for each in told)
     return f"0{hashlib.blake2s(text.encode()).hexdigest()[:9]}"
+
+
+def _key(step: Step) -> object:
+    """What makes two audits find the same; when they asked is no part of it."""
+    match step:
+        case Adjust():
+            return step.adjustment_id
+        case Adopt() | BookExit():
+            return type(step), step.trade.trade_id, step.trade.quantity
+    return step
 
 
 def _refuses_all(step: Step) -> bool:
