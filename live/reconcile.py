@@ -209,17 +209,19 @@ def caught_up(trade: Trade, exchange: ExchangeView, position: PositionSeen) -> T
 def _known(setup: Setup, trade: Trade, position: PositionSeen) -> list[Step]:
     """A trade of the journal beside what is held."""
     steps: list[Step] = _settings(setup, position) if position.amount else []
-    if doubtful := [order for order in trade.orders.values() if order.is_pending]:
-        return [*steps, *(AskOrder(client_order_id=each.client_order_id, symbol=each.symbol) for each in doubtful)]
     held = position.amount * trade.side
     if held < 0:
         steps.append(
             Refuse(symbol=trade.symbol, reason=f"{position.amount} is held against our trade {trade.trade_id}")
         )
         held = ZERO
+    doubtful = [order for order in trade.orders.values() if order.is_pending]
+    steps += [AskOrder(client_order_id=order.client_order_id, symbol=order.symbol) for order in doubtful]
     if held == trade.quantity:
         is_over = not held and not any(order.may_fill for order in trade.of(Leg.ENTRY))
         return [*steps, BookExit(trade=trade) if is_over else Resume(trade=trade)]
+    if doubtful:  # they may explain it
+        return steps
     by = held - trade.quantity
     detail = f"{trade.trade_id}: our fills add up to {trade.quantity}, the exchange holds {held}"
     adjusted = replace(trade, adjustment=trade.adjustment + by)

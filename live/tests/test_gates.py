@@ -1,4 +1,4 @@
-"""Names F9 and F28 are rows of the fault matrix."""
+"""The name F9 is a row of the fault matrix."""
 
 import math
 from dataclasses import replace

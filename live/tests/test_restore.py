@@ -1,0 +1,63 @@
+"""The name F12 is a row of the fault matrix."""
+
+import math
+from dataclasses import replace
+
+from live.exchange_orders import Place
+from live.order_answers import NotFound
+from live.order_state import Status, all_heard
+from live.orders import Leg
+from live.protection import Prices, next_steps, with_orders
+from live.restore import Event, open_trades
+from live.tests.exchange_words import BTC, CONTRACT, TRADE, D, fill, name, seen
+
+NOW_MS = 20_000
+
+
+def event(kind: str, leg: Leg | None, attempt: int = 0, ts_ms: int = 1_000, **body) -> Event:
+    client_id = None if leg is None else name(leg, attempt)
+    told = {} if leg is None else {"leg": leg.value}
+    return Event(ts_ms, kind, BTC, TRADE, client_id, {**told, **body})
+
+
+ENTRY = event("intent", Leg.ENTRY, side=1, quantity=1.0, limit_ticks=2)
+STOP = event("intent", Leg.STOP, side=-1, quantity=1.0, stop_price=95.0)
+TRAILING = event("intent", Leg.TRAILING, side=-1, quantity=1.0, activation_price=105.0, callback_bps=20.0)
+
+
+def test_f12_every_order_that_was_intended_is_in_doubt_after_a_restart():
+    [trade] = open_trades([ENTRY, STOP], NOW_MS)
+    assert (trade.trade_id, trade.side, trade.instance) == (TRADE, 1, "one")
+    assert {order.status for order in trade.orders.values()} == {Status.UNKNOWN}
+    assert trade.orders[name(Leg.ENTRY)].quantity == 1
+
+
+def test_the_plan_is_read_back():
+    [trade] = open_trades([ENTRY, STOP, TRAILING], NOW_MS)
+    stop, target, activation, callback_bps, *_ = trade.levels
+    assert (stop, activation, callback_bps) == (95.0, 105.0, 20.0)
+    assert math.isnan(target)
+    assert open_trades([ENTRY], NOW_MS)[0].levels is None
+
+
+def test_f12_a_stop_that_was_intended_and_never_sent_goes_out_as_soon_as_the_exchange_does_not_know_it():
+    [trade] = open_trades([ENTRY, STOP], NOW_MS)
+    filled = seen(Leg.ENTRY, "FILLED", filled="1")
+    entry = all_heard(trade.orders[name(Leg.ENTRY)], [filled, fill(filled)])
+    stop = all_heard(trade.orders[name(Leg.STOP)], [NotFound(asked_ms=NOW_MS)])
+    trade = replace(trade, orders=with_orders(trade, [entry, stop]))
+    [step] = next_steps(trade, CONTRACT, Prices(100.0, 100.0), NOW_MS)
+    assert isinstance(step, Place)
+    assert step.client_order_id == name(Leg.STOP, 1)
+
+
+def test_trades_that_ended_are_not_open():
+    ended = event("fill", Leg.STOP, side=-1, price=95.0, quantity=1.0)
+    assert open_trades([ENTRY, STOP, ended], NOW_MS) == []
+    assert open_trades([ENTRY, event("missed", Leg.ENTRY)], NOW_MS) == []
+    assert len(open_trades([ENTRY, event("fill", Leg.ENTRY, side=1)], NOW_MS)) == 1
+
+
+def test_what_reconciliation_found_is_found_again():
+    [trade] = open_trades([ENTRY, event("adjusted", None, by="-0.4")], NOW_MS)
+    assert trade.adjustment == D("-0.4")
