@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
-from live.orders import Leg
+from live.orders import EntryOrder, Leg
+from research.fills import Terms, entry_limit
 
 Parameters = tuple[tuple[str, str], ...]
 LEAST_CALLBACK_BPS, MOST_CALLBACK_BPS = 10, 400  # 0.1 percent to 4: the batch table's bound, the lower of the two told
@@ -89,9 +90,10 @@ def contract_of(instrument: Mapping[str, Any], *, is_hedge: bool) -> Contract:
     )
 
 
-def entry(contract: Contract, name: str, side: int, quantity: float | Decimal, limit: float | Decimal) -> Place:
-    """Immediate-or-cancel at a limit; the answer tells how it ended."""
-    exact = contract.quantity(quantity)
+def entry(contract: Contract, order: EntryOrder, terms: Terms) -> Place:
+    """Immediate-or-cancel at its limit; the answer tells how it ended."""
+    exact = contract.quantity(order.quantity)
+    limit = entry_limit.py_func(order.side, order.decision_price, terms)
     asked = [
         ("type", "LIMIT"),
         ("timeInForce", "IOC"),
@@ -99,7 +101,7 @@ def entry(contract: Contract, name: str, side: int, quantity: float | Decimal, l
         ("price", text(contract.price(limit))),
         ("newOrderRespType", "RESULT"),
     ]
-    return _place(contract, name, Leg.ENTRY, side, side, exact, asked)
+    return _place(contract, order.client_order_id, Leg.ENTRY, order.side, order.side, exact, asked)
 
 
 def stop(contract: Contract, name: str, position_side: int, stop_price: float | Decimal) -> Place:

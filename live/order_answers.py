@@ -15,6 +15,7 @@ from live.order_evidence import OrderSeen, order_of_rest
 
 WOULD_TRIGGER = frozenset({-2021, -4142})
 NOTHING_TO_CLOSE = frozenset({-2022, -2024})
+STANDS_ALREADY = frozenset({-4130})  # a close-all order of this kind and direction
 NOT_FOUND = frozenset({-2011, -2013})
 STOPS_EVERYTHING = frozenset({-1002, -1011, -1022, -2014, -2015, -2023, -4087, -4088, -5050})
 

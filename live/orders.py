@@ -109,6 +109,7 @@ class EntryOrder:
     row: RowKey
     side: int  # 1 buys, -1 sells
     quantity: float  # base
+    decision_price: float  # the touch seen at decision, that the limit is counted from
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from typing import NamedTuple
 
 from live import exchange_orders
 from live.exchange_orders import Contract, Place
-from live.order_answers import NOTHING_TO_CLOSE, WOULD_TRIGGER
+from live.order_answers import NOTHING_TO_CLOSE, STANDS_ALREADY, WOULD_TRIGGER
 from live.order_evidence import ZERO, PositionSeen
 from live.order_state import Order, Status
 from live.orders import Leg, client_order_id, next_attempt
@@ -121,6 +120,11 @@ class Trade:
         """A market order takes it out, or is to."""
         return self.close_because is not None or bool(self.of(Leg.CLOSE) + self.of(Leg.FLATTEN))
 
+    def still_holds(self, order: Order) -> bool:
+        """The exchange was asked after an order left, and holds something."""
+        asked = self.amounts.asked
+        return asked is not None and asked.asked_ms > (order.sent_ms or 0) and asked.amount * self.side > 0
+
     def of(self, leg: Leg) -> list[Order]:
         """Its orders of one kind, by attempt."""
         return sorted((order for order in self.orders.values() if order.leg is leg), key=_attempt)
@@ -160,15 +164,13 @@ class Finding:
 Step = Place | Cancel | AskPosition | Finding
 
 
-class Prices(NamedTuple):
-    """USDT; NaN where unknown."""
+def next_steps(trade: Trade, contract: Contract, mark_price: float, now_ms: int) -> list[Step]:
+    """What to do about a trade now, most urgent first.
 
-    mark: float
-    last: float
-
-
-def next_steps(trade: Trade, contract: Contract, prices: Prices, now_ms: int) -> list[Step]:
-    """What to do about a trade now, most urgent first."""
+    Parameters
+    ----------
+    mark_price : USDT; NaN where unknown.
+    """
     quantity = trade.quantity
     if quantity == 0:
         return _tidied(trade)
@@ -177,6 +179,8 @@ def next_steps(trade: Trade, contract: Contract, prices: Prices, now_ms: int) ->
         return [AskPosition(trade.symbol), Finding(kind="oversold", symbol=trade.symbol, detail=detail, is_urgent=True)]
     if trade.is_closing:
         return _closing(trade, contract, now_ms)
+    if trade.levels is None:
+        return [_urgent(trade, "no_plan", "the trader has not said where its exits lie")]
     exits = [order for leg in _EXITS for order in trade.of(leg)]
     if any(order.status is Status.PARTIALLY_FILLED for order in exits):
         return []  # one has triggered and is at work
@@ -185,7 +189,7 @@ def next_steps(trade: Trade, contract: Contract, prices: Prices, now_ms: int) ->
     elif any(order.is_standing for order in trade.of(Leg.STOP)):
         steps, reason = _targeted(trade, contract)
     else:
-        steps, reason = _stopped(trade, contract, prices)
+        steps, reason = _stopped(trade, contract, mark_price)
     if reason is not None:
         return [*_closing(trade, contract, now_ms), _urgent(trade, "closing", reason)]
     return steps
@@ -207,17 +211,19 @@ def _tidied(trade: Trade) -> list[Step]:
     return leftovers
 
 
-def _stopped(trade: Trade, contract: Contract, prices: Prices) -> tuple[list[Step], str | None]:
+def _stopped(trade: Trade, contract: Contract, mark_price: float) -> tuple[list[Step], str | None]:
     """What the stop needs that does not stand, or why to close instead."""
     stops = trade.of(Leg.STOP)
     if stops and stops[-1].is_pending and not _may_repeat(stops[-1]):
         return [], None
     refused = [order for order in stops if order.status is Status.REJECTED]
+    if refused and refused[-1].refusal.code in STANDS_ALREADY and any(order.is_pending for order in stops):
+        return [], None  # that one is asked for
     if len(refused) >= _STOP_REFUSALS or any(order.refusal.code in WOULD_TRIGGER for order in refused):
         return [], f"the stop was refused: {refused[-1].refusal.code} {refused[-1].refusal.message}"
-    if trade.levels is None or math.isnan(trade.levels.stop):
+    if math.isnan(trade.levels.stop):
         return [], "there is no stop in the plan"
-    if trade.side * (prices.mark - trade.levels.stop) <= 0.0:
+    if trade.side * (mark_price - trade.levels.stop) <= 0.0:
         return [], "the mark is beyond the stop already"
     return [exchange_orders.stop(contract, _name(trade, Leg.STOP), trade.side, trade.levels.stop)], None
 
@@ -269,7 +275,7 @@ def _closing(trade: Trade, contract: Contract, now_ms: int) -> list[Step]:
     last = attempts[-1]
     if last.may_fill and not _may_repeat(last):
         return []
-    if last.status is Status.REJECTED and last.refusal.code in NOTHING_TO_CLOSE:
+    if last.status is Status.REJECTED and last.refusal.code in NOTHING_TO_CLOSE and not trade.still_holds(last):
         return [AskPosition(trade.symbol)]
     if last.sent_ms is not None and now_ms < last.sent_ms + RETRY_MS:
         return []

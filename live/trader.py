@@ -245,7 +245,9 @@ def _decide(rules: Rules, state: State, event: BarClosed) -> Outcome:
         "intent", name, leg=Leg.ENTRY, type="LIMIT IOC", side=side, quantity=quantity, decision_price=price,
         limit_ticks=rules.terms.entry_limit_ticks,
     )  # fmt: skip
-    order = EntryOrder(client_order_id=name, trade_id=trade, row=event.row, side=side, quantity=quantity)
+    order = EntryOrder(
+        client_order_id=name, trade_id=trade, row=event.row, side=side, quantity=quantity, decision_price=price
+    )  # fmt: skip
     return replace(state, order=order, decision=decision), [decided, intent, order]
 
 

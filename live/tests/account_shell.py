@@ -19,8 +19,8 @@ from live.order_evidence import OrderSeen, PositionSeen, TradeSeen, of_stream, p
 from live.order_questions import ORDER, Surroundings, is_lost, next_question
 from live.order_state import Asked, CancelRefused, CancelSent, GivenUp, Order, Sent, all_heard, heard
 from live.orders import Leg
-from live.protection import AskPosition, Cancel, Prices, Trade, next_steps, with_orders
-from live.tests.exchange_words import CONTRACT, LEVELS, TRADE, name
+from live.protection import AskPosition, Cancel, Trade, next_steps, with_orders
+from live.tests.exchange_words import CONTRACT, LEVELS, TERMS, TRADE, entry_order
 
 FAULTS = ("cut before", "cut after", "late")
 _TIMEOUT_MS = 2_000
@@ -37,8 +37,9 @@ class Shell:
         self._late: list[Place] = []
         self._inbox: list[dict] = []
 
-    def enter(self, quantity: str, limit: str) -> None:
-        self._send(exchange_orders.entry(CONTRACT, name(Leg.ENTRY), 1, float(quantity), float(limit)))
+    def enter(self) -> None:
+        """Two at 101.5 or less."""
+        self._send(exchange_orders.entry(CONTRACT, entry_order(2.0, 100.5), TERMS))
 
     def move(self, price: float, offered: str) -> None:
         """The market goes somewhere."""
@@ -53,7 +54,7 @@ class Shell:
             self._reach(place)
         self._listen()
         self._ask_what_is_due()
-        for step in next_steps(self.trade, CONTRACT, Prices(price, price), self.desk.now_ms):
+        for step in next_steps(self.trade, CONTRACT, price, self.desk.now_ms):
             if isinstance(step, Place):
                 self._send(step)
             elif isinstance(step, Cancel):

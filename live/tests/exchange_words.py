@@ -6,9 +6,9 @@ from live.exchange_orders import Contract
 from live.order_answers import Refused
 from live.order_evidence import OrderSeen, PositionSeen, TradeSeen
 from live.order_state import Order, Sent, all_heard
-from live.orders import Leg, client_order_id
+from live.orders import EntryOrder, Leg, RowKey, client_order_id
 from live.protection import Trade
-from research.fills import Levels
+from research.fills import Levels, Terms
 
 D = Decimal
 BTC = "BTCUSDT"
@@ -16,11 +16,24 @@ TRADE = "abcdefghij"
 CONTRACT = Contract(
     symbol=BTC, tick_size=D("0.5"), step_size=D("0.001"), min_quantity=D("0.001"), market_max_quantity=D(50)
 )  # fmt: skip
+TERMS = Terms(
+    taker_fee_bps=3.5, slippage_bps=0.0, notional_usdt=200.0, max_notional_usdt=500.0, min_notional_usdt=5.0,
+    tick_size=0.5, step_size=0.001, min_quantity=0.001, max_quantity=100.0, entry_limit_ticks=2.0, cooldown_bars=1,
+)  # fmt: skip
 LEVELS = Levels(95.0, 110.0, 105.0, 20.0)  # of a long entered at 100
 
 
 def name(leg: Leg, attempt: int = 0, *, instance: str = "one", trade: str = TRADE) -> str:
     return client_order_id(instance, trade, leg, attempt)
+
+
+def entry_order(quantity: float = 1.0, decision_price: float = 100.5) -> EntryOrder:
+    """What the trader decided."""
+    row = RowKey("1m", 0)
+    return EntryOrder(
+        client_order_id=name(Leg.ENTRY), trade_id=TRADE, row=row, side=1, quantity=quantity,
+        decision_price=decision_price,
+    )  # fmt: skip
 
 
 def seen(
@@ -95,7 +108,7 @@ def filled(leg: Leg, quantity: str = "1", *, attempt: int = 0, time_ms: int = 1_
     return order(leg, said, fill(said, list(Leg).index(leg), quantity, time_ms=time_ms), attempt=attempt)
 
 
-def held(*orders: Order, quantity: str = "1", levels: Levels = LEVELS, **told) -> Trade:
+def held(*orders: Order, quantity: str = "1", levels: Levels | None = LEVELS, **told) -> Trade:
     """A long trade whose entry is filled, with further orders."""
     known = {each.client_order_id: each for each in (filled(Leg.ENTRY, quantity), *orders)}
     return Trade(instance="one", trade_id=TRADE, symbol=BTC, side=1, levels=levels, orders=known, **told)

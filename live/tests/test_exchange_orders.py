@@ -8,7 +8,7 @@ from data.tests.account_market import Desk
 from live import exchange_orders
 from live.exchange_orders import contract_of
 from live.orders import Leg
-from live.tests.exchange_words import CONTRACT, D, name
+from live.tests.exchange_words import CONTRACT, TERMS, D, entry_order, name
 
 ROW = {
     "symbol": "BTCUSDT", "tick_size": 0.1, "step_size": 0.001, "min_quantity": None, "max_quantity": 500.0,
@@ -53,9 +53,10 @@ def test_a_close_takes_no_more_than_one_market_order_may():
 
 
 def test_an_intent_tells_all_that_is_sent():
-    place = exchange_orders.entry(CONTRACT, name(Leg.ENTRY), 1, 2.0, 100.5)
+    place = exchange_orders.entry(CONTRACT, entry_order(2.0, 100.5), TERMS)
     assert place.intent["quantity"] == "2"
-    assert dict(place.intent["parameters"])["timeInForce"] == "IOC"
+    told = dict(place.intent["parameters"])
+    assert (told["timeInForce"], told["price"]) == ("IOC", "101.5")  # two ticks beyond the touch
 
 
 @pytest.mark.parametrize("is_hedge", [False, True])
@@ -67,7 +68,7 @@ def test_the_exchange_takes_every_order_as_it_is_asked_for(is_hedge):
         account_modes.set_hedge(desk.account, True, desk.now_ms)
     contract = contract_of({**ROW, "tick_size": 0.5}, is_hedge=is_hedge)
     for place in (
-        exchange_orders.entry(contract, name(Leg.ENTRY), 1, 1.0, 101.0),
+        exchange_orders.entry(contract, entry_order(), TERMS),
         exchange_orders.stop(contract, name(Leg.STOP), 1, 95.0),
         exchange_orders.target(contract, name(Leg.TARGET), 1, 110.0),
         exchange_orders.trailing(contract, name(Leg.TRAILING), 1, D(1), 20.0, 105.0),

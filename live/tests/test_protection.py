@@ -9,7 +9,7 @@ from live.exchange_orders import Place
 from live.order_answers import NotFound, Unanswered
 from live.order_state import CancelSent, GivenUp, all_heard, heard
 from live.orders import Leg
-from live.protection import Amounts, AskPosition, Cancel, Finding, Phase, Prices, Step, next_steps, with_orders
+from live.protection import Amounts, AskPosition, Cancel, Finding, Phase, Step, next_steps, with_orders
 from live.tests.exchange_words import (
     CONTRACT,
     LEVELS,
@@ -30,7 +30,7 @@ TIMED_OUT = Unanswered(reason="no answer", told_ms=3_000)
 
 
 def steps(trade, *, mark: float = 100.0, now_ms: int = NOW_MS) -> list[Step]:
-    return next_steps(trade, CONTRACT, Prices(mark, mark), now_ms)
+    return next_steps(trade, CONTRACT, mark, now_ms)
 
 
 def said(trade, **told) -> list[str]:
@@ -206,6 +206,20 @@ def test_an_older_word_does_not_replace_a_newer_one():
     newer = Amounts().heard(position("0", told_ms=2_000, asked_ms=None)).heard(position("0", asked_ms=2_000))
     assert newer.heard(position("1", told_ms=1_999, asked_ms=None)) == newer
     assert newer.heard(position("1", asked_ms=1_999)) == newer
+
+
+def test_a_stop_refused_because_one_stands_waits_for_the_one_in_doubt():
+    doubted = all_heard(order(Leg.STOP), [TIMED_OUT, NotFound(asked_ms=2_000)])
+    assert said(held(doubted, refused(Leg.STOP, -4130, attempt=1))) == []
+
+
+def test_a_close_goes_on_when_the_exchange_was_asked_and_still_holds_something():
+    still = Amounts(asked=position("1", asked_ms=1_001))
+    assert said(held(refused(Leg.CLOSE, -2022), amounts=still)) == ["place F0", "close_refused"]
+
+
+def test_a_position_whose_plan_has_not_come_yet_is_told():
+    assert said(held(levels=None)) == ["no_plan"]
 
 
 def test_more_sold_than_held_calls_a_human():

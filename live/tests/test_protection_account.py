@@ -22,7 +22,7 @@ def lived(seed: int, trouble: float = 0.35) -> Shell:
     shell = Shell(seed, trouble)
     random, price = shell.random, 100.0
     shell.move(price, random.choice(OFFERED))
-    shell.enter("2", "101.5")
+    shell.enter()
     for _ in range(random.randrange(1, 25)):
         if random.random() < 0.4:
             price = random.choice(PRICES)
@@ -78,7 +78,7 @@ def test_a_trade_ends_where_the_account_is_whatever_is_cut_late_doubled_or_shuff
 def test_without_trouble_a_trade_is_protected_at_once_and_stays_so():
     shell = Shell(0, 0.0)
     shell.move(100.0, "5")
-    shell.enter("2", "101.5")
+    shell.enter()
     for _ in range(5):
         shell.work(100.0)
     assert [each[17:] for each in shell.sent] == ["E0", "S0", "T0", "R0"]
@@ -88,7 +88,7 @@ def test_without_trouble_a_trade_is_protected_at_once_and_stays_so():
 def test_a_stop_that_triggers_ends_the_trade_and_takes_the_other_exits_back():
     shell = Shell(0, 0.0)
     shell.move(100.0, "5")
-    shell.enter("2", "101.5")
+    shell.enter()
     for price in (100.0, 100.0, 100.0, 100.0, 94.0, 94.0, 94.0, 94.0):
         shell.move(price, "5")
         shell.work(price)

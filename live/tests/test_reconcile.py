@@ -7,7 +7,7 @@ import pytest
 from live.order_answers import Unanswered
 from live.order_evidence import Unread
 from live.orders import Leg
-from live.protection import Cancel, Finding, Prices, next_steps
+from live.protection import Cancel, Finding, next_steps
 from live.reconcile import (
     Adjust,
     Adopt,
@@ -49,7 +49,7 @@ def test_a_position_with_its_stop_goes_on():
 
 def test_f12_k3_a_position_without_its_stop_gets_it_at_the_price_of_the_journal():
     [resume] = reconcile(SETUP, [held()], view("1", ENTRY)).steps
-    [stop] = next_steps(resume.trade, CONTRACT, Prices(100.0, 100.0), 9_000)
+    [stop] = next_steps(resume.trade, CONTRACT, 100.0, 9_000)
     assert dict(stop.parameters)["stopPrice"] == "95"
 
 
@@ -78,13 +78,13 @@ def test_f24_a_position_of_ours_that_the_journal_lost_is_adopted_with_an_emergen
     assert isinstance(adopt, Adopt)
     assert not adopt.is_foreign
     assert (adopt.trade.trade_id, adopt.trade.quantity, adopt.trade.adjustment) == (TRADE, 1, 0)
-    [stop] = next_steps(adopt.trade, CONTRACT, Prices(100.0, 100.0), 9_000)
+    [stop] = next_steps(adopt.trade, CONTRACT, 100.0, 9_000)
     assert dict(stop.parameters)["stopPrice"] == "98"  # 200 bps under the entry
 
 
 def test_f24_an_adopted_position_keeps_the_stop_that_stands():
     [adopt] = reconcile(SETUP, [], view("1", ENTRY, STOP)).steps
-    assert next_steps(adopt.trade, CONTRACT, Prices(100.0, 100.0), 9_000) == []
+    assert next_steps(adopt.trade, CONTRACT, 100.0, 9_000) == []
 
 
 def test_a_foreign_position_is_refused_unless_the_operator_adopts_it():

@@ -7,7 +7,7 @@ from live.exchange_orders import Place
 from live.order_answers import NotFound
 from live.order_state import Status, all_heard
 from live.orders import Leg
-from live.protection import Prices, next_steps, with_orders
+from live.protection import next_steps, with_orders
 from live.restore import Event, open_trades
 from live.tests.exchange_words import BTC, CONTRACT, TRADE, D, fill, name, seen
 
@@ -46,7 +46,7 @@ def test_f12_a_stop_that_was_intended_and_never_sent_goes_out_as_soon_as_the_exc
     entry = all_heard(trade.orders[name(Leg.ENTRY)], [filled, fill(filled)])
     stop = all_heard(trade.orders[name(Leg.STOP)], [NotFound(asked_ms=NOW_MS)])
     trade = replace(trade, orders=with_orders(trade, [entry, stop]))
-    [step] = next_steps(trade, CONTRACT, Prices(100.0, 100.0), NOW_MS)
+    [step] = next_steps(trade, CONTRACT, 100.0, NOW_MS)
     assert isinstance(step, Place)
     assert step.client_order_id == name(Leg.STOP, 1)
 

@@ -25,7 +25,9 @@ TERMS = Terms(
     entry_limit_ticks=1.0,
     cooldown_bars=0,
 )
-ENTRY = EntryOrder(client_order_id="wbppr-abcdefghij-E0", trade_id="abcdefghij", row=ROW, side=1, quantity=2.0)
+ENTRY = EntryOrder(
+    client_order_id="wbppr-abcdefghij-E0", trade_id="abcdefghij", row=ROW, side=1, quantity=2.0, decision_price=100.0
+)  # fmt: skip
 NAMES = {leg: f"wbppr-abcdefghij-{leg}0" for leg in (Leg.STOP, Leg.TARGET, Leg.TRAILING)}
 EXITS = ExitOrders(
     client_order_ids=NAMES,
