@@ -17,7 +17,7 @@ WOULD_TRIGGER = frozenset({-2021, -4142})
 NOTHING_TO_CLOSE = frozenset({-2022, -2024})
 STANDS_ALREADY = frozenset({-4130})  # a close-all order of this kind and direction
 NOT_FOUND = frozenset({-2011, -2013})
-STOPS_EVERYTHING = frozenset({-1002, -1011, -1022, -2014, -2015, -2023, -4087, -4088, -5050})
+_FATAL = frozenset({-1002, -1011, -1022, -2014, -2015, -2023, -4087, -4088, -5050})
 
 # Codes that leave open what became of a write: no answer from behind, a batch that failed as a whole, and an id that is
 # taken, which says that an order of this name exists.
@@ -34,6 +34,11 @@ class Refused:
     code: int  # 0 where only the HTTP status tells
     message: str
     told_ms: int  # our clock
+
+    @property
+    def is_fatal(self) -> bool:
+        """Key, permission or account: no other request will fare better."""
+        return self.code in _FATAL or any(text in self.message for text in _NEVER_TAKEN)
 
 
 @dataclass(frozen=True, kw_only=True)

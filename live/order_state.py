@@ -34,7 +34,6 @@ class Status(StrEnum):
 
 
 _RANKS = {status: rank for rank, status in enumerate(Status)}
-_ENDED = (Status.CANCELED, Status.EXPIRED, Status.FILLED)
 _PENDING = (Status.INTENT, Status.SENT, Status.UNKNOWN)
 
 
@@ -134,11 +133,6 @@ class Order:
     def owes_trades(self) -> bool:
         """More is filled than the known fills add up to."""
         return self.told_filled > self.traded
-
-    @property
-    def is_ended(self) -> bool:
-        """By the exchange's word."""
-        return self.status in _ENDED
 
     @property
     def is_standing(self) -> bool:

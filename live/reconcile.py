@@ -151,11 +151,21 @@ def reconcile(setup: Setup, trades: Iterable[Trade], exchange: ExchangeView) -> 
 
     Parameters
     ----------
-    trades : those that are not over; at most one per symbol and side.
+    trades : those that are not over.
+
+    Raises
+    ------
+    ValueError
+        When there is more than one of a symbol and side: a close-all stop of one would close the other.
     """
     if exchange.unread:
         return Reconciliation(steps=(), waits_for=exchange.unread)
     trades = tuple(trades)
+    if len({(trade.symbol, trade.side) for trade in trades}) < len(trades):
+        listed = ", ".join(f"{trade.trade_id} of {trade.symbol}" for trade in trades)
+        raise ValueError(
+            f"expected one open trade per symbol and side, got {listed}; run each config on its own account"
+        )
     steps: list[Step] = [*_modes(setup, exchange), *_other_runners(setup, exchange)]
     for position in exchange.positions:
         mine = [trade for trade in trades if _is_of(trade, position)]

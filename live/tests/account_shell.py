@@ -15,14 +15,27 @@ from data.tests.account_market import BTC, Desk
 from live import exchange_orders
 from live.exchange_orders import Place
 from live.order_answers import NotFound, Unanswered, placed
-from live.order_evidence import OrderSeen, PositionSeen, TradeSeen, of_stream, position_of_rest, trade_of_rest
+from live.order_evidence import (
+    OrderSeen,
+    PositionSeen,
+    TradeSeen,
+    of_stream,
+    order_of_rest,
+    position_of_rest,
+    trade_of_rest,
+)
 from live.order_questions import ORDER, Surroundings, is_lost, next_question
 from live.order_state import Asked, CancelRefused, CancelSent, GivenUp, Order, Sent, all_heard, heard
 from live.orders import Leg
 from live.protection import AskPosition, Cancel, Trade, next_steps, with_orders
+from live.reconcile import Adjust, BookExit, ExchangeView, Resume, Setup, reconcile
+from live.restore import Event, open_trades
 from live.tests.exchange_words import CONTRACT, LEVELS, TERMS, TRADE, entry_order
 
 FAULTS = ("cut before", "cut after", "late")
+SETUP = Setup(
+    instance="one", leverages={BTC: 10}, is_hedge=False, is_isolated=False, emergency_stop_bps=200.0, began_ms=0
+)  # fmt: skip
 _TIMEOUT_MS = 2_000
 
 
@@ -34,6 +47,7 @@ class Shell:
         self.desk = Desk(shows_all=self.random.random() < 0.5)
         self.trade = Trade(instance="one", trade_id=TRADE, symbol=BTC, side=1, levels=LEVELS)
         self.sent: list[str] = []
+        self._journal: list[Event] = []
         self._late: list[Place] = []
         self._inbox: list[dict] = []
 
@@ -63,6 +77,20 @@ class Shell:
                 self._hear([self._position(self.desk.now_ms)])
         self.desk.later(1_100)
 
+    def restart(self) -> None:
+        """Killed and started again: what is left is the journal's intents and what the exchange tells."""
+        self._inbox, _ = [], self.desk.account.news()
+        [trade] = open_trades(self._journal, self.desk.later(500))
+        self.trade = replace(trade, levels=LEVELS)  # the trader decides again what it had decided
+        for order in self.trade.orders.values():
+            self._ask(order)
+        for step in reconcile(SETUP, [self.trade], self._view()).steps:
+            if isinstance(step, Resume | Adjust | BookExit):
+                self.trade = step.trade
+            elif isinstance(step, Cancel):
+                self._cancel(step)
+        self.fill_gap()
+
     def calm_down(self) -> None:
         """From now on nothing goes wrong, and the gap is filled as after a reconnect."""
         self.trouble = 0.0
@@ -85,6 +113,7 @@ class Shell:
             client_order_id=place.client_order_id, symbol=place.symbol, side=place.side, quantity=place.quantity
         )  # fmt: skip
         asked_ms = self.desk.now_ms
+        self._journal.append(Event(asked_ms, "intent", BTC, TRADE, place.client_order_id, place.intent))
         self._keep(heard(order, Sent(time_ms=asked_ms)))
         fault = self._fault()
         answer = self._reach(place) if fault in (None, "cut after") else None
@@ -161,6 +190,17 @@ class Shell:
     def _name_of(self, order_id: int) -> str | None:
         names = (key for key, order in self.trade.orders.items() if order.order_id == order_id)
         return next(names, None)
+
+    def _view(self) -> ExchangeView:
+        account = self.desk.account
+        orders = [*account.open.values(), *account.finished.values()]
+        return ExchangeView(
+            positions=(self._position(self.desk.now_ms),),
+            orders=tuple(order_of_rest(account_answers.order(each), self.desk.now_ms) for each in orders),
+            fills=tuple(self._trades()),
+            is_hedge=False,
+            is_multi_assets=False,
+        )
 
     def _trades(self) -> list[TradeSeen]:
         return [trade_of_rest(account_answers.trade(fill)) for fill in self.desk.ledger.fills]

@@ -64,6 +64,8 @@ def test_everything_else_is_unknown_and_never_failed(status, body):
 def test_a_signature_that_was_refused_was_never_taken_whatever_its_code():
     answer = placed(400, error(-1000, "Signature check failed"), **ASKED)
     assert isinstance(answer, Refused)
+    assert answer.is_fatal
+    assert not Refused(code=-2021, message="Order would immediately trigger.", told_ms=1).is_fatal
 
 
 def test_a_question_finds_the_order_or_not_or_learns_nothing():

@@ -215,6 +215,11 @@ def test_hedge_mode_keeps_long_and_short_apart():
     assert kinds(reconcile(hedged, [held()], exchange)) == ["Resume", "Refuse"]
 
 
+def test_two_trades_on_one_side_of_a_symbol_are_refused():
+    with pytest.raises(ValueError, match="expected one open trade per symbol and side"):
+        reconcile(SETUP, [held(), replace(held(), trade_id="zyxwvutsrq")], view("2"))
+
+
 def test_a_trade_that_ended_by_our_own_close_is_over():
     close = seen(Leg.CLOSE, "FILLED", filled="1")
     [booked] = reconcile(SETUP, [held(filled(Leg.CLOSE))], view("0", ENTRY, close)).steps
