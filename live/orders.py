@@ -41,7 +41,7 @@ class RowKey(NamedTuple):
 
 
 class OrderName(NamedTuple):
-    """What a client order id says: whose order it is, of which decision, for what, and the how-manieth of its kind."""
+    """What a client order id says: whose order it is, of which decision, what it is for, which attempt."""
 
     instance: str
     trade_id: str
