@@ -176,7 +176,10 @@ def next_steps(trade: Trade, contract: Contract, mark_price: float, now_ms: int)
         return _tidied(trade)
     if quantity < 0:
         detail = f"{trade.trade_id} sold {-quantity} more than it held"
-        return [AskPosition(trade.symbol), Finding(kind="oversold", symbol=trade.symbol, detail=detail, is_urgent=True)]
+        return [
+            AskPosition(symbol=trade.symbol),
+            Finding(kind="oversold", symbol=trade.symbol, detail=detail, is_urgent=True),
+        ]
     if trade.is_closing:
         return _closing(trade, contract, now_ms)
     if trade.levels is None:
@@ -207,7 +210,7 @@ def _tidied(trade: Trade) -> list[Step]:
     if not any(order.filled for order in trade.orders.values()) and not leftovers:
         return []
     if not trade.is_flat:
-        return [] if any(order.may_fill for order in trade.of(Leg.ENTRY)) else [AskPosition(trade.symbol)]
+        return [] if any(order.may_fill for order in trade.of(Leg.ENTRY)) else [AskPosition(symbol=trade.symbol)]
     return leftovers
 
 
@@ -276,7 +279,7 @@ def _closing(trade: Trade, contract: Contract, now_ms: int) -> list[Step]:
     if last.may_fill and not _may_repeat(last):
         return []
     if last.status is Status.REJECTED and last.refusal.code in NOTHING_TO_CLOSE and not trade.still_holds(last):
-        return [AskPosition(trade.symbol)]
+        return [AskPosition(symbol=trade.symbol)]
     if last.sent_ms is not None and now_ms < last.sent_ms + RETRY_MS:
         return []
     leg = Leg.FLATTEN if flattens or last.status is Status.REJECTED else Leg.CLOSE

@@ -12,7 +12,7 @@ from live.protection import Phase
 from live.tests.account_shell import Shell
 from live.tests.exchange_words import name
 
-RUNS = int(os.environ.get("ASTER_PROTECTION_RUNS", "100"))
+RUNS = int(os.environ.get("ASTER_PROTECTION_RUNS", "20"))
 PRICES = [91.0, 94.0, 96.0, 98.0, 99.0, 100.0, 101.0, 102.0, 104.0, 106.0, 108.0, 111.0]
 OFFERED = ["0.3", "1", "5"]
 
@@ -36,7 +36,7 @@ def lived(seed: int, trouble: float = 0.35, kills: float = 0.0) -> Shell:
         check_always(shell)
     shell.move(price, "9")
     shell.calm_down()
-    for _ in range(40):
+    for _ in range(20):
         shell.work(price)
         shell.fill_gap()
         check_always(shell)
