@@ -173,13 +173,12 @@ def sweep(config, runs_path, executor, ray_address, notebook, lake_path, as_json
                     "evaluation": manifest["evaluation"], "best": results.head(1).to_dicts()[0],
                     "gate": {symbol: gate_of(run, symbol) for symbol in run.config.symbols}})  # fmt: skip
         return
-    swept = [name for name, values in run.config.grid.items() if len(values) > 1]
     print_rows(
         [
             {
                 "symbol": row["symbol"],
                 "rank": row["rank"],
-                **{name.replace("_", " "): row[name] for name in swept},
+                **{name.replace("_", " "): row[name] for name in run.config.swept},
                 "Sharpe in sample": round(row["in_sample_sharpe"], 2),
                 "Sharpe out": round(row["out_of_sample_sharpe"], 2),
                 "net out, USDT": round(row["out_of_sample_net_pnl_usdt"], 2),

@@ -7,12 +7,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import numba
 import polars as pl
 
+from pipelines.runs import RunFolder
 from research.bars import Bars
 from research.sweep import Block, Evaluator, SweepConfig
 
@@ -66,7 +68,7 @@ def executor(name: str, ray_address: str | None = None) -> Iterator[Executor]:
     with redirect_stdout(sys.stderr):  # where Ray tells of dead workers; standard output is the command's own
         _join(ray, ray_address)
         try:
-            yield _evaluate_on_ray
+            yield partial(_evaluate_on_ray, {})
         finally:
             ray.shutdown()
 
@@ -91,18 +93,51 @@ def _join(ray: ModuleType, address: str | None) -> None:
             ray.shutdown()
 
 
+class KeptBlocks:
+    """Blocks of a run, each evaluated once: those that its folder holds are read.
+
+    Attributes
+    ----------
+    config_bars : what was evaluated now.
+    """
+
+    def __init__(self, run: RunFolder, evaluate: Callable[[Sequence[Block]], Evaluated]) -> None:
+        self._run, self._evaluate = run, evaluate
+        self.config_bars = 0
+
+    def frames(
+        self,
+        blocks: Sequence[Block],
+        columns: Sequence[str] | None = None,
+        tell: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[pl.DataFrame]:
+        """Statistics of the blocks, in their order; all columns, or these. ``tell`` is told (done, total)."""
+        left = [block for block in blocks if not (self._run.path / f"blocks/{block.name}.parquet").exists()]
+        held = len(blocks) - len(left)
+        tell(held, len(blocks))
+        for done, (block, rows) in enumerate(self._evaluate(left), held + 1):
+            self._run.write_frame(f"blocks/{block.name}", rows)
+            self.config_bars += rows.height * block.rows
+            tell(done, len(blocks))
+        return [self._run.frame(f"blocks/{block.name}", columns) for block in blocks]
+
+
 def _evaluate_here(config, evaluators, bars, blocks) -> Evaluated:
     """One block after the other: the kernel itself uses every core."""
     for block in blocks:
         yield block, evaluators[block.symbol](block)
 
 
-def _evaluate_on_ray(config, evaluators, bars, blocks) -> Evaluated:
-    """Blocks as they are finished. Bars go into the object store once; a block whose worker dies is done again."""
+def _evaluate_on_ray(asked, config, evaluators, bars, blocks) -> Evaluated:
+    """Blocks as they are finished. Bars go into the object store once; a block whose worker dies is done again.
+
+    ``asked`` keeps what is in the store, by symbol: an executor serves one sweep.
+    """
     import ray
 
     evaluate = ray.remote(num_cpus=1, max_retries=_RETRIES)(_evaluate_in_worker)
-    asked = {symbol: ray.put((config, own)) for symbol, own in bars.items()}
+    for symbol in bars.keys() - asked.keys():
+        asked[symbol] = ray.put((config, bars[symbol]))
     most = _IN_FLIGHT_PER_CORE * max(1, int(ray.cluster_resources().get("CPU", 1)))
     left, running = list(reversed(blocks)), {}
     while left or running:

@@ -24,6 +24,7 @@ GATE, HOLDOUT = "gate.json", "holdout.json"
 
 def judge_run(
     run: RunFolder,
+    config: SweepConfig,
     lake: Lake,
     bars: Mapping[str, Bars],
     folds: Mapping[str, list[Fold]],
@@ -34,14 +35,16 @@ def judge_run(
 ) -> None:
     """Count the search in the lake, judge every symbol's record, and write ``gate.json``.
 
+    ``config`` is the run's, over what was found where an optimiser looked for it.
+
     Per symbol: passes, verdict (a sentence), findings, and the tables beside them, costs and capacity.
     """
     judged = {}
     for symbol, record in records.items():
         own = results.filter(pl.col("symbol") == symbol)
-        trials = count_trials(lake, run.config, bars[symbol], own, run.path.name)
+        trials = count_trials(lake, config, bars[symbol], own, run.path.name)
         evidence = gather(
-            run.config, bars[symbol], folds[symbol], evaluators[symbol], own, record, trials,
+            config, bars[symbol], folds[symbol], evaluators[symbol], own, record, trials,
             progress=lambda done, total: progress("placebos", done, total),
         )  # fmt: skip
         findings = judge(evidence)

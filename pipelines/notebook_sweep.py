@@ -14,7 +14,7 @@ from pipelines.runs import RunFolder, default_runs, open_run
 from pipelines.sweep_report import equity_for_plot
 from research import formats, metrics, plots
 from research.plots.style import Figure
-from research.sweep import bars_per_year
+from research.sweep import RANKED_BY, bars_per_year
 
 SHOWN_CONFIGS = 10
 
@@ -32,9 +32,9 @@ class Sweep:
     equity: pl.DataFrame
 
     @property
-    def swept(self) -> list[str]:
+    def swept(self) -> tuple[str, ...]:
         """Parameters of which more than one value was tried."""
-        return [name for name, values in self.run.config.grid.items() if len(values) > 1]
+        return self.run.config.swept
 
 
 def open_sweep(run: str, lake: str, symbol: str) -> Sweep:
@@ -96,7 +96,7 @@ def ranked(sweep: Sweep) -> HTML | Markdown:
             columns=("rank", *(words(name) for name in sweep.swept), *measured),
             align="r" * (1 + len(sweep.swept) + len(measured)),
             rows=rows,
-            note="Ranked by the worst quarter of each neighbourhood on the train folds; test folds (out) never rank.",
+            note=f"Ranked by {RANKED_BY[sweep.run.config.selection]} on the train folds; test folds (out) never rank.",
         )
     )
 
@@ -120,11 +120,10 @@ def reservations(sweep: Sweep) -> Markdown:
 def sweep_sentence(sweep: Sweep) -> Markdown:
     """Which parameters survived, and what following the procedure earned."""
     config, folds = sweep.run.config, sweep.folds
-    configs = config.configs()
-    picked = [configs[number]._asdict() for number in folds["config"].drop_nulls()]
-    if not picked:
+    picked = sweep.results.filter(pl.col("config").is_in(folds["config"].drop_nulls().to_list()))
+    if picked.is_empty():
         return Markdown(f"**None: no config of {sweep.symbol} had {config.min_trades} trades on a train fold.**")
-    chosen = {name: sorted({one[name] for one in picked}) for name in sweep.swept}
+    chosen = {name: picked[name].unique().sort().to_list() for name in sweep.swept}
     kept = [f"{words(name)} {values[0]:g}" for name, values in chosen.items() if len(values) == 1]
     changed = [words(name) for name, values in chosen.items() if len(values) > 1]
     figures = metrics.summary(

@@ -39,7 +39,7 @@ def promote(run: RunFolder, lake: Lake, *, rank: int, symbol: str | None = None,
     if rows.is_empty():
         raise LookupError(f"no rank {rank}: {run.path.name} has ranks 1 to {results.height}")
     row = rows.row(0, named=True)
-    chosen = config.trading_config(symbol, config.configs()[row["config"]])
+    chosen = config.trading_config(symbol, config.params_of(row))
     if reasons := refusals(chosen, lake.instrument(symbol, config.end)):
         raise ValueError(f"rank {rank} is not executable: " + "; ".join(reasons))
     confirmed = {(entry["symbol"], entry["rank"]) for entry in json.loads((run.path / "confirmation.json").read_text())}

@@ -3,7 +3,7 @@
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,14 +39,14 @@ class RunFolder:
         """The sweep's own copy of its config."""
         return load(SweepConfig, self.path / "config.toml", str(self.path / "config.toml"))
 
-    def frame(self, name: str) -> pl.DataFrame:
-        """A Parquet file of the run, such as results, evaluated, folds, trades, equity."""
+    def frame(self, name: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """A Parquet file of the run, such as results, evaluated, folds, trades, equity; all columns, or these."""
         path = self.path / f"{name}.parquet"
         if not path.exists():
             raise LookupError(
                 f"{path} does not exist: the run is {self.manifest['state']}; run `aster sweep` to finish it"
             )
-        return pl.read_parquet(path)
+        return pl.read_parquet(path, columns=columns)
 
     def write_frame(self, name: str, frame: pl.DataFrame) -> None:
         """Write a Parquet file of the run, whole or not at all."""

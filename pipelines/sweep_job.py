@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,26 @@ import polars as pl
 
 from data.config import config_hash, load
 from data.lake import Lake
-from pipelines.executors import LOCAL, executor
+from pipelines.executors import LOCAL, KeptBlocks, executor
 from pipelines.gate_job import judge_run
 from pipelines.identity import code_identity, data_identity
 from pipelines.runs import FINISHED, RUNNING, RunFolder, start_run
+from pipelines.search_job import find_configs, with_is_found
 from research.bars import Bars, build_bars
 from research.cluster_bars import with_clusters_asked_for
 from research.engine import backtest, feature_names
 from research.strategies.registry import strategy
 from research.sweep import Evaluator, Fold, SweepConfig, blocks_of, folds_of, results_table, search_rows
+from research.sweep_config import FoundSweep
 from research.walk_forward import Record, walk_forward
 
 Progress = Callable[[str, int, int], None]
+
+# What the analysis of a sweep reads of a block: a million configs fit into memory. The blocks themselves hold it all.
+EVALUATED = (
+    "symbol", "fold", "part", "config", "sharpe", "net_pnl_usdt", "trades", "max_drawdown_usdt", "longest_hold_bars",
+    "ambiguous_bars", "missed_entries",
+)  # fmt: skip
 
 
 def bars_for(config: SweepConfig, lake: Lake, symbol: str) -> Bars:
@@ -37,7 +46,7 @@ def bars_for(config: SweepConfig, lake: Lake, symbol: str) -> Bars:
         substitutions=config.substitutions,
     )
     return with_clusters_asked_for(
-        bars, lake, feature_names(strategy(config.strategy), config.configs(), config.orders)
+        bars, lake, feature_names(strategy(config.strategy), config.window_settings, config.orders)
     )
 
 
@@ -87,35 +96,33 @@ def run_sweep(
         "name": config.name,
         "identity": identity,
         "code": asdict(code),
-        "configs": len(config.configs()),
+        "configs": None if config.search.method == "optuna" else config.n_configs,
         "rows": {symbol: frame.frame.height for symbol, frame in bars.items()},
         "substituted": {symbol: list(frame.substituted) for symbol, frame in bars.items()},
         "range": [config.start, config.end],
     }
     run.write_json("manifest.json", manifest)
 
-    blocks = [block for symbol in config.symbols for block in blocks_of(config, symbol, folds[symbol])]
-    left = [block for block in blocks if not (run.path / f"blocks/{block.name}.parquet").exists()]
     with executor(executor_name, ray_address) as evaluate:
         began = time.perf_counter()
-        progress("configs", len(blocks) - len(left), len(blocks))
-        for done, (block, rows) in enumerate(evaluate(config, evaluators, bars, left), len(blocks) - len(left) + 1):
-            run.write_frame(f"blocks/{block.name}", rows)
-            progress("configs", done, len(blocks))
+        kept = KeptBlocks(run, partial(evaluate, config, evaluators, bars))
+        if config.search.method == "optuna":
+            config, came_to = find_configs(config, folds, kept.frames, partial(progress, "search"))
+        blocks = [block for symbol in config.symbols for block in blocks_of(config, symbol, folds[symbol])]
+        table = pl.concat(kept.frames(blocks, EVALUATED, partial(progress, "configs")))
         seconds = time.perf_counter() - began
-    config_bars = sum(block.rows * (block.last_config - block.first_config) for block in left)
-    evaluated = [run.frame(f"blocks/{block.name}") for block in blocks]
-
-    table = pl.concat(evaluated)
+    manifest["configs"] = config.n_configs
+    if isinstance(config, FoundSweep):
+        table = with_is_found(table, came_to)
     results = results_table(config, table)
     run.write_frame("evaluated", table)
     run.write_frame("results", results)
     records = _write_walk_forward(run, config, bars, folds, table, progress)
     _confirm_top(run, config, bars, results, progress)
-    judge_run(run, lake, bars, folds, evaluators, results, records, progress)
+    judge_run(run, config, lake, bars, folds, evaluators, results, records, progress)
     run.write_json(
         "manifest.json",
-        {**manifest, "state": FINISHED, "evaluation": {"seconds": round(seconds, 3), "config_bars": config_bars}},
+        {**manifest, "state": FINISHED, "evaluation": {"seconds": round(seconds, 3), "config_bars": kept.config_bars}},
     )
     return run
 
@@ -147,12 +154,11 @@ def _confirm_top(run: RunFolder, config: SweepConfig, bars, results: pl.DataFram
     """Run the best configs up to the holdout, have VectorBT account for their orders, keep trades and equity."""
     from research.backtest import confirm_accounting  # VectorBT takes seconds to import: only when it is needed
 
-    configs = config.configs()
     confirmations = []
     best = results.filter(pl.col("rank") <= config.top)
     for done, row in enumerate(best.iter_rows(named=True)):
         progress("VectorBT", done, best.height)
-        chosen = config.trading_config(row["symbol"], configs[row["config"]])
+        chosen = config.trading_config(row["symbol"], config.params_of(row))
         own = bars[row["symbol"]]
         last = search_rows(config, own.frame.height)
         result = backtest(chosen, own, 0, last, min_coverage=config.min_coverage)

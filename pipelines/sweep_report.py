@@ -18,7 +18,7 @@ from pipelines.sweep_job import bars_for
 from research import formats, metrics, plots
 from research.bars import Bars
 from research.engine import TradingConfig, assumptions
-from research.sweep import SweepConfig, bars_per_year
+from research.sweep import RANKED_BY, SweepConfig, bars_per_year
 
 SYNTHETIC = "synthetic, with a planted edge: what it earns says nothing about Aster"
 MIN_TRADES = 100
@@ -114,7 +114,7 @@ def _tried(run: RunFolder, symbol: str) -> str:
 
 
 def _any_config(run: RunFolder, symbol: str) -> TradingConfig:
-    return run.config.trading_config(symbol, run.config.configs()[0])
+    return run.config.trading_config(symbol, run.config.examples()[0])
 
 
 def _gates(
@@ -174,10 +174,13 @@ LABELS = {
 
 
 def heatmap_axes(config: SweepConfig, favoured: tuple[str, str] = ("momentum_multiple", "volatility_window_bars")):
-    """The two swept parameters to draw against each other: the favoured pair, else those with most values."""
-    swept = sorted(
-        (name for name, values in config.grid.items() if len(values) > 1), key=lambda n: -len(config.grid[n])
-    )
+    """The two swept parameters to draw against each other: the favoured pair, else those with most values.
+
+    None where there are no two, or no grid.
+    """
+    if not config.is_grid:  # points, of which no two share a column
+        return None
+    swept = sorted(config.swept, key=lambda n: -len(config.grid[n]))
     if set(favoured) <= set(swept):
         swept = list(favoured)
     if len(swept) < 2:
@@ -186,7 +189,7 @@ def heatmap_axes(config: SweepConfig, favoured: tuple[str, str] = ("momentum_mul
 
 
 def parameter_figure(run: RunFolder, symbol: str):
-    """The grid around the best config of the train folds; None when fewer than two parameters were swept."""
+    """The grid around the best config of the train folds; None when no two parameters were swept as a grid."""
     config = run.config
     axes = heatmap_axes(config)
     if axes is None:
@@ -194,7 +197,7 @@ def parameter_figure(run: RunFolder, symbol: str):
     results = run.frame("results").filter(pl.col("symbol") == symbol)
     best = results.row(0, named=True)
     x, y = axes
-    held = [name for name, values in config.grid.items() if len(values) > 1 and name not in (x.column, y.column)]
+    held = [name for name in config.swept if name not in (x.column, y.column)]
     plane = results.filter(*(pl.col(name) == best[name] for name in held)).select(
         x.column,
         y.column,
@@ -224,7 +227,7 @@ def colour_limit(sharpe: pl.Series) -> float:
 
 
 def _parameters(run: RunFolder, config: SweepConfig, symbol: str) -> Section:
-    swept = [name for name, values in config.grid.items() if len(values) > 1]
+    swept = config.swept
     best = run.frame("results").filter((pl.col("symbol") == symbol) & (pl.col("rank") <= 10))
     rows = tuple(
         (
@@ -239,7 +242,7 @@ def _parameters(run: RunFolder, config: SweepConfig, symbol: str) -> Section:
     figure = parameter_figure(run, symbol)
     return Section(
         title="Do neighbouring parameters agree?",
-        intro="Ranked by the lower quartile of each config's neighbourhood on the train folds; test folds never rank.",
+        intro=f"Ranked by {RANKED_BY[config.selection]} on the train folds; test folds never rank.",
         figures=() if figure is None else (figure,),
         tables=(
             Table(

@@ -4,6 +4,7 @@ import getpass
 import socket
 from dataclasses import asdict
 from datetime import UTC, datetime
+from hashlib import sha256
 
 import polars as pl
 
@@ -19,7 +20,7 @@ from research.sweep import SweepConfig, search_rows
 def count_trials(lake: Lake, config: SweepConfig, bars: Bars, results: pl.DataFrame, run: str) -> Trials:
     """Write down that these configs were evaluated on these days, and say what the lake knows of the days.
 
-    A search that repeats an older one, on the same days with the same grid, costs and orders, is that one. A lake in
+    A search that repeats an older one, on the same days with the same configs, costs and orders, is that one. A lake in
     object storage is only read: what is searched there is not counted for others.
 
     Parameters
@@ -29,13 +30,14 @@ def count_trials(lake: Lake, config: SweepConfig, bars: Bars, results: pl.DataFr
     """
     frame = bars.frame[: search_rows(config, bars.frame.height)]
     sharpes = results["in_sample_sharpe"].fill_nan(0.0)
+    searched = {"grid": config.grid} if config.is_grid else {"configs": sha256(config.table().tobytes()).hexdigest()}
     row = {
         "symbol": bars.symbol,
         "strategy": config.strategy,
         "interval": config.interval,
         "from_time": frame["open_time"][0],
         "to_time": frame["close_time"][-1],
-        "digest": config_hash({"grid": config.grid, "costs": asdict(config.costs), "orders": asdict(config.orders)}),
+        "digest": config_hash({**searched, "costs": asdict(config.costs), "orders": asdict(config.orders)}),
         "configs": results.height,
         "sharpe_mean": sharpes.mean(),
         "sharpe_variance": sharpes.var() or 0.0,

@@ -151,7 +151,7 @@ def refusals(config: TradingConfig, instrument: Mapping) -> list[str]:
     return reasons
 
 
-def feature_names(module: ModuleType, configs: Sequence[tuple], orders: Orders) -> list[str]:
+def feature_names(module: ModuleType, configs: Sequence[tuple] | np.ndarray, orders: Orders) -> list[str]:
     """Every feature that a run of these configs reads, those that its sizes are made of included."""
     return list(dict.fromkeys([*kernel.feature_names(module, configs), *size_features(orders.open_interest_size)]))
 

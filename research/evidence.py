@@ -14,7 +14,7 @@ from research.gate import MIN_PERIODS, Evidence
 from research.overfitting import BLOCKS, moments, overfitting, superior_ability
 from research.placebos import Placebo, placebos
 from research.stage import Picks, period_sums
-from research.sweep import Block, Evaluator, Fold, SweepConfig, neighbour_scores, search_rows
+from research.sweep import Block, Evaluator, Fold, SweepConfig, neighbourhood, search_rows
 from research.walk_forward import Record
 
 MAX_JUDGED_CONFIGS = 65_536  # of which the PnL per period is kept: a matrix of 90 days is 47 MB then
@@ -58,9 +58,8 @@ def period_of(interval: str, n_rows: int) -> Period:
 
 def picks_of(config: SweepConfig, folds: list[Fold], record: Record) -> Picks:
     """The folds of a record on which something was picked, with its parameters."""
-    configs = config.configs()
     numbers = record.folds["config"].to_list()
-    return [(fold, configs[number]) for fold, number in zip(folds, numbers, strict=True) if number is not None]
+    return [(fold, config.params(number)) for fold, number in zip(folds, numbers, strict=True) if number is not None]
 
 
 def record_pnl(equity: pl.DataFrame, period: Period) -> np.ndarray:
@@ -83,11 +82,11 @@ def searched_pnl(config: SweepConfig, evaluator: Evaluator, symbol: str, n_rows:
     -------
     float64, shape (n_periods, n_configs).
     """
-    n_configs = int(np.prod(config.shape))
+    given = None if config.is_grid else config.table()
     rows = []
     for first in range(0, n_rows - period.bars + 1, period.bars):
         last = first + period.bars
-        block = Block(symbol, Fold(0, first, last, first, last), "train", 0, n_configs)
+        block = Block(symbol, Fold(0, first, last, first, last), "train", 0, config.n_configs, given)
         rows.append(evaluator(block)["net_pnl_usdt"].to_numpy())
     return np.stack(rows)
 
@@ -114,8 +113,9 @@ def gather(
     """
     picks, n_rows = picks_of(config, folds, record), search_rows(config, bars.frame.height)
     period = period_of(config.interval, record.equity.height)
-    best = int(results.row(0, named=True)["config"])
-    whole = backtest(config.trading_config(bars.symbol, config.configs()[best]), bars, 0, n_rows, min_coverage=0.0)
+    best = results.row(0, named=True)
+    chosen = config.trading_config(bars.symbol, config.params_of(best))
+    whole = backtest(chosen, bars, 0, n_rows, min_coverage=0.0)
     among: tuple[Placebo, ...] = ()
     at_costs: tuple[dict[str, float], ...] = ()
     if picks:
@@ -123,7 +123,7 @@ def gather(
     if picks and is_whole:
         at_costs = tuple(at_cost_multiples(config, bars, picks, period_bars=period.bars))
     split = superior = None
-    if is_whole and n_rows >= BLOCKS * period.bars and 2 <= np.prod(config.shape) <= MAX_JUDGED_CONFIGS:
+    if is_whole and n_rows >= BLOCKS * period.bars and 2 <= config.n_configs <= MAX_JUDGED_CONFIGS:
         pnl = searched_pnl(config, evaluator, bars.symbol, n_rows, period)
         split = overfitting(pnl, score=_scoring(config))
         superior = superior_ability(pnl, block=BLOCK_PERIODS)
@@ -140,7 +140,7 @@ def gather(
         trial_variance=trials.variance / period.per_year,
         overfitting=split,
         superior_p=superior,
-        stands_alone=_stands_alone(config, results, best),
+        stands_alone=_stands_alone(config, results, int(best["config"])),
         at_costs=at_costs,
     )
 
@@ -148,11 +148,11 @@ def gather(
 def _scoring(config: SweepConfig) -> Callable[[np.ndarray], np.ndarray]:
     """What the selection goes by, from Sharpes."""
     if config.selection == "plateau":
-        return lambda sharpes: neighbour_scores(sharpes, config.shape)
+        return neighbourhood(config)
     return lambda sharpes: sharpes
 
 
 def _stands_alone(config: SweepConfig, results: pl.DataFrame, best: int) -> bool:
     """True when the lower quartile of the best config's neighbourhood earned nothing in training."""
     sharpes = results.sort("config")["in_sample_sharpe"].to_numpy()
-    return bool(neighbour_scores(sharpes, config.shape)[best] <= 0.0)
+    return bool(neighbourhood(config)(sharpes)[best] <= 0.0)

@@ -16,7 +16,7 @@ from research.execution_bars import execution_bars
 from research.fills import Costs, Orders
 from research.jit import njit
 from research.recorded import Recorded, Substitutions
-from research.sweep import Folds, SweepConfig
+from research.sweep_config import Folds, SweepConfig
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 INTERVAL = "15m"

@@ -276,7 +276,7 @@ def _sweep(template, table, features, columns, market, multiples, days, quiet_lo
             out[config, k] = totals[k]
 
 
-def feature_names(module: ModuleType, configs: Sequence[tuple]) -> list[str]:
+def feature_names(module: ModuleType, configs: Sequence[tuple] | np.ndarray) -> list[str]:
     """Every feature these configs read, in a stable order."""
     layouts, _ = _layouts(module, np.array(configs, np.float64))
     return list(dict.fromkeys(name for layout in layouts for name in layout))
@@ -292,7 +292,7 @@ def _layouts(module: ModuleType, table: np.ndarray) -> tuple[list[tuple[str, ...
     return [tuple(module.columns(module.Params(*table[k]))) for k in examples], layout_of.ravel()
 
 
-def sweep_inputs(module: ModuleType, features: Mapping[str, np.ndarray], configs: Sequence[tuple]):
+def sweep_inputs(module: ModuleType, features: Mapping[str, np.ndarray], configs: Sequence[tuple] | np.ndarray):
     """What the loop reads: parameters (config, field), features (feature, row) and per config the feature row behind
     each field of ``Row``."""
     table = np.array(configs, np.float64)
@@ -369,7 +369,7 @@ def sweep(
     module: ModuleType,
     market: Market,
     features: Mapping[str, np.ndarray],
-    configs: Sequence[tuple],
+    configs: Sequence[tuple] | np.ndarray,
     terms: Terms,
     first: int = 0,
     last: int | None = None,
@@ -379,10 +379,10 @@ def sweep(
 ) -> dict[str, np.ndarray]:
     """Statistics of every config over rows [first, last): float64 of shape (n_configs,) per name in ``STATS``.
 
-    Parameters as for ``simulate``.
+    Parameters as for ``simulate``; configs are ``module.Params``, or rows of a table in the order of its fields.
     """
     first, last = row_range(market, first, last)
-    if not configs:
+    if len(configs) == 0:
         raise ValueError("the grid is empty: give at least one configuration")
     table, matrix, columns = sweep_inputs(module, features, configs)
     template = module.Params(*table[0].tolist())

@@ -1,9 +1,48 @@
-"""Do a config's neighbours agree? The plateau of a two-parameter grid, and the winner that stands alone."""
+"""Do a config's neighbours agree? Neighbourhoods of every sweep, and the plateau of a two-parameter grid."""
 
 from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+
+
+def neighbour_scores(scores: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Lower quartile of each config's score among itself and its grid neighbours (one step in one parameter).
+
+    A config whose neighbours fail is luck. NaN scores (too few trades) count as worst; neighbours beyond the edge of
+    the grid do not exist and do not count.
+
+    Parameters
+    ----------
+    scores : float64, shape (n_configs,), the last parameter of the grid fastest.
+    shape : values per parameter.
+    """
+    grid = np.where(np.isnan(scores), -np.inf, scores).reshape(shape)
+    layers = [grid]
+    for axis, length in enumerate(shape):
+        if length == 1:
+            continue
+        edge = np.full_like(np.take(grid, [0], axis=axis), np.nan)
+        body = [slice(None)] * len(shape)
+        body[axis] = slice(1, None)
+        layers.append(np.concatenate([grid[tuple(body)], edge], axis=axis))
+        body[axis] = slice(None, -1)
+        layers.append(np.concatenate([edge, grid[tuple(body)]], axis=axis))
+    stacked = np.sort(np.stack(layers).reshape(len(layers), -1), axis=0)  # NaN sorts last
+    present = np.sum(~np.isnan(stacked), axis=0)
+    return stacked[(present - 1) // 4, np.arange(stacked.shape[1])]
+
+
+def nearest_scores(scores: np.ndarray, nearest: np.ndarray) -> np.ndarray:
+    """Lower quartile of each config's score among itself and those nearest to it; as ``neighbour_scores`` off a grid.
+
+    Parameters
+    ----------
+    scores : float64, shape (n_configs,). NaN counts as worst.
+    nearest : numbers of each config and its nearest, shape (n_configs, n_near); see ``search.nearest``.
+    """
+    ordered = np.sort(np.where(np.isnan(scores), -np.inf, scores)[nearest], axis=1)
+    return ordered[:, (nearest.shape[1] - 1) // 4]
 
 
 @dataclass(frozen=True, kw_only=True)

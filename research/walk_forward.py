@@ -1,5 +1,6 @@
 """The record of the selection procedure: per fold, what the config picked on train rows traded on test rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,9 +34,9 @@ class Record:
     equity: pl.DataFrame
 
 
-def describe(params: tuple, grid: dict[str, tuple[float, ...]]) -> str:
-    """The parameters that the grid varies, as text."""
-    return ", ".join(f"{name} {value:g}" for name, value in params._asdict().items() if len(grid[name]) > 1)
+def describe(params: tuple, swept: Sequence[str]) -> str:
+    """The parameters that the sweep varies, as text."""
+    return ", ".join(f"{name} {value:g}" for name, value in params._asdict().items() if name in swept)
 
 
 def walk_forward(config: SweepConfig, bars: Bars, folds: list[Fold], evaluated: pl.DataFrame) -> Record:
@@ -43,17 +44,17 @@ def walk_forward(config: SweepConfig, bars: Bars, folds: list[Fold], evaluated: 
 
     A fold on which no config had enough trades on train rows stays out of the market.
     """
-    configs = config.configs()
     times = bars.frame["open_time"]
     own = evaluated.filter(pl.col("symbol") == bars.symbol)
     chosen = {pick["fold"]: pick["config"] for pick in picks(config, own)}
     rows, trades, equity = [], [], []
     carried, before = 0.0, None
     longest_window = max(
-        (v for n, values in config.grid.items() if n.endswith("_window_bars") for v in values), default=0
+        (v for each in config.examples() for n, v in each._asdict().items() if n.endswith("_window_bars")), default=0
     )
     for fold in folds:
         number = chosen[fold.number]
+        params = None if number is None else config.params(number)
         row = {
             "fold": fold.number,
             "train_start": times[fold.train_first],
@@ -61,14 +62,14 @@ def walk_forward(config: SweepConfig, bars: Bars, folds: list[Fold], evaluated: 
             "test_start": times[fold.test_first],
             "test_end": times[fold.test_last - 1],
             "config": number,
-            "params": "no config had enough trades" if number is None else describe(configs[number], config.grid),
+            "params": "no config had enough trades" if params is None else describe(params, config.swept),
             "changed": before is not None and number != before,
         }
-        if number is None:
+        if params is None:
             rows.append({**row, **dict.fromkeys(("in_sample_sharpe", "oos_sharpe", "oos_low", "oos_high"))})
             continue
         before = number
-        followed = config.trading_config(bars.symbol, configs[number])
+        followed = config.trading_config(bars.symbol, params)
         # one hole may be much of a short fold: the sweep has looked at the whole range
         result = backtest(followed, bars, fold.test_first, fold.test_last, min_coverage=0.0)
         train = own.filter((pl.col("fold") == fold.number) & (pl.col("part") == "train") & (pl.col("config") == number))

@@ -32,6 +32,8 @@ HOMES = {
     "coincurve": ("data/loopback/signatures.py", "data/loopback/account_keys.py"),
     "Crypto": ("data/loopback/signatures.py",),
     "ray": ("pipelines/executors.py",),
+    "optuna": ("research/optimiser.py",),
+    "scipy": ("research/search.py",),
 }
 
 

@@ -17,7 +17,7 @@ from research.ticks import read_ticks, resolution_difference
 def market(synthetic_lake, synthetic_spec):
     """What a paper run on the synthetic market would have: config, bars, and both backtests."""
     sweep = load(SweepConfig, tomllib.loads(SMALL_SWEEP))
-    config = sweep.trading_config("BTCUSDT", sweep.configs()[0])
+    config = sweep.trading_config("BTCUSDT", sweep.params(0))
     span = (synthetic_spec.start, synthetic_spec.end)
     terms = {"interval": "1m", "substitutions": config.substitutions}
     bars = build_bars(synthetic_lake, "BTCUSDT", *span, latency_ms=config.costs.latency_ms, **terms)

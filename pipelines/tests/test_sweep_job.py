@@ -72,6 +72,51 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(finished, synthetic_lake,
     assert (half / "results.parquet").read_bytes() == (finished.path / "results.parquet").read_bytes()
 
 
+SEARCH = """
+[search]
+method = "optuna"
+configs = 64
+seed = 1
+
+[search.ranges]
+momentum_multiple = {low = 1.0, high = 2.0}
+volatility_window_bars = {low = 10, high = 30, step = 5}
+stop_bps = {low = 20, high = 60, log = true}
+"""
+
+
+def test_optuna_looks_at_train_rows_and_an_interrupted_search_comes_to_the_same(synthetic_lake, tmp_path):
+    from conftest import SMALL_SWEEP
+
+    ranges = ("momentum_multiple", "volatility_window_bars", "stop_bps")
+    kept = [line for line in SMALL_SWEEP.splitlines() if not line.startswith(ranges)]
+    path = tmp_path / "search.toml"
+    path.write_text('selection = "best"\n' + "\n".join(kept) + SEARCH)
+    finished = run_sweep(path, synthetic_lake, tmp_path / "whole", quiet)
+
+    def interrupt(what, done, total):
+        if what == "search" and done == 32:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(path, synthetic_lake, tmp_path / "halves", interrupt)
+    (half,) = (tmp_path / "halves").iterdir()
+    blocks = {path: path.stat().st_mtime_ns for path in (half / "blocks").iterdir()}
+    assert sorted(path.stem for path in blocks) == [f"BTCUSDT-fold0{k}-search-00000000" for k in (1, 2, 3, 4)]
+    resumed = run_sweep(path, synthetic_lake, tmp_path / "halves", quiet)
+    assert resumed.path == half
+    assert all(path.stat().st_mtime_ns == time for path, time in blocks.items())
+    for name in ("results", "evaluated", "walk_forward_trades"):
+        assert (half / f"{name}.parquet").read_bytes() == (finished.path / f"{name}.parquet").read_bytes()
+
+    evaluated = finished.frame("evaluated")
+    n_configs = finished.frame("results").height
+    assert finished.manifest["configs"] == n_configs
+    assert evaluated.filter("is_found", pl.col("part") == "train").group_by("fold").len()["len"].max() <= 64
+    trials = synthetic_lake.scan("trials", symbols=["BTCUSDT"]).filter(pl.col("run") == finished.path.name)
+    assert trials["configs"].to_list() == [n_configs]
+
+
 def test_a_full_disk_is_said_and_the_sweep_goes_on_when_there_is_room(finished, synthetic_lake, tmp_path, monkeypatch):
     write_bytes = Path.write_bytes
 

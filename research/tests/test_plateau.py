@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from research.plateau import outline, plateau
+from research.plateau import nearest_scores, neighbour_scores, outline, plateau
 
 NAN = np.nan
 # A hill of 1.0 to 1.4 in a plain of -1, and a spike of 3 far away from it.
@@ -98,3 +98,17 @@ def test_the_outline_of_a_ring_has_an_outer_and_an_inner_line():
 
 def test_nothing_has_no_outline():
     assert outline(np.zeros((2, 2), dtype=bool)) == ([], [])
+
+
+def test_a_lonely_peak_scores_as_its_neighbours_do():
+    scores = np.array([[0.0, 0.0, 0.0], [0.0, 9.0, 0.0], [2.0, 2.0, 2.0]]).ravel()
+    smooth = neighbour_scores(scores, (3, 3)).reshape(3, 3)
+    assert smooth[1, 1] == 0.0  # lower quartile of 9, 0, 0, 0, 2
+    assert smooth[2, 0] == 0.0  # of 2, 0, 2
+    assert smooth[2, 1] == 2.0  # of 2, 9, 2, 2
+
+
+def test_off_a_grid_the_nearest_are_the_neighbours():
+    scores = np.array([9.0, 0.0, 2.0, NAN, 4.0])
+    nearest = np.array([[0, 1, 2, 3, 4], [1, 0, 2, 4, 0], [2, 4, 0, 2, 4]])
+    assert nearest_scores(scores, nearest).tolist() == [0.0, 2.0, 2.0]  # the second smallest of five

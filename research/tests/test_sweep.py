@@ -10,16 +10,16 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from data.config import load
-from research import sweep
+from research import sweep, sweep_config
 from research.bars import build_bars
 from research.engine import backtest
+from research.search import Range, Search
 from research.sizing import OpenInterestSize
 from research.sweep import (
     Evaluator,
     SweepConfig,
     blocks_of,
     folds_of,
-    neighbour_scores,
     picks,
     results_table,
     selection_scores,
@@ -30,6 +30,20 @@ from research.walk_forward import walk_forward
 @pytest.fixture
 def config(sweep_toml) -> SweepConfig:
     return load(SweepConfig, sweep_toml, sweep_toml.name)
+
+
+ONE_OR_TWO = Range(low=1.0, high=2.0, step=1.0)
+
+
+def searched(config: SweepConfig, method: str = "random", **ranges: Range) -> SweepConfig:
+    """The same sweep as a search: of two parameters where none are named."""
+    ranges = ranges or {
+        "momentum_multiple": Range(low=1.0, high=2.0),
+        "volatility_window_bars": Range(low=10.0, high=30.0, step=5.0),
+    }
+    grid = {name: values for name, values in config.grid.items() if name not in ranges}
+    search = Search(method=method, configs=64 if method == "optuna" else 16, seed=1, ranges=ranges)
+    return dataclasses.replace(config, grid=grid, search=search)
 
 
 @pytest.fixture
@@ -107,18 +121,17 @@ def test_a_callback_the_exchange_refuses_stops_the_sweep(config, bars):
 
 
 def test_the_last_parameter_runs_fastest(config):
-    configs = config.configs()
-    assert len(configs) == 9
-    assert [c.volatility_window_bars for c in configs[:3]] == [10, 20, 30]
+    assert config.n_configs == len(config.table()) == 9
+    assert [config.params(number).volatility_window_bars for number in (0, 1, 2, 3)] == [10, 20, 30, 10]
     assert config.shape[:2] == (3, 3)
+    assert config.table(4, 6)[:, :2].tolist() == [[1.5, 20], [1.5, 30]]
 
 
-def test_a_lonely_peak_scores_as_its_neighbours_do():
-    scores = np.array([[0.0, 0.0, 0.0], [0.0, 9.0, 0.0], [2.0, 2.0, 2.0]]).ravel()
-    smooth = neighbour_scores(scores, (3, 3)).reshape(3, 3)
-    assert smooth[1, 1] == 0.0  # lower quartile of 9, 0, 0, 0, 2
-    assert smooth[2, 0] == 0.0  # of 2, 0, 2
-    assert smooth[2, 1] == 2.0  # of 2, 9, 2, 2
+def test_every_value_occurs_in_the_few_configs_that_are_checked_before_a_sweep(config):
+    million = dataclasses.replace(config, grid={name: tuple(range(10, 20)) for name in config.grid})
+    assert million.n_configs == 10**12
+    assert [set(example) for example in million.examples()] == [{float(value)} for value in range(10, 20)]
+    assert len(million.window_settings) == 100
 
 
 def test_too_few_trades_count_as_the_worst_neighbour_and_cannot_be_picked(config):
@@ -165,7 +178,7 @@ def test_a_sweep_sizes_its_trades_as_the_backtest_does(config, bars):
     block = blocks_of(config, "BTCUSDT", folds_of(config, bars.frame.height))[0]
     swept = Evaluator(config, bars)(block)
     for number in (0, 8):
-        params = config.configs()[number]
+        params = config.params(number)
         rows = block.fold.train_first, block.fold.train_last
         result = backtest(config.trading_config("BTCUSDT", params), bars, *rows)
         assert result.trades["quantity"].n_unique() > 2
@@ -176,7 +189,7 @@ def test_a_large_grid_of_a_split_strategy_is_factorised_and_says_the_same(config
     folds = folds_of(config, bars.frame.height)[:1]
     assert not config.is_factorised
     fused = [Evaluator(config, bars)(block) for block in blocks_of(config, "BTCUSDT", folds)]
-    monkeypatch.setattr(sweep, "FACTORISED_FROM_CONFIGS", 9)
+    monkeypatch.setattr(sweep_config, "FACTORISED_FROM_CONFIGS", 9)
     monkeypatch.setattr(sweep, "FACTORISED_CONFIGS_PER_BLOCK", 4)
     assert config.is_factorised
     ours = [Evaluator(config, bars)(block) for block in blocks_of(config, "BTCUSDT", folds)]
@@ -192,3 +205,63 @@ def test_blocks_cover_every_config_of_every_part_once(config):
     assert len(blocks) == 2 * len(folds)
     assert len({block.name for block in blocks}) == len(blocks)
     assert all((block.first_config, block.last_config) == (0, 9) for block in blocks)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"stop_bp": Range(low=1.0, high=2.0)}, r"unknown parameters \['stop_bp'\]"),
+        ({"volatility_window_bars": Range(low=10.0, high=30.0)}, "counts bars: .* add a whole step, such as 1"),
+        ({"volume_window_bars": Range(low=1.0, high=999.0, step=1.0)}, "999 windows, .* at most 256"),
+        (
+            {"stop_bps": Range(low=20.0, high=30.0, step=10.0), "momentum_multiple": ONE_OR_TWO},
+            "asks for 16 configs of 12 .* leave .search. out",
+        ),
+    ],
+)
+def test_a_search_that_makes_no_sense_is_refused(config, changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        searched(config, **changes)
+
+
+def test_a_parameter_is_a_list_or_a_range(config):
+    search = Search(method="random", configs=16, ranges={"stop_bps": Range(low=20.0, high=30.0)})
+    with pytest.raises(ValueError, match=r"\['stop_bps'\] have a list in \[grid\] and a range"):
+        dataclasses.replace(config, search=search)
+
+
+def test_an_optimiser_has_no_plateaus(config):
+    with pytest.raises(ValueError, match='write selection = "best"'):
+        searched(config, "optuna")
+
+
+def test_the_ends_of_a_range_are_what_the_exchange_must_take(config, bars):
+    native = searched(config, callback_bps=Range(low=5.0, high=20.0))
+    with pytest.raises(ValueError, match="callback_bps 5 is under 10"):
+        Evaluator(native, bars)
+    with pytest.raises(ValueError, match="embargo_bars 60 is under the"):
+        folds_of(searched(config, volume_window_bars=Range(low=70.0, high=90.0, step=5.0)), 3 * 1440)
+
+
+@pytest.mark.parametrize("method", ["random", "sobol"])
+def test_a_searched_sweep_says_of_a_config_what_its_backtest_says(config, bars, method):
+    config = searched(config, method)
+    table = evaluated(config, bars)
+    results = results_table(config, table)
+    assert sorted(results["config"]) == list(range(config.n_configs))
+    best = results.row(0, named=True)
+    assert config.params_of(best) == config.params(best["config"])
+    fold = folds_of(config, bars.frame.height)[0]
+    own = table.filter(pl.col("fold") == 1, pl.col("part") == "train", pl.col("config") == best["config"])
+    result = backtest(config.trading_config("BTCUSDT", config.params_of(best)), bars, fold.train_first, fold.train_last)
+    assert own["net_pnl_usdt"][0] == result.stats["net_pnl_usdt"]
+    record = walk_forward(config, bars, folds_of(config, bars.frame.height), table)
+    assert record.folds["config"].null_count() == 0
+
+
+def test_a_fold_cannot_choose_what_was_found_on_later_days(config):
+    best = dataclasses.replace(config, selection="best")
+    rows = {"symbol": "BTCUSDT", "fold": 1, "part": "train", "trades": 9.0}
+    table = pl.DataFrame([{**rows, "config": k, "sharpe": float(k), "is_found": k < 2} for k in range(3)])
+    assert [pick["config"] for pick in picks(best, table)] == [1]
+    assert [pick["config"] for pick in picks(best, table.drop("is_found"))] == [2]
