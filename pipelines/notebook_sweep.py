@@ -10,6 +10,7 @@ from data.lake import Lake, default_lake
 from pipelines.notebook_views import NOTHING, earned, show, words
 from pipelines.promote import findings
 from pipelines.report import Table
+from pipelines.run_history import same_data
 from pipelines.runs import RunFolder, default_runs, open_run
 from pipelines.sweep_report import equity_for_plot
 from research import formats, metrics, plots
@@ -108,6 +109,35 @@ def out_of_sample_equity(sweep: Sweep) -> Figure | Markdown:
     return plots.plot_equity(
         equity_for_plot(sweep.equity, is_oos=True),
         title=f"{sweep.symbol}: what following the procedure earned on the test folds",
+    )
+
+
+def beside_others(sweep: Sweep) -> HTML | Markdown:
+    """All sweeps of the same data, newest first, by what following their procedure earned on the test folds."""
+    rows = tuple(
+        (
+            f"{row['run']} (this one)" if row["run"] == sweep.run.path.name else row["run"],
+            row["strategy"],
+            row["symbols"],
+            row["search"],
+            formats.count(row["configs"]),
+            f"{row['positive_folds']} of {row['folds']}",
+            formats.count(row["oos_trades"]),
+            formats.usdt(row["oos_net_pnl_usdt"], signed=True),
+            formats.ratio(row["oos_sharpe"]),
+            formats.usdt(row["oos_max_drawdown_usdt"]),
+        )
+        for row in same_data(sweep.run).reverse().iter_rows(named=True)
+    )
+    measured = ("folds positive", "trades out", "net out, USDT", "Sharpe out", "drawdown out, USDT")
+    return show(
+        Table(
+            title=f"Sweeps of the same data ({len(rows)})",
+            columns=("run", "strategy", "symbols", "search", "configs", *measured),
+            align="llllrlrrrr",
+            rows=rows,
+            note="Each is one more try on the same days: the best of many looks better than it is.",
+        )
     )
 
 

@@ -30,7 +30,8 @@ HISTORY = pl.Schema(
         "interval": pl.String,
         "start": TIME_MS,
         "end": TIME_MS,
-        "configs": pl.Int64,
+        "search": pl.String,  # how the configs were chosen: grid, random, sobol, optuna
+        "configs": pl.Int64,  # null until an optimiser is done
         "folds": pl.Int64,  # of all symbols; this and what follows: null until the run is finished
         "positive_folds": pl.Int64,
         "oos_trades": pl.Int64,  # out of sample: what following the selection procedure traded on test folds
@@ -63,6 +64,18 @@ def history(folder: Path, configs: Path = CONFIGS) -> pl.DataFrame:
     """
     promoted = list(_promotions(configs))
     return pl.DataFrame([_row(run, promoted) for run in runs(folder)], schema=HISTORY, orient="row")
+
+
+def same_data(run: RunFolder, configs: Path = CONFIGS) -> pl.DataFrame:
+    """As ``history``, of the finished runs beside one that looked at the same days of the same files, it included."""
+    seen = (run.manifest["range"], run.manifest["identity"]["data"])
+    alike = [
+        other
+        for other in runs(run.path.parent)
+        if other.manifest["state"] == FINISHED and (other.manifest["range"], other.manifest["identity"]["data"]) == seen
+    ]
+    promoted = list(_promotions(configs))
+    return pl.DataFrame([_row(other, promoted) for other in alike], schema=HISTORY, orient="row")
 
 
 def comparison(folder: Path, one: str, other: str, configs: Path = CONFIGS) -> pl.DataFrame:
@@ -102,6 +115,7 @@ def _row(run: RunFolder, promoted: list[dict[str, Any]]) -> dict[str, Any]:
         "interval": config.interval,
         "start": config.start,
         "end": config.end,
+        "search": config.search.method,
         "configs": manifest["configs"],
         "promoted": ", ".join(f"{each['file']} ({each['symbol']}, rank {each['rank']})" for each in came) or None,
         "findings": sum(len(each["findings"]) for each in came) if came else None,

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import shutil
 import tomllib
 from pathlib import Path
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 
 from live.config import load_chosen
+from pipelines.notebook_sweep import beside_others, open_sweep
 from pipelines.promote import promote
 from pipelines.run_history import comparison, history
 from pipelines.runs import open_run
@@ -200,3 +202,12 @@ def test_two_runs_are_compared_by_their_figures_and_by_what_their_configs_have_d
     assert told["oos_trades"]["is_same"]
     assert (told["config: costs.taker_fee_bps"]["one"], told["config: costs.taker_fee_bps"]["other"]) == ("4", "5")
     assert [what for what in told if what.startswith("config: ")] == ["config: costs.taker_fee_bps"]
+
+
+def test_sweeps_of_the_same_data_stand_beside_each_other(finished, synthetic_lake, tmp_path):
+    for name in ("one", "other", "elsewhere"):
+        shutil.copytree(finished.path, tmp_path / name)
+    manifest = json.loads((tmp_path / "elsewhere/manifest.json").read_text())
+    (tmp_path / "elsewhere/manifest.json").write_text(json.dumps({**manifest, "range": ["2025-01-01", "2025-01-04"]}))
+    table = beside_others(open_sweep(str(tmp_path / "one"), str(synthetic_lake.root), "")).data
+    assert re.findall(r"other|one \(this one\)|elsewhere", table) == ["other", "one (this one)"]
