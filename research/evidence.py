@@ -123,7 +123,8 @@ def gather(
     if picks and is_whole:
         at_costs = tuple(at_cost_multiples(config, bars, picks, period_bars=period.bars))
     split = superior = None
-    if is_whole and n_rows >= BLOCKS * period.bars and 2 <= config.n_configs <= MAX_JUDGED_CONFIGS:
+    is_blind = config.search.method != "optuna"  # else every config was found on days of both halves
+    if is_whole and is_blind and n_rows >= BLOCKS * period.bars and 2 <= config.n_configs <= MAX_JUDGED_CONFIGS:
         pnl = searched_pnl(config, evaluator, bars.symbol, n_rows, period)
         split = overfitting(pnl, score=_scoring(config))
         superior = superior_ability(pnl, block=BLOCK_PERIODS)

@@ -50,7 +50,7 @@ class Evidence:
     searched : of the best-ranked config over the rows that were searched.
     trials, trial_variance : every config ever evaluated on these days, this search's included, and the variance of
         their Sharpes.
-    overfitting, superior_p : None where there were too few periods or configs.
+    overfitting, superior_p : None where there were too few periods or configs, or an optimiser chose the configs.
     stands_alone : True when fewer than half of the best-ranked config's neighbours earned anything in training.
     at_costs : rows of ``capacity.at_cost_multiples``.
     """

@@ -202,8 +202,8 @@ class Evaluator:
     def _add_features(self, configs: np.ndarray) -> None:
         """Compute what these configs read and none before them did."""
         asked = feature_names(self._module, configs, self._config.orders)
-        missing = [name for name in asked if name not in self._features]
-        self._features |= feature_arrays(self._bars, self._config.costs, missing)
+        if missing := [name for name in asked if name not in self._features]:
+            self._features |= feature_arrays(self._bars, self._config.costs, missing)
 
 
 def neighbourhood(config: SweepConfig) -> Callable[[np.ndarray], np.ndarray]:
