@@ -233,10 +233,12 @@ def results_table(config: SweepConfig, evaluated: pl.DataFrame) -> pl.DataFrame:
     configs = pl.DataFrame(config.table(), schema=names, orient="row").with_row_index("config")
     configs = configs.with_columns(pl.col("config").cast(pl.Int64))
     tables = []
-    for (symbol,), part in evaluated.group_by("symbol", maintain_order=True):
+    for symbol in evaluated["symbol"].unique(maintain_order=True):
+        part = evaluated.lazy().filter(pl.col("symbol") == symbol)  # a million configs are copied column by column
+        train = part.filter(pl.col("part") == "train").select("fold", "config", "sharpe", "trades").collect()
         scores = [
-            selection_scores(config, fold.filter(pl.col("part") == "train").sort("config"))
-            for _, fold in part.group_by("fold", maintain_order=True)
+            selection_scores(config, train.filter(pl.col("fold") == fold).sort("config"))
+            for fold in train["fold"].unique(maintain_order=True)
         ]
         tables.append(
             configs.with_columns(symbol=pl.lit(symbol), score=np.median(np.stack(scores), axis=0))
@@ -250,7 +252,7 @@ def results_table(config: SweepConfig, evaluated: pl.DataFrame) -> pl.DataFrame:
     return table.select(*lead, *(name for name in table.columns if name not in lead))
 
 
-def _fold_medians(part: pl.DataFrame, which: str, prefix: str) -> pl.DataFrame:
+def _fold_medians(part: pl.LazyFrame, which: str, prefix: str) -> pl.DataFrame:
     return (
         part.filter(pl.col("part") == which)
         .group_by("config")
@@ -262,6 +264,7 @@ def _fold_medians(part: pl.DataFrame, which: str, prefix: str) -> pl.DataFrame:
             pl.col("ambiguous_bars").sum().alias(f"{prefix}_ambiguous_bars"),
             pl.col("missed_entries").sum().alias(f"{prefix}_missed_entries"),
         )
+        .collect()
     )
 
 
