@@ -19,7 +19,7 @@ from research.stage import period_sums
 from research.sweep import Evaluator, Fold, SweepConfig, search_rows
 from research.walk_forward import Record
 
-GATE, HOLDOUT = "gate.json", "holdout.json"
+GATE, HOLDOUT, ROBUST = "gate.json", "holdout.json", "robust.json"
 
 
 def judge_run(
@@ -74,11 +74,19 @@ def gate_of(run: RunFolder, symbol: str) -> dict[str, Any]:
 
 
 def findings_of(run: RunFolder, symbol: str) -> list[Finding]:
-    """The findings on a symbol, and what its holdout said where it has been opened."""
+    """The findings on a symbol; what its holdout and ``aster robust`` said where they have been asked."""
     found = [Finding(**each) for each in gate_of(run, symbol)["findings"]]
-    path = run.path / HOLDOUT
-    told = json.loads(path.read_text()).get(symbol) if path.exists() else None
-    return found if told is None else [*found, Finding(**told)]
+    if told := _written(run, HOLDOUT).get(symbol):
+        found.append(Finding(**told))
+    if told := _written(run, ROBUST).get("symbols", {}).get(symbol):
+        found.append(Finding(**told["finding"]))
+    return found
+
+
+def _written(run: RunFolder, name: str) -> dict[str, Any]:
+    """A JSON file of the run; empty where nobody wrote it yet."""
+    path = run.path / name
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def open_holdout(run: RunFolder, lake: Lake, chosen: TradingConfig, bars: Bars) -> Finding | None:
@@ -103,7 +111,5 @@ def open_holdout(run: RunFolder, lake: Lake, chosen: TradingConfig, bars: Bars) 
     )
     n_periods = len(period_sums(result.run.bar_pnl, period.bars))
     finding = holdout_finding(record_pnl(equity, period).tolist(), net, n_periods, opening)
-    path = run.path / HOLDOUT
-    before = json.loads(path.read_text()) if path.exists() else {}
-    run.write_json(HOLDOUT, {**before, chosen.symbol: asdict(finding)})
+    run.write_json(HOLDOUT, {**_written(run, HOLDOUT), chosen.symbol: asdict(finding)})
     return finding

@@ -10,7 +10,7 @@ import polars as pl
 import tomli_w
 
 from data.lake import Lake
-from pipelines.gate_job import gate_of, open_holdout
+from pipelines.gate_job import findings_of, gate_of, open_holdout
 from pipelines.identity import CHECKOUT, code_identity, data_identity
 from pipelines.runs import RunFolder, write_whole
 from pipelines.sweep_job import bars_for
@@ -95,9 +95,9 @@ def findings(run: RunFolder, lake: Lake, row: dict[str, Any]) -> list[str]:
         f"the selection procedure {judged['verdict']}",
         *found,
         *(
-            f"{each['name']} is {each['value']}, not {each['limit']}: {each['sentence']}"
-            for each in judged["findings"]
-            if each["passes"] is False and not each["decides"]
+            f"{each.name} is {each.value}, not {each.limit}: {each.sentence}"
+            for each in findings_of(run, row["symbol"])
+            if each.passes is False and not each.decides
         ),
     ]
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from data.lake import Lake
-from pipelines.gate_job import findings_of, gate_of
+from pipelines.gate_job import ROBUST, findings_of, gate_of
 from pipelines.gate_section import gate_section
 from pipelines.market_report import covered_days, gaps_section, liquidations_section, market_section
 from pipelines.paper_report import PaperRun, paper_gate, paper_section
@@ -95,6 +95,8 @@ def write_sweep_report(
         ("commit", f"{commit[:12]}{' with uncommitted changes' if manifest['code']['is_dirty'] else ' clean'}"
          if commit else "not under version control"),
         ("lock", manifest["code"]["lock_hash"][:12]),
+        ("robustness", "robust.html in the run's folder" if (run.path / ROBUST).exists()
+         else "not looked at yet: aster robust"),
         *(("assumed", sentence) for sentence in assumptions(_any_config(run, symbol), bars)
           if not sentence.startswith("not modelled")),
     ]  # fmt: skip

@@ -9,8 +9,7 @@ import polars as pl
 
 from research.bars import Bars
 from research.fills import Costs
-from research.overfitting import moments
-from research.stage import Picks, Stage
+from research.stage import Picks, traded_again
 from research.sweep import SweepConfig
 
 COST_MULTIPLES = (1.0, 1.5, 2.0)
@@ -32,19 +31,13 @@ def at_cost_multiples(
 ) -> list[dict[str, float]]:
     """The record of the same picks at multiples of fees and slippage: multiple, net_pnl_usdt, trades and sharpe
     (per period)."""
-    rows = []
-    for multiple in multiples:
-        stage = Stage(replace(config, costs=dearer(config.costs, multiple)), bars, picks)
-        runs = stage.runs(stage.market, stage.features)
-        rows.append(
-            {
-                "multiple": multiple,
-                "net_pnl_usdt": float(sum(run.stats["net_pnl_usdt"] for run in runs)),
-                "trades": float(sum(run.stats["trades"] for run in runs)),
-                "sharpe": moments(stage.pnl(stage.market, stage.features, period_bars)).sharpe,
-            }
-        )
-    return rows
+    return [
+        {
+            "multiple": multiple,
+            **traded_again(replace(config, costs=dearer(config.costs, multiple)), bars, picks, period_bars=period_bars),
+        }
+        for multiple in multiples
+    ]
 
 
 def capacity(trades: pl.DataFrame, bars: Bars) -> list[dict[str, Any]]:

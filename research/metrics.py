@@ -43,9 +43,26 @@ def sortino(pnl: np.ndarray, periods_per_year: float) -> float:
 
 
 def drawdown(equity_usdt: np.ndarray) -> np.ndarray:
-    """Fall below the running peak of equity that started at zero, USDT, <= 0; shape as given."""
-    peak = np.maximum.accumulate(np.maximum(equity_usdt, 0.0))
+    """Fall below the running peak of equity that started at zero, USDT, <= 0; shape as given, time on the last axis."""
+    peak = np.maximum.accumulate(np.maximum(equity_usdt, 0.0), axis=-1)
     return equity_usdt - peak
+
+
+def bootstrap_rows(n_rows: int, *, block: int, draws: int, seed: int) -> np.ndarray:
+    """Rows that a stationary bootstrap takes: blocks of mean length ``block``, which go on from the end at the start.
+
+    Returns
+    -------
+    int64, shape (draws, n_rows).
+    """
+    rng = np.random.default_rng(seed)
+    starts_new = rng.random((draws, n_rows)) < 1.0 / block
+    starts_new[:, 0] = True
+    start = rng.integers(0, n_rows, (draws, n_rows))
+    # Position inside the sample: the last fresh start plus the steps since.
+    step = np.arange(n_rows)
+    last_start = np.maximum.accumulate(np.where(starts_new, step, 0), axis=1)
+    return (np.take_along_axis(start, last_start, axis=1) + step - last_start) % n_rows
 
 
 def bootstrap_sharpe(
@@ -60,15 +77,7 @@ def bootstrap_sharpe(
     n = len(pnl)
     if n < 2 * block or not np.any(pnl):
         return float("nan"), float("nan")
-    rng = np.random.default_rng(seed)
-    starts_new = rng.random((draws, n)) < 1.0 / block
-    starts_new[:, 0] = True
-    start = rng.integers(0, n, (draws, n))
-    # Position inside the sample: the last fresh start plus the steps since.
-    step = np.arange(n)
-    last_start = np.maximum.accumulate(np.where(starts_new, step, 0), axis=1)
-    index = (np.take_along_axis(start, last_start, axis=1) + step - last_start) % n
-    samples = pnl[index]
+    samples = pnl[bootstrap_rows(n, block=block, draws=draws, seed=seed)]
     ratios = sharpe_from_sums(samples.sum(axis=1), np.square(samples).sum(axis=1), n, periods_per_year)
     ratios = ratios[np.isfinite(ratios)]
     if len(ratios) == 0:

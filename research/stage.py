@@ -9,6 +9,7 @@ from research.bars import Bars
 from research.daily_loss import days_of
 from research.engine import feature_constants, feature_names, market_of, terms_of
 from research.fills import Market
+from research.overfitting import moments
 from research.sizing import size_multiples
 from research.strategies.registry import strategy
 from research.sweep import Fold, SweepConfig
@@ -66,7 +67,23 @@ class Stage:
 
     def pnl(self, market: Market, arrays: Arrays, period_bars: int) -> np.ndarray:
         """PnL per period of that many rows, USDT, fold after fold."""
-        return np.concatenate([period_sums(run.bar_pnl, period_bars) for run in self.runs(market, arrays)])
+        return _pnl(self.runs(market, arrays), period_bars)
+
+
+def traded_again(config: SweepConfig, bars: Bars, picks: Picks, *, period_bars: int) -> dict[str, float]:
+    """What the picks earn on these bars at the config's costs: net_pnl_usdt, trades and sharpe (per period)."""
+    stage = Stage(config, bars, picks)
+    runs = stage.runs(stage.market, stage.features)
+    return {
+        "net_pnl_usdt": float(sum(run.stats["net_pnl_usdt"] for run in runs)),
+        "trades": float(sum(run.stats["trades"] for run in runs)),
+        "sharpe": moments(_pnl(runs, period_bars)).sharpe,
+    }
+
+
+def _pnl(runs: Sequence[kernel.Run], period_bars: int) -> np.ndarray:
+    """PnL per period of that many rows, run after run."""
+    return np.concatenate([period_sums(run.bar_pnl, period_bars) for run in runs])
 
 
 def period_sums(bar_pnl: np.ndarray, period_bars: int) -> np.ndarray:

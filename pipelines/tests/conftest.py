@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.identity import CHECKOUT
+from pipelines.runs import RunFolder
 
 PATIENCE_S = 60
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -125,6 +126,18 @@ def browser(tmp_path_factory) -> Iterator[Browser]:
     opened = Browser(tmp_path_factory.mktemp("profile"))
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def finished(synthetic_lake, tmp_path_factory) -> RunFolder:
+    """One finished run of the small sweep; copy its folder before writing into it."""
+    from conftest import SMALL_SWEEP
+    from pipelines.sweep_job import run_sweep
+
+    folder = tmp_path_factory.mktemp("runs")
+    path = folder / "small.toml"
+    path.write_text(SMALL_SWEEP)
+    return run_sweep(path, synthetic_lake, folder / "runs", lambda *told: None)
 
 
 TINY_DEMO = """

@@ -22,17 +22,6 @@ def quiet(what: str, done: int, total: int) -> None:
     """Progress that nobody looks at."""
 
 
-@pytest.fixture(scope="module")
-def finished(synthetic_lake, tmp_path_factory):
-    """One finished run of the small sweep."""
-    from conftest import SMALL_SWEEP
-
-    folder = tmp_path_factory.mktemp("runs")
-    path = folder / "small.toml"
-    path.write_text(SMALL_SWEEP)
-    return run_sweep(path, synthetic_lake, folder / "runs", quiet)
-
-
 def test_the_run_folder_holds_everything_that_was_made(finished):
     manifest = finished.manifest
     assert manifest["state"] == "finished"

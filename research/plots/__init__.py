@@ -9,11 +9,14 @@ from research.plots.liquidation_map import plot_liquidation_map
 from research.plots.market import plot_candles, plot_liquidations, plot_trades
 from research.plots.parameters import plot_parameters
 from research.plots.reliability import plot_reliability
+from research.plots.robustness import plot_cost_surface, plot_drawdown_band
 from research.plots.style import refuse_uploads
 
 __all__ = [
     "Axis",
     "plot_candles",
+    "plot_cost_surface",
+    "plot_drawdown_band",
     "plot_equity",
     "plot_gap_calendar",
     "plot_intervals",

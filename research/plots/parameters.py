@@ -19,6 +19,7 @@ from research.plots.style import (
     SURFACE,
     dress,
     escaped,
+    name_panel,
     number_axis,
 )
 
@@ -284,17 +285,7 @@ def _lay_out(figure: go.Figure, grids: Grids, x: Axis, y: Axis, folds: int) -> N
         ("<b>in sample</b>, same grid (grey: not evidence)", "2"),
         ("in sample → out of sample, every config", "3"),
     ):
-        figure.add_annotation(
-            text=text,
-            x=0,
-            y=1,
-            xref=f"x{axis} domain",
-            yref=f"y{axis} domain",
-            xanchor="left",
-            yanchor="bottom",
-            yshift=4,
-            font={"size": 12, "color": INK},
-        )
+        name_panel(figure, text, axis)
 
 
 def _narrow(figure: go.Figure, grids: Grids) -> dict:

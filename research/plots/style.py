@@ -200,6 +200,21 @@ def dress(
     )
 
 
+def name_panel(figure: go.Figure, text: str, axis: str) -> None:
+    """Write a panel's name above its top left corner; ``axis`` is its number in Plotly, empty for the first."""
+    figure.add_annotation(
+        text=text,
+        x=0,
+        y=1,
+        xref=f"x{axis} domain",
+        yref=f"y{axis} domain",
+        xanchor="left",
+        yanchor="bottom",
+        yshift=4,
+        font={"size": 12, "color": INK},
+    )
+
+
 def _legend_rows(names: list[str], width_px: float) -> int:
     """Rows that Plotly gives a horizontal legend: one when all entries fit, else columns of the widest."""
     entries = [46 + 5.8 * len(name) for name in names]
