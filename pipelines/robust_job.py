@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -11,6 +12,7 @@ from data.lake import Lake
 from data.schema import interval_ms
 from pipelines.gate_job import ROBUST
 from pipelines.runs import RunFolder
+from pipelines.search_job import find_configs, with_is_found
 from pipelines.sweep_job import bars_for
 from research import formats
 from research.bars import Bars
@@ -26,8 +28,8 @@ from research.robustness import (
     robustness_finding,
 )
 from research.stage import Picks
-from research.surface import STRAINS, Strains, folds_from, picks_anew, starts_of, surface_at
-from research.sweep import Evaluator, SweepConfig, folds_of
+from research.surface import STRAINS, Strains, folds_from, picks_anew, starts_of, surface_at, train_rows
+from research.sweep import Evaluator, Fold, SweepConfig, folds_of
 from research.walk_forward import Record
 
 BLOCK_HOURS = (6, 24)  # what the bootstrap of drawdowns keeps together
@@ -144,8 +146,21 @@ def _picks_by_start(
     found = {0: picks_of(config, folds_of(config, n_rows), record)}
     for place, start in enumerate(later):
         tell = _piece(progress, f"picks {record.symbol}", place, len(later))
-        found[start] = picks_anew(config, evaluator, record.symbol, folds_from(config, n_rows, start), tell)
+        found[start] = _picks_anew(config, evaluator, record.symbol, folds_from(config, n_rows, start), tell)
     return found
+
+
+def _picks_anew(
+    config: SweepConfig, evaluator: Evaluator, symbol: str, folds: list[Fold], tell: Callable[[int, int], None]
+) -> Picks:
+    """What the procedure picks on folds of its own; an optimiser searches on them anew."""
+    if config.search.method != "optuna":
+        return picks_anew(config, partial(train_rows, config, evaluator, symbol), folds, tell)
+    alone = replace(config, symbols=(symbol,))
+    found, came_to = find_configs(alone, {symbol: folds}, lambda blocks: [evaluator(one) for one in blocks], tell)
+    return picks_anew(
+        found, lambda fold: with_is_found(train_rows(found, evaluator, symbol, fold), came_to), folds, tell
+    )
 
 
 def _piece(progress: Progress, what: str, place: int, places: int) -> Callable[[int, int], None]:

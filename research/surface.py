@@ -81,17 +81,27 @@ def folds_from(config: SweepConfig, n_rows: int, start: int) -> list[Fold]:
     ]
 
 
+def train_rows(config: SweepConfig, evaluator: Evaluator, symbol: str, fold: Fold) -> pl.DataFrame:
+    """Statistics of every config on the fold's train rows."""
+    return pl.concat([evaluator(block) for block in blocks_of(config, symbol, [fold]) if block.part == "train"])
+
+
 def picks_anew(
-    config: SweepConfig, evaluator: Evaluator, symbol: str, folds: list[Fold], progress: Callable[[int, int], None]
+    config: SweepConfig,
+    evaluate: Callable[[Fold], pl.DataFrame],
+    folds: list[Fold],
+    progress: Callable[[int, int], None],
 ) -> Picks:
-    """What the procedure picks on the train rows of these folds; those where it picks nothing are left out."""
-    configs, found = config.configs(), []
+    """What the procedure picks on the train rows of these folds; those where it picks nothing are left out.
+
+    ``evaluate`` gives the train statistics of the configs among which a fold picks, as ``picks`` reads them.
+    """
+    found = []
     for done, fold in enumerate(folds):
         progress(done, len(folds))
-        trained = [evaluator(block) for block in blocks_of(config, symbol, [fold]) if block.part == "train"]
-        (pick,) = picks(config, pl.concat(trained))
+        (pick,) = picks(config, evaluate(fold))
         if pick["config"] is not None:
-            found.append((fold, configs[pick["config"]]))
+            found.append((fold, config.params(pick["config"])))
     progress(len(folds), len(folds))
     return found
 

@@ -1,6 +1,7 @@
 """The record on worse terms and from later starts, on a market of 31 days with one fold: 14 to train, 15 to test."""
 
 import dataclasses
+from functools import partial
 
 import polars as pl
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from research.engine import backtest
 from research.evidence import Period
 from research.gate_worlds import BARS_PER_DAY, world_bars, world_config
-from research.surface import SURFACE, Strains, folds_from, over_starts, picks_anew, starts_of, surface_at
+from research.surface import SURFACE, Strains, folds_from, over_starts, picks_anew, starts_of, surface_at, train_rows
 from research.sweep import Evaluator, Fold
 
 DAYS = 31
@@ -25,11 +26,9 @@ def quiet(done: int, total: int) -> None:
 def world():
     """A market with an edge: config, bars, and the picks from both starts."""
     config, bars = world_config(DAYS), world_bars(7, days=DAYS, edge=2.0)
-    evaluator = Evaluator(config, bars)
+    trained = partial(train_rows, config, Evaluator(config, bars), bars.symbol)
     starts = starts_of(config, ROWS, STRAINS.starts)
-    picks = {
-        start: picks_anew(config, evaluator, bars.symbol, folds_from(config, ROWS, start), quiet) for start in starts
-    }
+    picks = {start: picks_anew(config, trained, folds_from(config, ROWS, start), quiet) for start in starts}
     return config, bars, picks
 
 
@@ -81,7 +80,8 @@ def test_a_later_start_trades_other_rows(surface):
 def test_what_picks_nothing_earns_nothing(world):
     config, bars, _ = world
     picky = dataclasses.replace(config, min_trades=100_000)
-    picks = {0: picks_anew(picky, Evaluator(picky, bars), bars.symbol, folds_from(picky, ROWS, 0), quiet)}
+    trained = partial(train_rows, picky, Evaluator(picky, bars), bars.symbol)
+    picks = {0: picks_anew(picky, trained, folds_from(picky, ROWS, 0), quiet)}
     found = surface_at(picky, bars, picks, STRAINS, latency_ms=150, period=DAY, progress=quiet)
     assert found["folds"].to_list() == found["trades"].to_list() == [0] * 4
     assert found["net_pnl_usdt"].to_list() == [0.0] * 4
