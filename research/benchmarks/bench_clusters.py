@@ -3,7 +3,7 @@
 All sides run on the same seeded bars, one after the other, compiled code warm. Times are the shortest of repeated runs:
 other work on the machine only ever adds time. The two baselines run on a slice and are counted per bar. NumPy's is the
 same slice on both sides. The dictionary of levels gets slower while levels gather, by half in its first two days:
-it is measured after three, beside all bars of the map.
+it is measured after three, in turns with all bars of the map, so that a machine that slows down slows both.
 """
 
 import time
@@ -79,8 +79,7 @@ def bench_clusters(*, symbols: int = SYMBOLS, days: int = DAYS, repeats: int = R
     one = market[0].rows(slice(0, NUMPY_BARS))
     slice_bars_per_second = _map_bars_per_second(one, config, 5 * repeats)
     numpy_bars_per_second = len(one) / _shortest(lambda: numpy_map(one, config, every_bars=EVERY_BARS), repeats)
-    map_bars_per_second = _map_bars_per_second(market[0], config, 3 * repeats)
-    levels_bars_per_second = 1.0 / _levels_seconds(market[0], config, repeats)
+    map_bars_per_second, levels_bars_per_second = _beside_levels(market[0], config, repeats)
     step_us, snapshot_us = _live_us(market[0], config)
     extrapolated = f"dictionary of levels, plain Python, from {LEVELS_BARS:,} bars after {LEVELS_WARM_BARS:,}"
     return [
@@ -142,8 +141,8 @@ def _map_bars_per_second(bars: SourceBars, config: MapConfig, repeats: int) -> f
     return len(bars) / _shortest(lambda: predictive_map(bars, config, every_bars=EVERY_BARS), repeats)
 
 
-def _levels_seconds(bars: SourceBars, config: MapConfig, repeats: int) -> float:
-    """Seconds per bar of the dictionary of levels, once it is full; a snapshot every ``EVERY_BARS``."""
+def _beside_levels(bars: SourceBars, config: MapConfig, repeats: int) -> tuple[float, float]:
+    """Bars per second of the map and, once it is full, of the dictionary of levels; snapshots every ``EVERY_BARS``."""
     by_hand = LevelsByHand(config)
     rows = _rows(bars.rows(slice(0, LEVELS_WARM_BARS + LEVELS_BARS)))
     for row in rows:
@@ -159,7 +158,8 @@ def _levels_seconds(bars: SourceBars, config: MapConfig, repeats: int) -> float:
             if (bar + 1) % EVERY_BARS == 0:
                 levels.snapshot()
 
-    return _shortest(last_bars, repeats) / LEVELS_BARS
+    turns = [(_map_bars_per_second(bars, config, 3), LEVELS_BARS / _shortest(last_bars, 1)) for _ in range(repeats)]
+    return max(of_map for of_map, _ in turns), max(of_levels for _, of_levels in turns)
 
 
 def _live_us(bars: SourceBars, config: MapConfig) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from research.clusters.grid import BUCKETS, HALF_WINDOW, LONG, SHORT, bucket_of, centre
 from research.clusters.profiles import SourceBars
-from research.clusters.tiers import MapConfig, tier_tables
+from research.clusters.tiers import ROOM, MapConfig, tier_tables
 
 MARGIN = 1_000  # columns beyond the range of the bars
 
@@ -44,7 +44,7 @@ def numpy_map(bars: SourceBars, config: MapConfig, *, every_bars: int) -> np.nda
         for side in (LONG, SHORT):
             for tier in range(tables.tiers.size):
                 kernel = tables.kernels[0, side, tier]
-                parts = lazy[side, tier] * tables.parts[0, side, tier, : kernel["n_offsets"]]
+                parts = lazy[side, tier] * tables.parts[0, side, tier, ROOM : ROOM + kernel["n_offsets"]]
                 for entry in range(low, high + 1):
                     first = entry + kernel["first_offset"]
                     columns[side, tier, first : first + parts.size] += parts

@@ -11,9 +11,11 @@ import numpy as np
 
 from research.clusters.grid import BUCKETS, DELTA, HALF_WINDOW, LONG, ON_THE_EDGE, SHORT
 from research.clusters.predictive_book import COLUMNS, REMEMBERED_BARS
+from research.clusters.tiers import ROOM
 from research.jit import njit
 
 RECENTRE_BEYOND = 256  # buckets that the mark may be off the middle of the grid
+TOGETHER = ROOM + 1  # buckets of one bar that are deposited in one pass
 SMALLEST_SCALE = 1e-100  # then the columns are multiplied out, long before numbers run out
 
 
@@ -123,9 +125,40 @@ def _reconcile(book, tables, version, opened):
 
 
 @njit(forceinline=False)
-def _deposit(columns, parts, amount):
-    for k in range(columns.size):
-        columns[k] += amount * parts[k]
+def _deposit(columns, parts, amount, n_entries):
+    """Add ``n_entries`` buckets' deposits, the lowest first; ``parts`` begins where the highest one's does.
+
+    Four in one pass, as each pass reads and writes all columns; the sums are those of one pass per entry.
+    """
+    if n_entries == 1:
+        for k in range(columns.size):
+            columns[k] += amount * parts[k]
+    elif n_entries == 2:
+        for k in range(columns.size):
+            columns[k] = columns[k] + amount * parts[k + 1] + amount * parts[k]
+    elif n_entries == 3:
+        for k in range(columns.size):
+            columns[k] = columns[k] + amount * parts[k + 2] + amount * parts[k + 1] + amount * parts[k]
+    else:
+        for k in range(columns.size):
+            two = columns[k] + amount * parts[k + 3] + amount * parts[k + 2]
+            columns[k] = two + amount * parts[k + 1] + amount * parts[k]
+
+
+@njit(forceinline=False)
+def _left_out(side, kernel, parts, low, high, least, most):
+    """Parts of the entries' levels that lie off columns [least, most): those in the swept range, those off the grid."""
+    below = above = 0.0
+    for entry in range(low, high + 1):
+        first = entry + kernel.first_offset
+        begin, end = _clip(least - first, kernel.n_offsets), _clip(most - first, kernel.n_offsets)
+        if side == LONG:
+            begin = min(begin, end)
+        else:
+            end = max(begin, end)
+        below += _sum(parts, ROOM, ROOM + begin)
+        above += _sum(parts, ROOM + end, ROOM + kernel.n_offsets)
+    return (above, below) if side == LONG else (below, above)
 
 
 @njit(forceinline=False)
@@ -139,32 +172,27 @@ def _open(book, tables, version, bar, swept_low, swept_high, opened, share):
     swept_low, swept_high = swept_low - now.first_bucket, swept_high - now.first_bucket
     for side in range(2):
         nearest = book.sides[side].nearest
+        least, most = (0, swept_low) if side == LONG else (swept_high + 1, COLUMNS)
         for tier in range(book.tiers.shape[1]):
             held, kernel = book.tiers[side, tier], tables.kernels[version, side, tier]
-            row, parts = book.columns[side, tier], tables.parts[version, side, tier, : kernel.n_offsets]
+            if kernel.n_offsets == 0:
+                continue
+            row, parts = book.columns[side, tier], tables.parts[version, side, tier]
+            first, after = kernel.first_offset, kernel.first_offset + kernel.n_offsets
             amount = opened[side, tier] * share / (high - low + 1)
             lazy = amount / held.scale
-            gone = beyond = 0.0
-            for entry in range(low, high + 1):
-                first = entry + kernel.first_offset
-                if side == LONG:
-                    begin, end = _clip(-first, parts.size), _clip(swept_low - first, parts.size)
-                    if end < parts.size:
-                        gone += _sum(parts, end, parts.size)
-                    if begin > 0:
-                        beyond += _sum(parts, 0, min(begin, end))
-                else:
-                    begin, end = _clip(swept_high + 1 - first, parts.size), _clip(COLUMNS - first, parts.size)
-                    if begin > 0:
-                        gone += _sum(parts, 0, begin)
-                    if end < parts.size:
-                        beyond += _sum(parts, max(begin, end), parts.size)
+            if low + first < least or high + after > most:
+                gone, beyond = _left_out(side, kernel, parts, low, high, least, most)
+                held.beyond += lazy * beyond
+                held.total -= amount * gone
+                book.sides[side].missing += amount * gone
+            for entry in range(low, high + 1, TOGETHER):
+                last = min(entry + TOGETHER - 1, high)
+                begin, end = max(entry + first, least), min(last + after, most)
                 if begin < end:
-                    _deposit(row[first + begin : first + end], parts[begin:end], lazy)
-                    nearest = max(nearest, first + end - 1) if side == LONG else min(nearest, first + begin)
-            held.beyond += lazy * beyond
-            held.total -= amount * gone
-            book.sides[side].missing += amount * gone
+                    part = ROOM + begin - (last + first)
+                    _deposit(row[begin:end], parts[part : part + end - begin + last - entry], lazy, last - entry + 1)
+                    nearest = max(nearest, end - 1) if side == LONG else min(nearest, begin)
         book.sides[side].nearest = nearest
 
 

@@ -17,6 +17,7 @@ from research.clusters.grid import DELTA, LONG, SHORT
 
 SMALLEST_SMEAR = 0.6 * DELTA  # in log price: less than a bucket cannot be told apart
 SMEAR_REACH = 3.0  # standard deviations; what lies further out is left out
+ROOM = 3  # zeros on both ends of a tier's parts: entries side by side are then deposited as one
 HOUR_MS = 3_600_000
 EARLIEST_MS = np.iinfo(np.int64).min
 
@@ -136,7 +137,8 @@ class TierTables(NamedTuple):
     valid_from_ms : int64, shape (n_versions,). The first version is in force from the beginning of time.
     tiers : ``TIER``, shape (n_tiers,)
     kernels : ``KERNEL``, shape (n_versions, 2, n_tiers)
-    parts : float64, shape (n_versions, 2, n_tiers, most offsets). Sum to 1 over the offsets of a tier.
+    parts : float64, shape (n_versions, 2, n_tiers, most offsets + 2 ROOM). Sum to 1 over the offsets of a tier, which
+        begin at ``ROOM``.
     """
 
     valid_from_ms: np.ndarray
@@ -234,9 +236,10 @@ def tier_tables(config: MapConfig) -> TierTables:
             f"{[max((step.max_leverage for step in version.steps), default=0.0) for version in versions]} at most"
         )
     kernels["share"] /= shared
-    parts = np.zeros((*kernels.shape, kernels["n_offsets"].max()))
+    parts = np.zeros((*kernels.shape, kernels["n_offsets"].max() + 2 * ROOM))
     for version, side, tier in np.ndindex(kernels.shape):
-        parts[version, side, tier, : kernels["n_offsets"][version, side, tier]] = rows[version][side][tier][1]
+        own = rows[version][side][tier][1]
+        parts[version, side, tier, ROOM : ROOM + len(own)] = own
     tiers = np.zeros(len(config.leverages), TIER)
     tiers["leverage"] = config.leverages
     tiers["closing_per_ms"] = log(2.0) / (HOUR_MS * np.array(config.half_life_hours))
