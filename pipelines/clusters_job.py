@@ -1,6 +1,6 @@
 """Liquidation maps from the lake into the lake: build what is missing, read what is there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -64,6 +64,7 @@ def read_map(
     end: datetime | None = None,
     *,
     settings: MapSettings | None = None,
+    cluster_columns: Sequence[str] | None = None,
     progress: Tell | None = None,
 ) -> StoredMap | Unavailable:
     """A map over [start, end): what is missing of it is built first, the rest is read.
@@ -73,6 +74,7 @@ def read_map(
     source : one of ``ALL_SOURCES``; None for the first of ``SINGLE_SOURCES`` that the lake has data of.
     start, end : UTC; None for the beginning of the map and for now. A map is always built from the beginning of its
         data, as positions stay open for weeks; ``start`` only says what is read.
+    cluster_columns : of ``clusters``, beside those that say which map it is; None for all.
 
     Raises
     ------
@@ -83,7 +85,8 @@ def read_map(
     if isinstance(built, Unavailable):
         return built
     key, until, substituted = built
-    rows = {name: _rows(lake, name, key, start, end) for name in ("clusters", "cluster_events", "oi_state", "heatmap")}
+    tables_read = {"clusters": cluster_columns} | dict.fromkeys(("cluster_events", "oi_state", "heatmap"))
+    rows = {name: _rows(lake, name, key, start, end, columns) for name, columns in tables_read.items()}
     rows["events"] = rows.pop("cluster_events")
     return StoredMap(key=key, until=until, substituted=substituted, **rows)
 
@@ -144,8 +147,12 @@ def is_writable(lake: Lake) -> bool:
     return type(lake) is Lake
 
 
-def _rows(lake: Lake, table: str, key: MapKey, start: datetime | None, end: datetime | None) -> pl.DataFrame:
-    rows = lake.scan(table, symbols=[key.symbol], start=start, end=end, venue=key.venue)
+def _rows(
+    lake: Lake, table: str, key: MapKey, start: datetime | None, end: datetime | None, columns: Sequence[str] | None
+) -> pl.DataFrame:
+    if columns is not None:
+        columns = ["source", "map_id", *columns]
+    rows = lake.scan(table, symbols=[key.symbol], start=start, end=end, columns=columns, venue=key.venue)
     return rows.filter(pl.col("map_id") == key.map_id, pl.col("source") == key.source)
 
 

@@ -21,6 +21,10 @@ SCALE_DAYS = 30  # before the range, on which colours are frozen
 
 DAY = timedelta(days=1)
 _MINUTE = timedelta(minutes=1)
+_CLUSTER_COLUMNS = (
+    "ts", "cluster_id", "side", "state", "active", "price_level", "price_lo", "price_hi", "dist_bps", "open_interest",
+    "mass_src_usd", "leverage_tier", "strength", "zscore", "confidence", "firstSeen", "available",
+)  # fmt: skip
 _LEAST_SCALE = DAY  # snapshots over less than this before the range say little about what is usual
 
 
@@ -93,7 +97,8 @@ def look(asked: Question) -> Seen:
     if symbol not in there:
         raise LookupError(f"no open interest or liquidations of {symbol} in {asked.folder}; it has {', '.join(there)}")
     asked = replace(asked, symbol=symbol)
-    found = read_map(lake, symbol, asked.source or None, *_reading(asked), progress=progress())
+    source = asked.source or None
+    found = read_map(lake, symbol, source, *_reading(asked), cluster_columns=_CLUSTER_COLUMNS, progress=progress())
     if isinstance(found, Unavailable):
         return Seen(asked=asked, reason=found.reason, symbols=there)
     return _cut(lake, asked, found, there)

@@ -14,7 +14,7 @@ import polars as pl
 from data.schema import TIME_MS, TIME_NS, interval_ms
 from research.clusters.contracts import asset, units
 from research.clusters.profiles import SOURCES, SourceBars
-from research.recorded import PIECE, epoch_ms, event_ms, known_ms, received_ms
+from research.recorded import PIECE, epoch_ms, event_ms, received_ms
 
 if TYPE_CHECKING:
     from data.lake import Lake
@@ -40,6 +40,19 @@ MARKS = pl.Schema(
         "mark_close": pl.Float64,
     }
 )
+_STREAMED = pl.Schema(dict.fromkeys(("close_ms", "known_ms"), pl.Int64) | dict.fromkeys(_MARK_COLUMNS, pl.Float64))
+# Summed up where it lies: the stream has a row a second. What came without a receipt was known as it happened.
+_MINUTES_OF_MARKS = f"""
+    WITH told AS (
+        SELECT (epoch_ms(event_time) // {interval_ms(INTERVAL)} + 1) * {interval_ms(INTERVAL)} AS close_ms, *
+        FROM mark_price WHERE venue = 'aster' AND mark_price IS NOT NULL
+    )
+    SELECT close_ms, close_ms + {BAR_DELAY_MS} AS known_ms, max(mark_price) AS mark_high, min(mark_price) AS mark_low,
+        arg_max(mark_price, event_time) AS mark_close
+    FROM told
+    WHERE recv_time IS NULL OR epoch_ns(recv_time) <= (close_ms + {BAR_DELAY_MS}) * 1000000
+    GROUP BY close_ms
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,29 +265,13 @@ def _klines(lake: "Lake", table: str, symbol: str, venue: str, slots: pl.DataFra
 
 def _streamed_marks(lake: "Lake", symbol: str, slots: pl.DataFrame) -> pl.DataFrame:
     """Bars made of what the mark stream had told ``BAR_DELAY_MS`` after each close; one mark makes a bar."""
-    length = interval_ms(INTERVAL)
-    bars = [
-        pl.DataFrame(
-            schema=dict.fromkeys(("close_ms", "known_ms"), pl.Int64) | dict.fromkeys(_MARK_COLUMNS, pl.Float64)
-        )
-    ]
-    columns = ["event_time", "mark_price", "recv_time"]
-    close_ms = event_ms() // length * length + length
-    day_ms = PIECE // MILLISECOND
-    for _, day in slots.group_by((pl.col("close_ms") - length) // day_ms):
-        start, end = _span(day)
-        rows = lake.scan("mark_price", symbols=[symbol], start=start, end=end, columns=columns, venue="aster")
-        told = rows.drop_nulls("mark_price").with_columns(close_ms=close_ms, known_ms=known_ms())
-        told = told.filter(pl.col("known_ms") <= pl.col("close_ms") + BAR_DELAY_MS).join(day, on="close_ms", how="semi")
-        price = pl.col("mark_price")
-        bars.append(
-            told.group_by("close_ms").agg(
-                known_ms=pl.col("close_ms").first() + BAR_DELAY_MS,
-                mark_high=price.max(),
-                mark_low=price.min(),
-                mark_close=price.sort_by("event_time").last(),
-            )
-        )
+    bars = [_STREAMED.to_frame()]
+    day = (pl.col("close_ms") - interval_ms(INTERVAL)) // (PIECE // MILLISECOND)
+    runs = slots.sort("close_ms").with_columns(run=(day.diff() > 1).fill_null(value=False).cum_sum())
+    for _, run in runs.group_by("run"):
+        start, end = _span(run)
+        told = lake.sql(_MINUTES_OF_MARKS, symbols=[symbol], start=start, end=end)
+        bars.append(told.cast(_STREAMED).join(run, on="close_ms", how="semi"))
     return pl.concat(bars)
 
 
