@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from data.lake import Lake
+from research.cluster_bars import READ_BEFORE
 from research.fills import FILL_MODEL_VERSION
 from research.kernel import ENGINE_VERSION
 
@@ -24,6 +25,8 @@ BAR_TABLES = (
     "funding",
     "instruments",
 )
+# And those that the columns of a liquidation map come from.
+MAP_TABLES = ("clusters", "cluster_events", "oi_state")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +69,20 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def data_identity(lake: Lake, start: datetime, end: datetime) -> dict[str, str]:
-    """Sha256 per lake file that bars of [start, end) may read; instruments of any date."""
+def data_identity(lake: Lake, start: datetime, end: datetime, *, with_map: bool) -> dict[str, str]:
+    """Sha256 per lake file that bars of [start, end) may read; instruments of any date.
+
+    Parameters
+    ----------
+    with_map : the bars carry the columns of a liquidation map.
+    """
     chosen = [
         entry
         for table in BAR_TABLES
         for entry in lake.files(table)
         if table == "instruments" or start.date() <= entry.dt <= end.date()
     ]
+    if with_map:
+        first = (start - READ_BEFORE).date()
+        chosen += [entry for table in MAP_TABLES for entry in lake.files(table) if first <= entry.dt <= end.date()]
     return {str(entry.path): entry.sha256 for entry in sorted(chosen, key=lambda entry: str(entry.path))}

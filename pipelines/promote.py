@@ -11,9 +11,9 @@ import tomli_w
 
 from data.lake import Lake
 from pipelines.gate_job import findings_of, gate_of, open_holdout
-from pipelines.identity import CHECKOUT, code_identity, data_identity
+from pipelines.identity import CHECKOUT, code_identity
 from pipelines.runs import RunFolder, write_whole
-from pipelines.sweep_job import bars_for
+from pipelines.sweep_job import bars_for, data_of
 from research.engine import refusals
 
 CHOSEN = CHECKOUT / "live" / "configs" / "chosen.toml"
@@ -85,7 +85,7 @@ def findings(run: RunFolder, lake: Lake, row: dict[str, Any]) -> list[str]:
         found.append("a pick held a position longer than the embargo allows for: raise embargo_bars")
     if manifest["identity"]["code_hash"] != code.code_hash:
         found.append("the code changed since the sweep")
-    if manifest["identity"]["data"] != data_identity(lake, config.start, config.end):
+    if manifest["identity"]["data"] != data_of(config, lake):
         found.append("the recorded data changed since the sweep")
     if code.is_dirty:
         found.append("the checkout has uncommitted changes")

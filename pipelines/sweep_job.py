@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from pipelines.search_job import find_configs, with_is_found
 from research.bars import Bars, build_bars
 from research.cluster_bars import with_clusters_asked_for
 from research.engine import backtest, feature_names
+from research.features import cluster_columns_of
 from research.strategies.registry import strategy
 from research.sweep import Evaluator, Fold, SweepConfig, blocks_of, folds_of, results_table, search_rows
 from research.sweep_config import FoundSweep
@@ -45,9 +46,17 @@ def bars_for(config: SweepConfig, lake: Lake, symbol: str) -> Bars:
         latency_ms=config.costs.latency_ms,
         substitutions=config.substitutions,
     )
-    return with_clusters_asked_for(
-        bars, lake, feature_names(strategy(config.strategy), config.window_settings, config.orders)
-    )
+    return with_clusters_asked_for(bars, lake, _feature_names(config))
+
+
+def data_of(config: SweepConfig, lake: Lake) -> dict[str, str]:
+    """What ``bars_for`` reads, for all symbols: sha256 per file of the lake."""
+    with_map = bool(cluster_columns_of(_feature_names(config)))
+    return data_identity(lake, config.start, config.end, with_map=with_map)
+
+
+def _feature_names(config: SweepConfig) -> Sequence[str]:
+    return feature_names(strategy(config.strategy), config.window_settings, config.orders)
 
 
 def run_sweep(
@@ -83,7 +92,7 @@ def run_sweep(
         "config_hash": config_hash(config),
         "code_hash": code.code_hash,
         "lock_hash": code.lock_hash,
-        "data": data_identity(lake, config.start, config.end),
+        "data": data_of(config, lake),
     }
     evaluators = {symbol: Evaluator(config, bars[symbol]) for symbol in config.symbols}
     folds = {symbol: folds_of(config, bars[symbol].frame.height) for symbol in config.symbols}

@@ -16,6 +16,9 @@ from research.features import cluster_columns_of
 if TYPE_CHECKING:
     from data.lake import Lake
 
+# Rows of a map are found by what they describe, which is before they were known.
+READ_BEFORE = BREAK_REACH + MAX_MAP_AGE
+
 
 def with_clusters(bars: Bars, clusters: pl.DataFrame, events: pl.DataFrame, oi_state: pl.DataFrame) -> Bars:
     """The bars with ``CLUSTER_COLUMNS`` beside their own; ``cluster_columns`` tells what the frames hold."""
@@ -41,7 +44,7 @@ def with_clusters_asked_for(bars: Bars, lake: "Lake", names: Sequence[str], *, v
     if not cluster_columns_of(names):
         return bars
     start, end = bars.frame["avail_time"][0], bars.frame["avail_time"][-1] + timedelta(milliseconds=1)
-    start -= BREAK_REACH + MAX_MAP_AGE  # rows are found by what they describe, which is before they were known
+    start -= READ_BEFORE
     tables = CLUSTERS, CLUSTER_EVENTS, OI_STATE
     frames = [lake.scan(each.name, symbols=[bars.symbol], start=start, end=end, venue=venue) for each in tables]
     if all(frame.is_empty() for frame in frames):
