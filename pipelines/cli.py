@@ -117,6 +117,7 @@ def sql(query, lake_path, as_json) -> None:
 @json_option
 def features(symbol, names, start, end, interval, latency_ms, lake_path, as_json) -> None:
     """Build features of one symbol and print them."""
+    from pipelines.cluster_data import current_map_ids
     from research.bars import Substitutions, build_bars
     from research.cluster_bars import with_clusters_asked_for
     from research.features import features_frame
@@ -131,7 +132,8 @@ def features(symbol, names, start, end, interval, latency_ms, lake_path, as_json
         latency_ms=latency_ms,
         substitutions=Substitutions(),
     )
-    frame = features_frame(with_clusters_asked_for(bars, lake, chosen), chosen)
+    bars = with_clusters_asked_for(bars, lake, chosen, map_ids=current_map_ids(lake, symbol))
+    frame = features_frame(bars, chosen)
     if as_json:
         print_json(frame.to_dicts())
     else:

@@ -40,6 +40,12 @@ def mapped_sources(lake: Lake, symbol: str) -> tuple[str, ...]:
     return tuple(source for source, made in found.items() if not isinstance(made, Unavailable))
 
 
+def current_map_ids(lake: Lake, symbol: str) -> list[str]:
+    """The maps of a symbol that ``aster clusters`` would build now, with default settings, one per source with data."""
+    found = (map_key(lake, symbol, source, MapSettings()) for source in SINGLE_SOURCES)
+    return [made[0].map_id for made in found if not isinstance(made, Unavailable)]
+
+
 def mapped_symbols(lake: Lake) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Symbols of which a map could be made, and those of which the lake has only another venue's liquidations.
 

@@ -12,6 +12,7 @@ import polars as pl
 
 from data.config import config_hash, load
 from data.lake import Lake
+from pipelines.cluster_data import current_map_ids
 from pipelines.executors import LOCAL, KeptBlocks, executor
 from pipelines.gate_job import judge_run
 from pipelines.identity import code_identity, data_identity
@@ -46,7 +47,9 @@ def bars_for(config: SweepConfig, lake: Lake, symbol: str) -> Bars:
         latency_ms=config.costs.latency_ms,
         substitutions=config.substitutions,
     )
-    return with_clusters_asked_for(bars, lake, _feature_names(config))
+    names = _feature_names(config)
+    map_ids = current_map_ids(lake, symbol) if cluster_columns_of(names) else ()
+    return with_clusters_asked_for(bars, lake, names, map_ids=map_ids)
 
 
 def data_of(config: SweepConfig, lake: Lake) -> dict[str, str]:

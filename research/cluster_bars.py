@@ -27,19 +27,22 @@ def with_clusters(bars: Bars, clusters: pl.DataFrame, events: pl.DataFrame, oi_s
     return replace(bars, frame=bars.frame.hstack(columns))
 
 
-def with_clusters_asked_for(bars: Bars, lake: "Lake", names: Sequence[str], *, venue: str = "aster") -> Bars:
+def with_clusters_asked_for(
+    bars: Bars, lake: "Lake", names: Sequence[str], *, venue: str = "aster", map_ids: Sequence[str] = ()
+) -> Bars:
     """The bars with the columns of the lake's liquidation maps where a feature of these names needs one.
 
     Parameters
     ----------
     venue : where the map's prices hold, not whose open interest it is made of.
+    map_ids : the maps to take of sources that have maps of several settings.
 
     Raises
     ------
     LookupError
         When they are asked for and the lake has no map of the symbol in the range.
     ValueError
-        When it has maps of several settings.
+        When a source has maps of several settings and not one of them is among ``map_ids``.
     """
     if not cluster_columns_of(names):
         return bars
@@ -52,4 +55,11 @@ def with_clusters_asked_for(bars: Bars, lake: "Lake", names: Sequence[str], *, v
             f"no liquidation map of {bars.symbol} from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} in {lake.root}: "
             f"build it with `aster clusters --symbol {bars.symbol} --start ... --end ...`"
         )
-    return with_clusters(bars, *frames)
+    return with_clusters(bars, *_of_these_maps(frames, map_ids))
+
+
+def _of_these_maps(frames: Sequence[pl.DataFrame], map_ids: Sequence[str]) -> list[pl.DataFrame]:
+    """The frames without the other maps of a source that has one of these; other sources keep what they have."""
+    wanted = pl.col("map_id").is_in(list(map_ids))
+    has_one = pl.concat([frame.filter(wanted).select("source") for frame in frames])["source"].unique()
+    return [frame.filter(wanted | ~pl.col("source").is_in(has_one.to_list())) for frame in frames]

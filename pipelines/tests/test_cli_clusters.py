@@ -11,6 +11,7 @@ from data.lake import Lake
 from data.schema_clusters import DERIVED
 from data.synthetic import BTC_LIKE, MarketSpec, generate
 from pipelines.cli_clusters import clusters, signals
+from pipelines.cluster_data import current_map_ids
 from pipelines.cluster_store import MapSettings
 from pipelines.clusters_job import build_map, read_map
 from research.clusters.inputs import Unavailable
@@ -88,6 +89,7 @@ def test_other_settings_are_another_map_beside_the_first(market, tmp_path):
     maps = [read_map(lake, "BTCUSDT", "aster", settings=MapSettings(every_minutes=every)) for every in (5, 15)]
     assert [found.oi_state.height for found in maps] == [36, 12]
     assert maps[0].map_id != maps[1].map_id
+    assert current_map_ids(lake, "BTCUSDT")[0] == maps[0].map_id
     assert lake.sql("SELECT count(DISTINCT map_id) AS n FROM heatmap")["n"].item() == 2
 
 

@@ -250,6 +250,19 @@ def test_bars_carry_the_columns_of_the_lakes_map_where_a_feature_needs_them(bars
     assert with_clusters_asked_for(bars, lake, ["return_bps_3"]) is bars
 
 
+def test_of_several_maps_the_wanted_one_is_taken_and_without_a_wish_all_are_refused(bars, tmp_path):
+    lake = Lake(tmp_path / "lake", create=True)
+    for map_id, low in (("a" * 12, 98.0), ("b" * 12, 97.0)):
+        rows = pl.DataFrame([cluster(0, "long", low, 99.0)]).with_columns(map_id=pl.lit(map_id))
+        lake.append("clusters", conform(rows, CLUSTERS), origin="test")
+        rows = pl.DataFrame([snapshot(0)]).with_columns(map_id=pl.lit(map_id))
+        lake.append("oi_state", conform(rows, OI_STATE), origin="test")
+    joined = with_clusters_asked_for(bars, lake, ["near_long_lo_bps"], map_ids=["b" * 12])
+    assert joined.frame["near_long_lo"][-1] == 97.0
+    with pytest.raises(ValueError, match="made with 2 settings"):
+        with_clusters_asked_for(bars, lake, ["near_long_lo_bps"], map_ids=["c" * 12])
+
+
 def test_a_lake_without_a_map_says_how_to_build_one(bars, tmp_path):
     lake = Lake(tmp_path / "lake", create=True)
     with pytest.raises(LookupError, match=r"no liquidation map of SOLUSDT from .* build it with `aster clusters"):
