@@ -11,6 +11,7 @@ from pipelines.cli_clusters import clusters, signals
 from pipelines.cli_history import backfill, repair
 from pipelines.cli_lake import compact, coverage, push, sizes, tail, verify
 from pipelines.cli_market import loopback, record
+from pipelines.cli_nightly import nightly
 from pipelines.cli_robust import robust
 from pipelines.options import (
     Utc,
@@ -35,6 +36,7 @@ for command in (record, backfill, repair, coverage, verify, compact, push, sizes
     cli.add_command(command)
 cli.add_command(audit)
 cli.add_command(robust)
+cli.add_command(nightly)
 
 
 @cli.command("import")

@@ -2,10 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -28,9 +25,7 @@ from research import formats
 if TYPE_CHECKING:
     from data.backfill import Report
     from data.backfill_plan import Plan
-    from data.clock import Clock
     from data.lake import Lake
-    from data.venues.aster import AsterRest
 
 venue_option = click.option(
     "--venue", default="aster", show_default=True, help="aster, loopback, or URL of a loopback exchange."
@@ -98,23 +93,16 @@ def repair(symbols, tables, start, end, venue, weight, lake_path, as_json) -> No
     Trades and klines come back exactly. Silences of mark prices become one-minute mark and index klines, which is
     less. Quotes, books and liquidations cannot be fetched. Exit status 1 when the exchange refused or did not answer.
     """
-    from data.lacking import unlisted
     from data.lake import Lake
-    from data.ledger import open_gaps
-    from data.repair import is_repairable
-    from data.schema import GAPS
-    from data.stored_days import COUNTED
+    from pipelines.upkeep import fill_gaps
 
-    lake = Lake(lake_folder(lake_path))
-    chosen = [name for name in COUNTED if is_repairable(name) and (not tables or name in table_list(tables))]
-    symbols = symbol_list(symbols)
-    found = unlisted(lake, tables=chosen, symbols=symbols, start=start, end=end, now=datetime.now(UTC))
-    lake.append(GAPS.name, found, origin="repair")
-    gaps = [gap for gap in open_gaps(lake, tables=chosen, symbols=symbols) if _touches(gap, start, end)]
-    if not gaps:
+    report = fill_gaps(
+        Lake(lake_folder(lake_path)), venue, weight, _say,
+        tables=table_list(tables), symbols=symbol_list(symbols), start=start, end=end,
+    )  # fmt: skip
+    if report is None:
         print_json({"gaps": 0, "trouble": []}) if as_json else print("no gap is open that could be repaired")
         return
-    report = asyncio.run(_repair(lake, venue, weight, gaps))
     if as_json:
         print_json(vars(report))
     else:
@@ -160,41 +148,15 @@ async def _backfill(lake: "Lake", venue: str, weight: int, asked: dict, ask: _As
     from data.backfill import backfill as fetch
     from data.backfill_plan import plan_backfill
     from data.venues.weights import Budget
+    from pipelines.upkeep import exchange
 
-    async with _exchange(venue) as (rest, clock):
+    async with exchange(venue) as (rest, clock):
         budget = Budget(clock, weight)
         plan = await plan_backfill(lake, rest, budget, **asked)
         if not ask.begins(plan):
             return plan, None
         with progress_bars() as tell:
             return plan, await fetch(lake, rest, budget, clock, plan, tell=tell, say=_say)
-
-
-async def _repair(lake: "Lake", venue: str, weight: int, gaps: list[dict]):
-    from data.repair import repair as fill
-    from data.venues.weights import Budget
-
-    async with _exchange(venue) as (rest, clock):
-        return await fill(lake, rest, Budget(clock, weight), clock, gaps=gaps, tell=_say)
-
-
-@asynccontextmanager
-async def _exchange(place: str) -> AsyncIterator[tuple["AsterRest", "Clock"]]:
-    """The exchange that the user named, and a clock that tells its time."""
-    from data.clock import RealClock, ScaledClock
-    from data.venues.aster import AsterRest, Unavailable, venue_of
-
-    try:
-        venue = await venue_of(place)
-        clock: Clock = RealClock()
-        if venue.is_loopback:
-            async with AsterRest(venue, clock) as rest:
-                told_ms = (await rest.get_json("/loopback"))["now_ms"]
-            clock = ScaledClock(datetime.fromtimestamp(told_ms / 1_000, UTC), speed=1.0)
-        async with AsterRest(venue, clock) as rest:
-            yield rest, clock
-    except Unavailable as error:
-        raise ConnectionError(f"venue {place}: {error.reason}; the same command goes on later where it was") from error
 
 
 def _say(sentence: str) -> None:
@@ -217,9 +179,3 @@ def _estimate(plan: "Plan") -> dict:
         "weight": plan.weight,
         "minutes": plan.minutes,
     }
-
-
-def _touches(gap: dict, start: datetime | None, end: datetime | None) -> bool:
-    """Whether a gap of ``ledger.open_gaps`` reaches into [start, end)."""
-    begins = start is None or gap["to_time"] >= start.timestamp() * 1_000
-    return begins and (end is None or gap["from_time"] < end.timestamp() * 1_000)

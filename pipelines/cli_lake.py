@@ -2,10 +2,8 @@
 
 import sys
 import time
-from datetime import UTC, datetime
 
 import click
-from filelock import FileLock, Timeout
 
 from pipelines.options import (
     Seconds,
@@ -111,29 +109,14 @@ def compact(tables, raw_days, lake_path, as_json) -> None:
     A recorder does this by itself. Closing a day also looks for rows that exist twice and for unknown gaps. Replaced
     files stay on the disk for a day, for those who still read them.
     """
-    from data.compaction import compact as compact_files
-    from data.compaction import retire
     from data.lake import Lake
+    from pipelines.upkeep import merge_files
 
-    lake = Lake(lake_folder(lake_path))
-    now = datetime.now(UTC)
-    merged, troubles = [], []
-    try:
-        with FileLock(lake.root / "compaction.lock", timeout=0), progress_bars() as tell:
-            for level, what in ((2, "days"), (1, "hours")):
-
-                def count(each, what: str = what) -> None:
-                    merged.append(each)
-                    tell(f"merged {what}", len(merged), len(merged))
-
-                report = compact_files(lake, level=level, now=now, tables=table_list(tables), tell=count)
-                troubles += report.troubles
-            retired, removed = retire(lake, raw_days, now)
-    except Timeout:
-        raise ValueError(f"{lake.root}: another process merges its files; wait for it to end") from None
+    with progress_bars() as tell:
+        found = merge_files(Lake(lake_folder(lake_path)), raw_days, tell, tables=table_list(tables))
     if as_json:
-        rows = [vars(each) for each in merged]
-        print_json({"merged": rows, "troubles": troubles, "raw_files_retired": retired, "files_removed": len(removed)})
+        print_json({"merged": [vars(each) for each in found.merged], "troubles": list(found.troubles),
+                    "raw_files_retired": found.retired, "files_removed": found.removed})  # fmt: skip
     else:
         rows = [
             {
@@ -146,16 +129,16 @@ def compact(tables, raw_days, lake_path, as_json) -> None:
                 "twice": each.duplicates,
                 "new gaps": each.gaps,
             }
-            for each in merged
+            for each in found.merged
         ]
         print_rows(rows, "merged", right=("files", "rows", "MB")) if rows else print("nothing to merge")
-        if retired or removed:
-            print(f"{retired} raw files retired, {len(removed)} replaced files removed from the disk")
-        for trouble in troubles:
+        if found.retired or found.removed:
+            print(f"{found.retired} raw files retired, {found.removed} replaced files removed from the disk")
+        for trouble in found.troubles:
             print(trouble)
-        if troubles:
+        if found.troubles:
             print("run `aster verify --set-aside`, then this again")
-    if troubles:
+    if found.troubles:
         sys.exit(1)
 
 

@@ -126,9 +126,12 @@ def _reasons(judged: Judged) -> list[tuple[str, str]]:
 
 def verdict_table(judged: Judged) -> HTML | Markdown:
     """One row per question, over all symbols: figure, interval, gate, verdict; and what chance alone would pass."""
+    return NOTHING if _main(judged).is_empty() else show(verdicts_in_words(judged))
+
+
+def verdicts_in_words(judged: Judged) -> Table:
+    """The rows of ``verdict_table``."""
     main = _main(judged)
-    if main.is_empty():
-        return NOTHING
     rows = tuple(
         (
             row["question"],
@@ -149,14 +152,12 @@ def verdict_table(judged: Judged) -> HTML | Markdown:
         if told.height
         else "none has enough data yet"
     )
-    return show(
-        Table(
-            title="Verdicts",
-            columns=("question", "of", "figure (95 % interval by days)", "evidence would be", "n", "days", "verdict"),
-            align="llllrrl",
-            rows=rows,
-            note=f"Many rows are many tests, and each is judged by itself: {counted}. Read the table whole.",
-        )
+    return Table(
+        title="Verdicts",
+        columns=("question", "of", "figure (95 % interval by days)", "evidence would be", "n", "days", "verdict"),
+        align="llllrrl",
+        rows=rows,
+        note=f"Many rows are many tests, and each is judged by itself: {counted}. Read the table whole.",
     )
 
 

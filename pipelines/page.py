@@ -43,7 +43,7 @@ def page_html(title: str, body: str, figures: Figures, style: str = "") -> str:
     """
     shared = {"config": CONFIG, "dark": DARK, "template": TEMPLATE.to_plotly_json()}
     # The page names the scripts it will run by their hash: text that slipped through could not run.
-    scripts = [plotly_javascript(), (_HERE / "report.js").read_text()]
+    scripts = [*([plotly_javascript()] if figures.blocks else []), (_HERE / "report.js").read_text()]
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in scripts)
     policy = (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "

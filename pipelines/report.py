@@ -50,6 +50,7 @@ class Table:
     columns : headings, units included.
     align : a letter per column, ``l`` or ``r``; numbers go right.
     rows : cells as formatted text (``research.formats``).
+    is_prose : its cells are sentences, which need room.
     """
 
     title: str
@@ -57,6 +58,7 @@ class Table:
     align: str
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    is_prose: bool = False
 
     def __post_init__(self) -> None:
         widths = {len(self.columns), len(self.align), *(len(row) for row in self.rows)}
@@ -68,11 +70,20 @@ class Table:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Link:
+    """A way to another page: what it answers, and its file beside this one."""
+
+    words: str
+    target: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Section:
     """A heading with what belongs to it."""
 
     title: str
     intro: str = ""
+    links: tuple[Link, ...] = ()
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
 
@@ -165,8 +176,10 @@ def _gates(gates: Sequence[Gate]) -> str:
 
 def _section(section: Section, figures: Figures) -> str:
     intro = f'<p class="intro">{escape(section.intro)}</p>' if section.intro else ""
+    links = "".join(f'<li><a href="{escape(one.target)}">{escape(one.words)}</a></li>' for one in section.links)
     content = "".join(figures.card(one) for one in section.figures) + "".join(_table(one) for one in section.tables)
-    return f'<section class="part"><h2>{escape(section.title)}</h2>{intro}{content}</section>\n'
+    listed = f'<ul class="card links">{links}</ul>' if links else ""
+    return f'<section class="part"><h2>{escape(section.title)}</h2>{intro}{listed}{content}</section>\n'
 
 
 def _table(table: Table) -> str:
@@ -184,7 +197,7 @@ def _table(table: Table) -> str:
         for row in table.rows
     )
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
-    width = "many" if len(table.columns) > _MANY_COLUMNS else "few"
+    width = "prose" if table.is_prose else "many" if len(table.columns) > _MANY_COLUMNS else "few"
     return (
         f'<div class="card"><h3>{escape(table.title)}</h3>'
         f'<table class="{width}"><thead>'

@@ -1,0 +1,230 @@
+"""What a night looks at again: health, maps, whether they predict, the promoted config, the market."""
+
+import tomllib
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+import tomli_w
+
+from data.config import parse_utc
+from data.lake import Lake
+from live.config import Chosen, load_chosen
+from pipelines.cluster_report import living
+from pipelines.clusters_job import read_map
+from pipelines.gate_job import gate_of
+from pipelines.map_judging import Asked, judge
+from pipelines.map_view import Question, look
+from pipelines.market_report import covered_days, gaps_section, liquidations_section, market_section
+from pipelines.nightly import Night, Outcome
+from pipelines.notebook_map import liquidation_map
+from pipelines.notebook_verdicts import verdicts_in_words
+from pipelines.notebooks import execute
+from pipelines.promote import CHOSEN
+from pipelines.report import Section, Verdict, write_report
+from pipelines.runs import RunFolder, default_runs
+from pipelines.sweep_job import run_sweep
+from pipelines.sweep_report import write_sweep_report
+from research import formats
+from research.bars import Substitutions, build_bars
+from research.clusters.inputs import Unavailable
+from research.clusters.validation.verdicts import TOO_LITTLE
+
+_SHOWN = 5  # of a long list
+
+
+def health(night: Night) -> Outcome:
+    """Say what was recorded of the day and what is missing."""
+    lake, symbols = Lake(night.lake), night.settings.symbols
+    covered = covered_days(lake, symbols, night.start, night.end)
+    rows = covered.filter(pl.col("state").is_in(["open", "missing"])).to_dicts()
+    wanting = [f"{row['table']} {row['symbol']}" for row in rows]
+    silent = [symbol for symbol in symbols if covered.filter(pl.col("symbol") == symbol).is_empty()]
+    execute(
+        "01_is_the_lake_complete",
+        night.folder / "health.ipynb",
+        {
+            "lake": str(night.lake),
+            "symbols": ",".join(symbols),
+            "start": night.report_start.isoformat(),
+            "end": night.end.isoformat(),
+        },
+    )
+    human = [f"{symbol}: not a row was recorded that day: is the recorder running?" for symbol in silent]
+    if wanting:
+        human.append(
+            f"incomplete: {', '.join(wanting[:_SHOWN])}{' and more' if len(wanting) > _SHOWN else ''}: run "
+            f"`aster repair --start {night.day}`"
+        )
+    return Outcome(
+        note=f"{formats.count(covered.height)} streams, {formats.count(len(wanting))} incomplete",
+        facts={f"{row['table']} {row['symbol']}": _state(row) for row in covered.to_dicts()},
+        human=tuple(human),
+        pages=(("Is the lake complete?", "health.html"),),
+    )
+
+
+def maps(night: Night) -> Outcome:
+    """Bring the liquidation maps up to the end of the day."""
+    lake, facts, missing = Lake(night.lake), {}, []
+    for symbol in night.settings.symbols:
+        found = read_map(lake, symbol, night.settings.source or None, night.start, night.end)
+        if isinstance(found, Unavailable):
+            missing.append(f"{symbol}: {found.reason}")
+            facts[f"clusters of {symbol}"] = "no map"
+        else:
+            facts[f"clusters of {symbol}"] = formats.count(living(found).height)
+    note = "; ".join(missing) if missing else f"maps of {', '.join(night.settings.symbols)}"
+    return Outcome(note=note, facts=facts)
+
+
+def validate(night: Night) -> Outcome:
+    """Ask again whether the maps predict."""
+    judged = judge(
+        Asked(
+            folder=night.lake, symbols=night.settings.symbols, source=night.settings.source, start=None,
+            end=night.end, horizon_s=4 * 3_600, min_print_usdt=0.0, cost_bps=10.0,
+            placebo_maps=night.settings.placebo_maps,
+        ),
+        _quiet,
+    )  # fmt: skip
+    if not judged.maps:
+        return Outcome(note="; ".join(f"{symbol}: {reason}" for symbol, reason in judged.reasons.items()))
+    table = verdicts_in_words(judged)
+    question, verdict = table.columns.index("question"), table.columns.index("verdict")
+    told = [row for row in table.rows if row[verdict] != TOO_LITTLE]
+    write_report(
+        night.folder / "clusters.html",
+        title=f"Does the map predict? {night.day}",
+        verdict=Verdict(headline="Do the maps predict?", sentence=table.note),
+        sections=(Section(title="Verdicts", tables=(table,)),),
+        facts=(("maps of", ", ".join(judged.maps)),),
+        not_modelled=(),
+    )
+    return Outcome(
+        note=f"{formats.count(len(table.rows))} questions, {formats.count(len(told))} with enough data",
+        facts={f"{row[question]} ({row[1]})": row[verdict] for row in table.rows},
+        pages=(("Does the map predict?", "clusters.html"),),
+    )
+
+
+def walk_forward(night: Night) -> Outcome:
+    """Run the walk-forward of the promoted config's sweep again, up to the end of the day, and of the sweeps named."""
+    lake, facts, human, pages, notes = Lake(night.lake), {}, [], [], []
+    chosen_path = Path(night.settings.chosen) if night.settings.chosen else CHOSEN
+    chosen = load_chosen(chosen_path) if chosen_path.exists() else None
+    configs = [(sweep, None) for sweep in night.settings.sweeps]
+    if chosen is None:
+        notes.append("nothing is promoted")
+    else:
+        configs.insert(0, (default_runs() / chosen.provenance["run"] / "config.toml", chosen))
+    for path, running in configs:
+        if not path.exists():
+            human.append(f"{path} is gone: its walk-forward cannot be run again; sweep and promote again")
+            continue
+        moved = night.folder / "sweeps" / f"{path.parent.name if running else path.stem}.toml"
+        moved.parent.mkdir(exist_ok=True)
+        moved.write_text(tomli_w.dumps(_up_to(tomllib.loads(path.read_text()), night.end)))
+        run = run_sweep(moved, lake, moved.parent / "runs", _quiet)
+        page = f"{moved.stem}.html"
+        write_sweep_report(run, lake, path=night.folder / page)
+        pages.append((f"Walk-forward of {run.config.name}", page))
+        for symbol in run.config.symbols:
+            judged = gate_of(run, symbol)
+            facts[f"{run.config.name} on {symbol}, gate"] = "passes" if judged["passes"] else "fails"
+            facts[f"{run.config.name} on {symbol}, out of sample"] = _earned(run, symbol)
+        if running is not None:
+            human += _drift(run, running)
+        notes.append(f"{run.config.name}: {_earned(run, run.config.symbols[0])}")
+    return Outcome(note="; ".join(notes), facts=facts, human=tuple(human), pages=tuple(pages))
+
+
+def market(night: Night) -> Outcome:
+    """A page per symbol: prices, the liquidation map, realised liquidations, gaps."""
+    lake, pages, left_out = Lake(night.lake), [], []
+    for symbol in night.settings.symbols:
+        first = lake.span("klines", symbol)
+        if first is None:
+            left_out.append(f"{symbol} has no bars")
+            continue
+        start = max(night.report_start, _midnight(first[0]))
+        bars = build_bars(lake, symbol, start, night.end, interval="1m", latency_ms=0, substitutions=Substitutions())
+        covered = covered_days(lake, (symbol,), start, night.end)
+        forced = lake.scan("force_orders", symbols=[symbol], start=start, end=night.end)
+        seen = look(
+            Question(folder=night.lake, symbol=symbol, source=night.settings.source, start=start, end=night.end)
+        )
+        at_risk = (
+            Section(title="Liquidation map", intro=seen.reason)
+            if seen.map is None
+            else Section(title="Liquidation map", figures=(liquidation_map(seen),))
+        )
+        name = f"market-{symbol}.html"
+        write_report(
+            night.folder / name,
+            title=f"{symbol}, {night.day}",
+            verdict=Verdict(headline=f"{symbol} on {night.day}", sentence=_moved(bars.frame, night)),
+            sections=(
+                market_section(bars, covered),
+                at_risk,
+                liquidations_section(bars, forced),
+                gaps_section(lake, covered, (symbol,), start, night.end),
+            ),
+            facts=(("range", f"{formats.moment(start)} to {formats.moment(night.end)}"),),
+            not_modelled=(),
+        )
+        pages.append((f"The market of {symbol}", name))
+    return Outcome(note="; ".join(left_out) or f"pages of {', '.join(night.settings.symbols)}", pages=tuple(pages))
+
+
+def _quiet(what: str, done: int, total: int) -> None:
+    """Nobody watches a step."""
+
+
+def _state(row: dict) -> str:
+    return row["state"] if row["covered"] is None else f"{row['state']}, {formats.percent(row['covered'], decimals=2)}"
+
+
+def _midnight(moment: datetime) -> datetime:
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _up_to(config: dict, end: datetime) -> dict:
+    """A sweep's TOML, its range moved to end with the night."""
+    first, last = (parse_utc(str(config[name])) for name in ("start", "end"))
+    return {**config, "start": end - (last - first), "end": end}
+
+
+def _earned(run: RunFolder, symbol: str) -> str:
+    folds = run.frame("walk_forward_folds").filter(pl.col("symbol") == symbol)
+    trades = run.frame("walk_forward_trades").filter(pl.col("symbol") == symbol).height
+    return f"{formats.usdt(folds['net_pnl_usdt'].sum(), signed=True)} USDT in {formats.count(trades)} trades"
+
+
+def _drift(run: RunFolder, running: Chosen) -> list[str]:
+    """What speaks against the promoted config after another day."""
+    symbol = running.config.symbol
+    found = []
+    if not gate_of(run, symbol)["passes"]:
+        found.append(f"the promoted config's procedure {gate_of(run, symbol)['verdict']}")
+    newest = run.frame("walk_forward_folds").filter(pl.col("symbol") == symbol).sort("fold").tail(1)
+    if newest.height and newest["config"][0] is not None:
+        rows = run.frame("results").filter(pl.col("symbol") == symbol, pl.col("config") == newest["config"][0])
+        params = run.config.params_of(rows.row(0, named=True))._asdict()
+        other = [f"{name} {formats.ratio(running.config.params[name])} → {formats.ratio(value)}"
+                 for name, value in params.items() if running.config.params.get(name) != value]  # fmt: skip
+        if other:
+            found.append(f"the newest fold would trade other parameters than those promoted: {', '.join(other)}")
+    return found
+
+
+def _moved(bars: pl.DataFrame, night: Night) -> str:
+    """How far the price went that day."""
+    day = bars.filter(pl.col("open_time") >= night.start, pl.col("close").is_not_nan())
+    if day.is_empty():
+        return "Nothing was recorded that day."
+    change = day["close"][-1] / day["open"][0] - 1.0
+    return (
+        f"{formats.percent(change, signed=True)} over the day; highest {day['high'].max():.6g}, lowest "
+        f"{day['low'].min():.6g}."
+    )

@@ -1,0 +1,166 @@
+"""Three nights of a small market: what was planted is told, what was interrupted goes on, nothing is done twice."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import tomli_w
+from filelock import FileLock
+
+from conftest import SMALL_SWEEP
+from data.lake import Lake
+from pipelines.identity import CHECKOUT
+from pipelines.nightly import STEPS, NightSettings, changes, nights_in
+
+FEW = ["repair", "compact", "prove"]
+
+
+def nightly(folder, day, *more):
+    """``aster nightly`` of a day: its status, and what it printed as JSON."""
+    command = [sys.executable, "-m", "pipelines.cli", "nightly", "--config", str(folder / "nightly.toml"), "--day", day]
+    done = subprocess.run(
+        [*command, "--lake", str(folder / "lake"), "--runs", str(folder / "runs"), "--json", *more],
+        cwd=CHECKOUT, capture_output=True, text=True,
+    )  # fmt: skip
+    return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
+
+
+def settings(folder, **more):
+    """Write the settings of the nights."""
+    told = {"symbols": ["BTCUSDT"], "placebo_maps": 5, "report_days": 3, "chosen": str(folder / "none.toml"), **more}
+    (folder / "nightly.toml").write_text(tomli_w.dumps(told))
+
+
+@pytest.fixture(scope="module")
+def three_nights(synthetic_lake, tmp_path_factory):
+    """A quiet night, one that is killed and repeated and after which a file is damaged, and one that finds it."""
+    folder = tmp_path_factory.mktemp("nights")
+    shutil.copytree(synthetic_lake.root, folder / "lake")
+    settings(folder, steps=FEW)
+    told = [nightly(folder, "2026-01-05")]
+    killed_in(folder, "2026-01-06", "prove")
+    told.append(nightly(folder, "2026-01-06"))
+    damage(Lake(folder / "lake"))
+    told.append(nightly(folder, "2026-01-07"))
+    return folder, told
+
+
+def killed_in(folder, day, step):
+    """Start a night and kill it, with kill -9, in a step."""
+    command = [sys.executable, "-m", "pipelines.cli", "nightly", "--config", str(folder / "nightly.toml"), "--day", day]
+    process = subprocess.Popen(
+        [*command, "--lake", str(folder / "lake"), "--runs", str(folder / "runs")],
+        cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    log = folder / "runs" / "nightly" / day / "logs" / f"{step}.out"
+    deadline = time.monotonic() + 120
+    while not log.exists():
+        assert time.monotonic() < deadline and process.poll() is None, "the night never came to that step"
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    shutil.copytree(folder / "runs" / "nightly" / day / "steps", folder / "before")
+
+
+def damage(lake):
+    """Turn one bit of the largest file."""
+    entry = max(lake.files("book_ticker"), key=lambda entry: entry.bytes)
+    path = lake.root / entry.path
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+def test_a_quiet_night_leaves_nothing_to_do(three_nights):
+    _, told = three_nights
+    status, night = told[0]
+    assert status == 0
+    assert [step["step"] for step in night["steps"]] == FEW
+    assert night["human"] == [] and night["changed"] == []
+    assert night["headline"] == "Nothing needs a person: all 3 steps are done"
+
+
+def test_a_killed_night_goes_on_where_it_was(three_nights):
+    folder, told = three_nights
+    status, night = told[1]
+    assert status == 0
+    assert [step["state"] for step in night["steps"]] == ["done", "done", "done"]
+    started = [json.loads(path.read_text()) for path in (folder / "before").glob("*.json")]
+    assert {step["name"] for step in started} == {"repair", "compact"}
+    for step in started:  # done before the kill, and not again after it
+        assert step["seconds"] == next(one["seconds"] for one in night["steps"] if one["step"] == step["name"])
+
+
+def test_a_damaged_file_is_told_with_what_to_do(three_nights):
+    _, told = three_nights
+    _, night = told[2]
+    todo = {entry["step"]: entry["what"] for entry in night["human"]}
+    assert "book_ticker" in todo["prove"] and "aster verify --set-aside" in todo["prove"]
+    assert {"figure": "damaged files", "was": "0", "is": "1"} in night["changed"]
+
+
+def test_a_step_that_fails_does_not_stop_the_others_and_is_tried_again(three_nights, tmp_path):
+    folder, _ = three_nights
+    (tmp_path / "lake").symlink_to(folder / "lake")
+    settings(tmp_path, steps=["compact", "prove"])
+    with FileLock(folder / "lake" / "compaction.lock"):
+        status, night = nightly(tmp_path, "2026-01-05")
+    failed, done = night["steps"]
+    assert (status, failed["state"], done["state"]) == (1, "failed", "done")
+    assert "another process merges its files" in failed["note"]
+    assert night["human"][0] == {"step": "compact", "what": f"failed: {failed['note']}"}
+    assert night["headline"] == "1 of 2 steps failed, 2 things need a person"  # the damaged file is the other one
+    status, night = nightly(tmp_path, "2026-01-05")
+    assert (status, [step["state"] for step in night["steps"]]) == (0, ["done", "done"])
+
+
+def test_a_whole_night_ends_with_all_its_pages(synthetic_lake, tmp_path):
+    shutil.copytree(synthetic_lake.root, tmp_path / "lake")
+    (tmp_path / "small.toml").write_text(SMALL_SWEEP)
+    settings(tmp_path, sweeps=["small.toml"])
+    status, night = nightly(tmp_path, "2026-01-07")
+    assert status == 0, night
+    assert [step["step"] for step in night["steps"]] == list(STEPS)
+    pages = {path.name for path in (tmp_path / "runs" / "nightly" / "2026-01-07").glob("*.html")}
+    assert pages == {"report.html", "health.html", "clusters.html", "small.html", "market-BTCUSDT.html"}
+    assert {step["step"]: step["note"] for step in night["steps"]}["walk_forward"].startswith(
+        "nothing is promoted; small: "
+    )
+
+
+def test_the_index_names_every_night_newest_first(three_nights):
+    folder, _ = three_nights
+    page = (folder / "runs" / "nightly" / "index.html").read_text()
+    places = [page.index(f">{day}<") for day in ("2026-01-07", "2026-01-06", "2026-01-05")]
+    assert places == sorted(places)
+    assert len(page) < 100_000
+
+
+def test_nights_are_compared_by_what_they_found(three_nights):
+    folder, _ = three_nights
+    _, second, third = nights_in(folder / "runs" / "nightly")
+    assert changes(second, second) == []
+    assert changes(third, second) == [("damaged files", "0", "1")]
+
+
+def test_a_day_that_is_not_over_is_refused(three_nights):
+    folder, _ = three_nights
+    status, said = nightly(folder, "2999-01-01")
+    assert status == 1
+    assert "2999-01-01 is not over" in said
+
+
+def test_settings_without_symbols_are_refused():
+    with pytest.raises(ValueError, match="symbols: expected at least one"):
+        NightSettings(symbols=())
+
+
+def test_steps_that_do_not_exist_are_refused_by_name():
+    with pytest.raises(ValueError, match="steps: there is no sleep; there are repair"):
+        NightSettings(symbols=("BTCUSDT",), steps=("sleep",))
