@@ -35,7 +35,7 @@ def show(table: Table) -> HTML | Markdown:
     )
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     return HTML(
-        f'<div class="card"><h3>{escape(table.title)}</h3><table class="{"many" if len(table.columns) > 4 else "few"}">'
+        f'<div class="card"><h3>{escape(table.title)}</h3><table class="{table.style}">'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{note}</div>"
     )
 

@@ -68,6 +68,11 @@ class Table:
                 f"got {len(self.columns)} columns, align {self.align!r}, row widths {sorted(widths)}"
             )
 
+    @property
+    def style(self) -> str:
+        """How it uses the page's width."""
+        return "prose" if self.is_prose else "many" if len(self.columns) > _MANY_COLUMNS else "few"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
@@ -197,9 +202,8 @@ def _table(table: Table) -> str:
         for row in table.rows
     )
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
-    width = "prose" if table.is_prose else "many" if len(table.columns) > _MANY_COLUMNS else "few"
     return (
         f'<div class="card"><h3>{escape(table.title)}</h3>'
-        f'<table class="{width}"><thead>'
+        f'<table class="{table.style}"><thead>'
         f"<tr>{head}</tr></thead><tbody>{rows}</tbody></table>{note}</div>\n"
     )

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import nbformat
@@ -22,6 +22,7 @@ from conftest import SMALL_SWEEP
 from data.convert import import_path
 from data.lake import Lake
 from pipelines import notebook_lake, notebook_map, notebook_trades, notebook_verdicts, notebooks
+from pipelines.nightly import run_night
 from pipelines.notebooks import PLOTLY_MIME, execute, signature, to_html
 from pipelines.promote import promote
 from pipelines.sweep_job import run_sweep
@@ -33,6 +34,7 @@ FIGURES = {
     "03_does_the_map_predict": 4,
     "04_which_parameters_survive": 3,
     "05_what_did_it_trade": 2,
+    "06_nightly_report": 0,
 }
 NAMES = tuple(FIGURES)
 REAL_END = os.environ.get("ASTER_REAL_END", "2026-06-04")
@@ -57,12 +59,15 @@ def given(synthetic_lake, mapped, tmp_path_factory) -> dict[str, dict[str, objec
          "--start", "2026-01-05", "--end", "2026-01-08", "--journal", journal],
         check=True, capture_output=True,
     )  # fmt: skip
+    (folder / "nightly.toml").write_text('symbols = ["BTCUSDT"]\nsteps = ["prove"]\n')
+    run_night(date(2026, 1, 6), folder / "nightly.toml", synthetic_lake.root, folder / "runs", lambda *told: None)
     return {
         "01_is_the_lake_complete": {"lake": lake},
         "02_where_would_liquidations_cluster": {"lake": str(mapped), "leverage_low": 5.0},
         "03_does_the_map_predict": {"lake": str(mapped), "placebo_maps": 10},
         "04_which_parameters_survive": {"lake": lake, "run": str(run.path)},
         "05_what_did_it_trade": {"lake": lake, "chosen": str(chosen), "journal": journal, "end": "2026-01-08"},
+        "06_nightly_report": {"runs": str(folder / "runs")},
     }
 
 

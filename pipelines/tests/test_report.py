@@ -151,7 +151,7 @@ def test_a_page_over_the_limit_is_refused_and_the_old_one_kept(tmp_path, monkeyp
     path.write_text("old")
     monkeypatch.setattr(report, "MAX_BYTES", 1_000_000)
     with pytest.raises(ValueError, match="the limit is 1 MB; draw fewer figures"):
-        empty = Verdict(headline="EMPTY", sentence="")
+        empty = Verdict(headline="LONG", sentence="word " * 200_000)
         write_report(path, title="t", verdict=empty, sections=[], facts=[], not_modelled=[])
     assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("report.html", "old")]
 
