@@ -45,11 +45,12 @@ Keys = AggTradeKeys | _Trade | _BookTicker | _MarkPrice | _Kline | _Depth | _For
 
 
 class _Combined(Struct, gc=False):
+    stream: str
     data: Keys
 
 
 keys_of = msgspec.json.Decoder(_Combined).decode
-"""``.data`` of what it returns are the keys of a message in the wrapper of a combined stream.
+"""``.data`` of what it returns are the keys of a message in the wrapper of a combined stream, ``.stream`` is its name.
 
 Raises ``UNREADABLE`` for anything else, which wants a closer look.
 """

@@ -1,7 +1,9 @@
 """Where everything goes that a recorder receives: into the raw log, counted and watched on the way."""
 
 import asyncio
+import itertools
 import logging
+import operator
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
@@ -85,13 +87,8 @@ class Inbox:
             self._kept_ns = frames[-1][0] if frames else self._kept_ns
         else:
             self._keep(connection, frames)
-        try:
-            self._log.flush()
-        except OSError as error:
-            self.refused(error)
-        else:
-            if self.disk_trouble is not None:
-                self._resume()
+        if self._log.buffered_bytes or self.disk_trouble is not None:
+            self._flush()
         if frames:
             self.total += len(frames)
             self.last_ns, self.last_payload = frames[-1]
@@ -166,6 +163,16 @@ class Inbox:
             self._dropped_to_ns = recv_ns
             self.dropped += 1
 
+    def _flush(self) -> None:
+        """Ask the disk again to take what waits."""
+        try:
+            self._log.flush()
+        except OSError as error:
+            self.refused(error)
+        else:
+            if self.disk_trouble is not None:
+                self._resume()
+
     def _resume(self) -> None:
         """The disk takes what arrives again."""
         self.disk_trouble = None
@@ -177,5 +184,5 @@ class Inbox:
 
     def _look(self) -> None:
         bursts, self._unwatched, self._unwatched_frames = self._unwatched, [], 0
-        for connection, frames in bursts:
-            self._watch.take(connection, frames)
+        for connection, of_it in itertools.groupby(bursts, key=operator.itemgetter(0)):
+            self._watch.take(connection, itertools.chain.from_iterable(frames for _, frames in of_it))

@@ -32,6 +32,10 @@ _LONGEST_MESSAGE = 10 * 1024 * 1024  # bytes
 _READ_BUFFER = 64 * 1024  # bytes
 _AT_ONCE = 256  # frames: more of them would not stay in the processor's cache
 _TEXT = WSMsgType.TEXT
+_LONGEST_CONTROL = 125  # bytes: RFC 6455, 5.5
+_COMBINED = (
+    b'{"stream":"'  # a message of a combined stream begins so, which the rest of a message in fragments does not
+)
 
 _PICOWS_LOG = logging.getLogger("picows.stream")
 _PICOWS_LOG.setLevel(logging.CRITICAL)  # what it would say reaches Sink.closed or ends the run
@@ -152,9 +156,10 @@ class Connection(WSListener):
         self._clock = clock
         self._sink = sink
         self._asked = asked
-        self._last_ns = 0  # stamp of the message that came last
+        self._last_ns = 0  # stamp of the message that came last, apart from those not handed over yet
         self._sign_ns = 0  # when anything else came: with a followed clock the time that it was told last
-        self._frames: list[tuple[int, bytes]] = []  # of this read, not handed over yet
+        self._payloads: list[bytes] = []  # messages of this read, not handed over yet
+        self._first_ns = 0  # stamp of the first of them; each of the others came a nanosecond after the one before
         self._is_over = False
         self._is_subscribed = False  # is_open, faster
         self._fragments: list[bytes] = []
@@ -255,16 +260,18 @@ class Connection(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if self._is_over:
             return
-        frames = self._frames
+        payload = frame.get_payload_as_bytes()
+        payloads = self._payloads
         try:
-            if frame.msg_type is not _TEXT or not frame.fin:
+            # to ask a frame for its type takes longer than all the rest; nearly every message is known without
+            is_plain = len(payload) > _LONGEST_CONTROL and payload.startswith(_COMBINED) and frame.fin
+            if (not is_plain or self._fragments) and (frame.msg_type is not _TEXT or not frame.fin):
                 self._take_other(transport, frame)
-            elif frames and not self.follows:  # as _take, faster: one read brought it together with the one before
-                self._last_ns += 1
-                frames.append((self._last_ns, frame.get_payload_as_bytes()))
+            elif payloads:  # one read brought it together with the one before
+                payloads.append(payload)
             else:
-                self._take(frame.get_payload_as_bytes())
-            if frames and (frame.last_in_buffer or len(frames) == _AT_ONCE or self._is_over):
+                self._take(payload)
+            if frame.last_in_buffer or len(payloads) == _AT_ONCE or self._is_over:
                 self._hand_over()
         except BaseException:
             self._fail(transport)
@@ -294,16 +301,19 @@ class Connection(WSListener):
     def _take(self, payload: bytes) -> None:
         if not self._is_subscribed:
             self._open()
-        self._frames.append((self._stamp(), payload))
+        if not self._payloads:
+            self._first_ns = self._stamp()
+        self._payloads.append(payload)
 
     def _hand_over(self) -> None:
-        frames = self._frames
-        if not frames:
+        payloads = self._payloads
+        if not payloads:
             return
         if self.unheard:  # {"stream":"btcusdt@markPrice@1s","data":...
-            self.unheard -= {payload[11 : payload.find(b'"', 11)] for _, payload in frames}
-        self._frames = []
-        self._sink.burst(self.number, frames)
+            self.unheard -= {payload[11 : payload.find(b'"', 11)] for payload in payloads}
+        self._payloads = []
+        first_ns, self._last_ns = self._first_ns, self._first_ns + len(payloads) - 1
+        self._sink.burst(self.number, list(zip(range(first_ns, first_ns + len(payloads)), payloads, strict=True)))
 
     def _take_other(self, transport: WSTransport, frame: WSFrame) -> None:
         """A control frame, a fragment or a binary message."""
@@ -337,6 +347,7 @@ class Connection(WSListener):
         if not self.follows or not (asks or len(payload) == 8):
             transport.send_pong(payload)
             return
+        self._hand_over()  # what came before it came at the time told before
         self._sign_ns = int.from_bytes(payload[:8], "big")
         self._clock.tell(self._sign_ns)
         if not self._is_subscribed:

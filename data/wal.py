@@ -182,9 +182,12 @@ class Log:
     def write_all(self, kind: int, connection: int, arrived: Sequence[tuple[int, bytes]]) -> None:
         """Add what arrived from one place, each with its time of receipt, in one call of the system."""
         pack_rest, pack_crc, parts = _REST.pack, _CRC.pack, []
+        add = parts.append
         for recv_ns, payload in arrived:
             rest = pack_rest(recv_ns, len(payload), connection, kind)
-            parts += (pack_crc(crc32(payload, crc32(rest))), rest, payload)
+            add(pack_crc(crc32(payload, crc32(rest))))
+            add(rest)
+            add(payload)
         if parts:
             self._put(b"".join(parts))
 

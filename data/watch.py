@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from data.messages import UNREADABLE, Drift, Unknown, decode
-from data.messages_keys import keys_of
+from data.messages_keys import AggTradeKeys, keys_of
 
 _NS = 10**9
 _KEPT = 32_768  # messages: twice as many are remembered until their other copy comes
@@ -27,7 +27,8 @@ _HELPED_WITHIN_NS = 10 * _NS  # subscribing again
 _REPLACED_EVERY_NS = 60 * _NS  # doubles as long as it does not help
 _REPLACED_AT_LEAST_EVERY_NS = 3_600 * _NS
 _NEWEST = 0.05  # weight of one interval in their moving average
-_STEADY = b"@markPrice"  # in the names of streams that bring a message every second
+_STEADY = "@markPrice"  # in the names of streams that bring a message every second
+_COMBINED = b'{"stream":"'  # a message of a stream begins with it: {"stream":"btcusdt@aggTrade","data":...
 
 
 class Dead(NamedTuple):
@@ -85,8 +86,8 @@ class Watch:
     def __init__(self) -> None:
         self.unknown: Counter[str] = Counter()
         self.drift: Counter[str] = Counter()
-        self._heard: defaultdict[int, dict[bytes, _Heard]] = defaultdict(dict)
-        self._trades: dict[bytes, _Trades] = {}
+        self._heard: defaultdict[int, dict[str, _Heard]] = defaultdict(dict)
+        self._trades: dict[str, _Trades] = {}
         self._opened_ns: dict[int, dict[int, int]] = {}  # by connection and life
         self._copies: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])  # second, repeats
         self._only: Counter[int] = Counter()
@@ -99,7 +100,7 @@ class Watch:
         """A connection is up."""
         self._opened_ns.setdefault(connection, {})[life] = recv_ns
         for stream in streams:
-            self._hear(connection, stream.encode())
+            self._hear(connection, stream)
 
     def closed(self, connection: int, life: int) -> None:
         """A connection ended or could not be had."""
@@ -110,51 +111,71 @@ class Watch:
 
     def take(self, connection: int, frames: Iterable[tuple[int, bytes]]) -> None:
         """Messages of a connection in the order in which they came, each with its time of receipt."""
-        here, copies, lags = self._heard[connection], self._copies[connection], self._lags[connection]
-        young, old = self._young, self._old
-        shard = connection >> 1
+        here, lags = self._heard[connection], self._lags[connection]
         is_alone = len(self._opened_ns.get(connection, ())) + len(self._opened_ns.get(connection ^ 1, ())) <= 1
-        for recv_ns, payload in frames:
-            heard = here.get(payload[11 : payload.find(b'"', 11)])  # {"stream":"btcusdt@aggTrade","data":...
-            if heard is None:
-                heard = self._stranger(connection, payload)
+        for recv_ns, payload in frames if is_alone else self._without_copies(connection, frames):
+            try:
+                message = keys_of(payload)
+                heard = here[message.stream]
+            except UNREADABLE:
+                self._take_unreadable(connection, recv_ns, payload)
+                continue
+            except KeyError:
+                heard = self._stranger(connection, message.stream)
                 if heard is None:
                     continue
             heard.frames += 1
             heard.last_ns = recv_ns
-            if not is_alone:
-                key = hash(payload) ^ shard  # venues of one family may send the very same bytes
-                first = young.get(key)
-                if first is None:
-                    first = old.get(key)
-                if first is None:
-                    young[key] = connection
-                else:
-                    if first != connection and first != _PAIRED:
-                        copies[0] += 1
-                        (young if key in young else old)[key] = _PAIRED
-                    else:
-                        copies[1] += 1
-                    continue
-            try:
-                found = keys_of(payload).data
-            except UNREADABLE:
-                self._look_closely(payload)
-                continue
             if not recv_ns & _LAG_EVERY:
-                if found.sent_time:
-                    lags.append(recv_ns - found.sent_time * 1_000_000)
+                sent_ms = message.data.sent_time
+                if sent_ms:
+                    lags.append(recv_ns - sent_ms * 1_000_000)
                 if not recv_ns & _CLOSELY_EVERY:
                     self._look_closely(payload)
             trades = heard.trades
             if trades is not None:
-                if found.agg_trade_id == trades.next_id:
+                trade = message.data
+                if type(trade) is not AggTradeKeys:
+                    continue
+                if trade.agg_trade_id == trades.next_id:
                     trades.next_id += 1
                 else:
-                    trades.jumped(found.agg_trade_id)
+                    trades.jumped(trade.agg_trade_id)
+
+    def _without_copies(self, connection: int, frames: Iterable[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+        """The messages that came for the first time; the others are counted."""
+        here, copies = self._heard[connection], self._copies[connection]
+        young, old = self._young, self._old
+        shard = connection >> 1
+        new = []
+        for frame in frames:
+            recv_ns, payload = frame
+            if not payload.startswith(_COMBINED):
+                new.append(frame)
+                continue
+            key = hash(payload) ^ shard  # venues of one family may send the very same bytes
+            first = young.get(key)
+            if first is None:
+                first = old.get(key)
+            if first is None:
+                young[key] = connection
+                new.append(frame)
+                continue
+            stream = _stream_of(payload)
+            heard = here.get(stream) or self._stranger(connection, stream)
+            if heard is None:
+                continue
+            heard.frames += 1
+            heard.last_ns = recv_ns
+            if first != connection and first != _PAIRED:
+                copies[0] += 1
+                (young if key in young else old)[key] = _PAIRED
+            else:
+                copies[1] += 1
         if len(young) >= _KEPT:
             self._only.update(old.values())
             self._young, self._old = {}, young
+        return new
 
     @property
     def frames(self) -> dict[str, int]:
@@ -162,7 +183,7 @@ class Watch:
         counts: Counter[str] = Counter()
         for here in self._heard.values():
             for name, heard in here.items():
-                counts[name.decode()] += heard.frames
+                counts[name] += heard.frames
         return dict(counts)
 
     @property
@@ -177,7 +198,7 @@ class Watch:
 
     @property
     def missing_trades(self) -> dict[str, int]:
-        return {name.decode(): trades.missing for name, trades in self._trades.items() if trades.missing}
+        return {name: trades.missing for name, trades in self._trades.items() if trades.missing}
 
     def lag_ms(self, connection: int | None = None) -> tuple[float, float] | None:
         """Receipt minus sending, by two clocks: the median and the 99th percentile of the latest; None before any."""
@@ -217,7 +238,7 @@ class Watch:
         again, lost = [], []
         for name, heard in here.items():
             if heard.is_silent and heard.last_ns > heard.since_ns:
-                verdict.ended.append(Silence(connection, name.decode(), heard.since_ns))
+                verdict.ended.append(Silence(connection, name, heard.since_ns))
                 heard.is_silent, heard.replacements, heard.replace_ns = False, 0, 0
             heard.look(opened_ns)
             twin = there.get(name)
@@ -235,34 +256,39 @@ class Watch:
                 continue
             if not heard.is_silent:
                 heard.is_silent = True
-                verdict.began.append(Silence(connection, name.decode(), heard.since_ns))
+                verdict.began.append(Silence(connection, name, heard.since_ns))
         for name in lost:
             here[name].put_off(now_ns)
         if lost:
             self._replace_ns = now_ns + _REPLACED_EVERY_NS
         for names, is_lost in ((again, False), (lost, True)):
             if names:
-                verdict.dead.append(Dead(connection, tuple(name.decode() for name in names), is_lost))
+                verdict.dead.append(Dead(connection, tuple(names), is_lost))
 
     def _newest_ns(self, connection: int) -> int:
         """When the newest connection of that number opened; 0 while none is open."""
         return max(self._opened_ns.get(connection, {}).values(), default=0)
 
-    def _hear(self, connection: int, name: bytes) -> "_Heard":
+    def _hear(self, connection: int, name: str) -> "_Heard":
         """The place of a stream, made where missing."""
         here = self._heard[connection]
         if name not in here:
-            trades = self._trades.setdefault(name, _Trades()) if name.endswith(b"@aggTrade") else None
+            trades = self._trades.setdefault(name, _Trades()) if name.endswith("@aggTrade") else None
             here[name] = _Heard(trades)
         return here[name]
 
-    def _stranger(self, connection: int, payload: bytes) -> "_Heard | None":
-        """The place of a stream that nobody announced; None for what names no stream, such as a control reply."""
-        name = payload[11 : payload.find(b'"', 11)]
-        if payload.startswith(b'{"stream":"') and len(name) <= _LONGEST_NAME and b"@" in name:
-            return self._hear(connection, name)
+    def _stranger(self, connection: int, name: str) -> "_Heard | None":
+        """The place of a stream that nobody announced; None for what is no stream's name."""
+        return self._hear(connection, name) if "@" in name and len(name) <= _LONGEST_NAME else None
+
+    def _take_unreadable(self, connection: int, recv_ns: int, payload: bytes) -> None:
+        """A frame that is no plain message, such as a control reply; it counts where it names its stream."""
         self._look_closely(payload)
-        return None
+        if payload.startswith(_COMBINED):
+            heard = self._stranger(connection, _stream_of(payload))
+            if heard is not None:
+                heard.frames += 1
+                heard.last_ns = recv_ns
 
     def _look_closely(self, payload: bytes) -> None:
         """Count what is wrong with a frame."""
@@ -353,6 +379,12 @@ class _Trades:
             self.next_id = agg_trade_id + 1
         else:  # late, or again
             self.holes = [part for hole in self.holes for part in _without(hole, agg_trade_id)]
+
+
+def _stream_of(payload: bytes) -> str:
+    """The stream that a message names."""
+    first = len(_COMBINED)
+    return payload[first : payload.find(b'"', first)].decode(errors="replace")
 
 
 def _without(hole: range, number: int) -> list[range]:

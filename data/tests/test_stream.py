@@ -275,13 +275,17 @@ def test_a_message_in_fragments_arrives_whole_and_pings_may_come_between():
         peer.transport.send(WSMsgType.CONTINUATION, AGG_TRADE[20:90], fin=False)
         peer.transport.send(WSMsgType.CONTINUATION, AGG_TRADE[90:])
         peer.text(b"next")
+        peer.transport.send(WSMsgType.TEXT, b"", fin=False)
+        peer.transport.send(WSMsgType.CONTINUATION, AGG_TRADE)
+        peer.transport.send(WSMsgType.TEXT, AGG_TRADE[:150], fin=False)
+        peer.transport.send(WSMsgType.CONTINUATION, AGG_TRADE[150:])
 
     async def scene():
         async with Exchange(fragments) as exchange, streaming(exchange, RealClock()) as sink:
-            await until(lambda: len(sink.payloads) == 2 and exchange.peers[0].pongs)
+            await until(lambda: len(sink.payloads) == 4 and exchange.peers[0].pongs)
             return sink
 
-    assert asyncio.run(scene()).payloads == [AGG_TRADE, b"next"]
+    assert asyncio.run(scene()).payloads == [AGG_TRADE, b"next", AGG_TRADE, AGG_TRADE]
 
 
 def test_a_followed_clock_gives_exactly_the_told_times():

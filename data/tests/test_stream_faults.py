@@ -11,7 +11,7 @@ from picows import WSMsgType, ws_create_server
 from data.clock import RealClock, ScaledClock
 from data.sockets import Fate, fate
 from data.stream import Stream
-from data.tests.test_stream import START, Exchange, Heard, Peer, fast, quietly, streaming, until
+from data.tests.test_stream import AGG_TRADE, START, Exchange, Heard, Peer, fast, quietly, streaming, until
 from data.venues.aster import Venue
 
 
@@ -99,6 +99,23 @@ def test_a_broken_frame_ends_the_connection_and_not_the_run():
     reasons = asyncio.run(scene()).reasons
     assert reasons[0] == "broken frame: a fragment out of place"
     assert reasons[1].startswith("broken frame: ")
+
+
+def test_a_long_fragment_out_of_place_is_none_of_the_messages_that_came_with_it():
+    def stray(peer: Peer) -> None:
+        end = AGG_TRADE[1:]
+        assert len(AGG_TRADE) > 126  # as long as messages are
+        wire = b"\x81\x7e" + len(AGG_TRADE).to_bytes(2, "big") + AGG_TRADE
+        peer.transport.underlying_transport.write(2 * wire + b"\x80\x7e" + len(end).to_bytes(2, "big") + end)
+
+    async def scene():
+        async with Exchange(stray, quietly) as exchange, streaming(exchange, fast()) as sink:
+            await until(lambda: sink.reasons)
+            return sink
+
+    sink = asyncio.run(scene())
+    assert sink.payloads == [AGG_TRADE, AGG_TRADE]
+    assert sink.reasons[0] == "broken frame: a fragment out of place"
 
 
 class Failing(Heard):

@@ -135,6 +135,17 @@ def test_a_stream_that_nobody_announced_is_counted_too():
     watch = opened(0)
     hear(watch, 0, 1, tick("ethusdt@bookTicker"))
     assert watch.frames["ethusdt@bookTicker"] == 1
+    watch.opened(START_NS, 1, [TICKER], 1)
+    for connection in (0, 1):
+        hear(watch, connection, 2, tick("币@bookTicker", 1))
+    assert watch.frames["币@bookTicker"] == 2
+    assert [watch.sockets[number].second for number in (0, 1)] == [0, 1]
+
+
+def test_what_is_no_trade_is_none_whatever_its_stream_is_called():
+    watch = opened(0)
+    hear(watch, 0, 1, trade(1), tick(TRADES), trade(2))
+    assert (watch.frames[TRADES], watch.missing_trades, watch.unknown) == (3, {}, {})
 
 
 def run(watch: Watch, seconds: range, *sounding: tuple[int, str], connections=(0, 1)) -> list[tuple]:
