@@ -1,19 +1,22 @@
-"""The two sides of ``bench record``, each in a process of its own: our recorder's inbox, and a collector as before it.
+"""The sides of ``bench record``, each in a process of its own: our recorder's inbox, and a collector as before it.
 
-``python -m data.benchmarks.receivers SIDE URL FOLDER SOCKETS FRAMES`` receives so many frames and prints as JSON what
-that cost. The collector is our own rendering of prior-art 004's method: websocket-client, ``json.loads``, rows in
-lists, written to CSV files every five seconds.
+``python -m data.benchmarks.receivers SIDE URL FOLDER SOCKETS FRAMES BYTES`` receives so many frames, which take so many
+bytes of each socket, and prints as JSON what that cost. The collector is our own rendering of prior-art 004's method:
+websocket-client, ``json.loads``, rows in lists, written to CSV files every five seconds. Beside the two, what no
+recorder in Python can be cheaper than: frames only counted, bytes only read, and bytes read and written to a file.
 """
 
 import asyncio
 import csv
 import gc
 import json
+import socket
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from data.clock import RealClock
 from data.recorder_inbox import Inbox
@@ -23,6 +26,8 @@ from data.wal import Kind, Log
 
 _SYNC_S = 0.2  # as the recorder does
 _FLUSH_S = 5.0  # as the collector does by default
+_NOTED_EVERY = 8  # writes
+_BUFFER_BYTES = 64 * 1024
 _STREAMS = [f"{symbol}@{kind}" for symbol in ("ethusdt", "asterusdt")
             for kind in ("aggTrade", "bookTicker", "depth5@100ms", "markPrice@1s", "kline_1m")]  # fmt: skip
 
@@ -33,6 +38,7 @@ class _Timed(Inbox):
     def __init__(self, log: Log, expected: int):
         super().__init__(log)
         self.expected = expected
+        self.timed_at = 1  # frames
         self.uncounted = 0  # they came before the time was taken
         self.began: tuple[float, float] | None = None
         self.ended = (0.0, 0.0)
@@ -40,13 +46,15 @@ class _Timed(Inbox):
 
     def burst(self, connection: int = 0, frames: Sequence[tuple[int, bytes]] = ()) -> None:
         super().burst(connection, frames)
-        self.count()
+        if self.total >= self.timed_at:
+            self.take_time()
 
-    def count(self) -> None:
+    def take_time(self) -> None:
         """Take the time of the first frames and of the last."""
-        if self.began is None and self.total:
+        if self.began is None:
             self.began, self.uncounted = _now(), self.total
-        elif self.total >= self.expected and not self.is_done.is_set():
+            self.timed_at = self.expected
+        elif not self.is_done.is_set():
             self.ended = _now()
             self.is_done.set()
 
@@ -56,20 +64,23 @@ class _Counting(_Timed):
 
     def burst(self, connection: int = 0, frames: Sequence[tuple[int, bytes]] = ()) -> None:
         self.total += len(frames)
-        self.count()
+        if self.total >= self.timed_at:
+            self.take_time()
 
 
 class _TimedLog(Log):
-    """A log that notes when frames were written."""
+    """A log that notes when frames were written, of one write in some."""
 
     def __init__(self, folder: Path):
         super().__init__(folder)
         self.written_ms: list[float] = []
         self.unsynced_ns: list[int] = []
+        self._writes = 0
 
     def write_all(self, kind: int, connection: int, arrived: Sequence[tuple[int, bytes]]) -> None:
         super().write_all(kind, connection, arrived)
-        if kind == Kind.FRAME and arrived:
+        self._writes += 1
+        if not self._writes % _NOTED_EVERY and kind == Kind.FRAME and arrived:
             recv_ns = arrived[0][0]
             self.written_ms.append((time.time_ns() - recv_ns) / 1e6)
             self.unsynced_ns.append(recv_ns)
@@ -162,19 +173,45 @@ def collector(url: str, folder: Path, frames: int) -> dict:
     return {"frames": count - 1, "process_seconds": ended[0] - began[0], "seconds": ended[1] - began[1]}
 
 
+def reading(url: str, folder: Path, frames: int, size: int, *, is_written: bool) -> dict:
+    """Read in blocking calls, as many bytes as have come, and look at nothing; perhaps write them to a file."""
+    address = urlsplit(url)
+    buffer = memoryview(bytearray(_BUFFER_BYTES))
+    asked = f"GET / HTTP/1.1\r\nHost: {address.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    asked += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: bm90aGluZyBpcyByZWFkIQ==\r\n\r\n"
+    with (
+        socket.create_connection((address.hostname, address.port)) as peer,
+        (folder / "read").open("wb", buffering=0) as file,
+    ):
+        peer.sendall(asked.encode())
+        answered = b""
+        while not answered.endswith(b"\r\n\r\n"):
+            answered += peer.recv(1)
+        left = size - peer.recv_into(buffer)
+        began = _now()
+        while left > 0:
+            count = peer.recv_into(buffer)
+            if is_written:
+                file.write(buffer[:count])
+            left -= count
+        ended = _now()
+    return {"frames": frames - 1, "process_seconds": ended[0] - began[0], "seconds": ended[1] - began[1]}
+
+
 def _percentile_99(values: list[float]) -> float | None:
     return sorted(values)[int(len(values) * 0.99)] if values else None
 
 
-_SIDES = {
-    "ours": ours,
-    "counting": lambda url, folder, sockets, frames: ours(url, folder, sockets, frames, _Counting),
-    "collector": lambda url, folder, _, frames: collector(url, folder, frames),
-}
-
-
-def _main(side: str, url: str, folder: str, sockets: str, frames: str) -> None:
-    print(json.dumps(_SIDES[side](url, Path(folder), int(sockets), int(frames))))
+def _main(side: str, url: str, folder: str, sockets: str, frames: str, size: str) -> None:
+    place = (url, Path(folder))
+    match side:
+        case "collector":
+            cost = collector(*place, int(frames))
+        case "reading" | "writing":
+            cost = reading(*place, int(frames), int(size), is_written=side == "writing")
+        case _:
+            cost = ours(*place, int(sockets), int(frames), {"ours": _Timed, "counting": _Counting}[side])
+    print(json.dumps(cost))
 
 
 if __name__ == "__main__":

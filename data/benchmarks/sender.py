@@ -25,10 +25,15 @@ class Sender:
     Parameters
     ----------
     frames_per_second : None for as fast as they are taken; else a few of them every millisecond.
+
+    Attributes
+    ----------
+    bytes_each : that a connection is sent.
     """
 
     def __init__(self, frames: Sequence[bytes], connections: int, frames_per_second: int | None = None):
         self._frames = [wire(frame) for frame in frames]
+        self.bytes_each = sum(map(len, self._frames))
         self._connections = connections
         self._frames_per_second = frames_per_second
         self._server = socket.create_server(("127.0.0.1", 0))

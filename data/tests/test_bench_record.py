@@ -20,7 +20,9 @@ def test_frames_are_messages_of_the_mix_and_all_different(frames):
     assert shares == {"AggTrade": 840, "BookTicker": 500, "Depth": 460, "Kline": 80, "MarkPrice": 120}
 
 
-@pytest.mark.parametrize(("side", "sockets"), [("ours", 2), ("counting", 1), ("collector", 1)])
+@pytest.mark.parametrize(
+    ("side", "sockets"), [("ours", 2), ("counting", 1), ("collector", 1), ("reading", 1), ("writing", 1)]
+)
 def test_each_side_receives_all_that_is_sent(side, sockets):
     measured = bench_record.measure(side, mixed_frames(1_000), sockets=sockets, pace=10_000)
     assert 0 < measured["frames"] <= 1_000 * sockets
