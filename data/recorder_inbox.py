@@ -7,6 +7,7 @@ import operator
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
+from data.stream_names import stream_of
 from data.venues.questions import Question
 from data.wal import Kind, Log, answer, connection_of, note, origin_of
 from data.watch import Dead, Watch
@@ -156,7 +157,7 @@ class Inbox:
                 self._log.write(recv_ns, Kind.FRAME, connection, payload)
                 self._kept_ns = recv_ns
                 continue
-            name = payload[11 : payload.find(b'"', 11)].decode()  # {"stream":"btcusdt@aggTrade","data":...
+            name = stream_of(payload)
             self._dropped_from_ns = self._dropped_from_ns or self._kept_ns
             self._dropped.setdefault(origin_of(connection).venue, Counter())[name] += 1
             self._ever_dropped[name] += 1

@@ -1,7 +1,7 @@
 """One WebSocket connection to an exchange: opened, its frames stamped on arrival and handed on unchanged, its end told.
 
-Nothing here knows what a frame says. The streams are named in the URL; nothing is sent but pings, pongs and what
-``Connection.ask`` is given.
+Nothing here knows what a frame says but the name of its stream. The streams are named in the URL; nothing is sent but
+pings, pongs and what ``Connection.ask`` is given.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from picows import (
 )
 
 from data.clock import Clock
+from data.stream_names import COMBINED, stream_of
 from data.venues.aster import told_wait_s
 
 BACK_OFF_CAP_S = 30.0
@@ -33,9 +34,6 @@ _READ_BUFFER = 64 * 1024  # bytes
 _AT_ONCE = 256  # frames: more of them would not stay in the processor's cache
 _TEXT = WSMsgType.TEXT
 _LONGEST_CONTROL = 125  # bytes: RFC 6455, 5.5
-_COMBINED = (
-    b'{"stream":"'  # a message of a combined stream begins so, which the rest of a message in fragments does not
-)
 
 _PICOWS_LOG = logging.getLogger("picows.stream")
 _PICOWS_LOG.setLevel(logging.CRITICAL)  # what it would say reaches Sink.closed or ends the run
@@ -150,7 +148,7 @@ class Connection(WSListener):
         self.follows = follows
         self.is_open = asyncio.Event()
         self.was_connected = False
-        self.unheard: set[bytes] = set()
+        self.unheard: set[str] = set()
         self._reason = "lost without a word"
         self._headers = headers
         self._clock = clock
@@ -263,8 +261,9 @@ class Connection(WSListener):
         payload = frame.get_payload_as_bytes()
         payloads = self._payloads
         try:
-            # to ask a frame for its type takes longer than all the rest; nearly every message is known without
-            is_plain = len(payload) > _LONGEST_CONTROL and payload.startswith(_COMBINED) and frame.fin
+            # To ask a frame for its type takes longer than all the rest. Nearly every message is known without: it is
+            # longer than a control frame may be, and begins as no end of a message in fragments does.
+            is_plain = len(payload) > _LONGEST_CONTROL and payload.startswith(COMBINED) and frame.fin
             if (not is_plain or self._fragments) and (frame.msg_type is not _TEXT or not frame.fin):
                 self._take_other(transport, frame)
             elif payloads:  # one read brought it together with the one before
@@ -309,8 +308,8 @@ class Connection(WSListener):
         payloads = self._payloads
         if not payloads:
             return
-        if self.unheard:  # {"stream":"btcusdt@markPrice@1s","data":...
-            self.unheard -= {payload[11 : payload.find(b'"', 11)] for payload in payloads}
+        if self.unheard:
+            self.unheard.difference_update(map(stream_of, payloads))
         self._payloads = []
         first_ns, self._last_ns = self._first_ns, self._first_ns + len(payloads) - 1
         self._sink.burst(self.number, list(zip(range(first_ns, first_ns + len(payloads)), payloads, strict=True)))

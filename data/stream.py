@@ -236,14 +236,14 @@ class Stream:
         """
         began_ns = self._reached_ns()
         for life in (old, new):
-            life.connection.unheard = {name.encode() for name in slot.streams if _STEADY in name}
+            life.connection.unheard = {name for name in slot.streams if _STEADY in name}
         while not old.is_over and not new.is_over:
             passed_s = (self._reached_ns() - began_ns) / 1e9
             missing = new.connection.unheard - old.connection.unheard
             if passed_s >= self._overlap_s and not missing:
                 return
             if passed_s >= self._overlap_s + self._silence_s:
-                new.connection.give_up(f"{min(missing).decode()} did not come on it")
+                new.connection.give_up(f"{min(missing)} did not come on it")
                 await asyncio.wait([new.task])
             else:
                 await self._pause(min(self._overlap_s / 4, _LOOK_S))

@@ -1,4 +1,4 @@
-"""Names of the market streams.
+"""Names of the market streams, and where a message tells its own.
 
 Source: Aster futures API, "Market WebSocket".
 """
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 _INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M")
 _NAMES = {"bookTicker": "@bookTicker", "markPrice": "@markPrice@1s", "aggTrade": "@aggTrade", "trade": "@trade"}
 _DEPTH_SPEEDS = {"100ms": "@100ms", "250ms": "", "500ms": "@500ms"}
+COMBINED = b'{"stream":"'  # a message of a combined stream begins so: {"stream":"btcusdt@aggTrade","data":...
 
 
 def streams_of(
@@ -41,3 +42,9 @@ def streams_of(
     if "forceOrder" in kinds:
         names.append("!forceOrder@arr")
     return tuple(dict.fromkeys(names))
+
+
+def stream_of(payload: bytes) -> str:
+    """The stream that a message of a combined stream names; anything, of a payload that is none."""
+    first = len(COMBINED)
+    return payload[first : payload.find(b'"', first)].decode(errors="replace")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from data.messages import UNREADABLE, Drift, Unknown, decode
 from data.messages_keys import AggTradeKeys, keys_of
+from data.stream_names import COMBINED, stream_of
 
 _NS = 10**9
 _KEPT = 32_768  # messages: twice as many are remembered until their other copy comes
@@ -28,7 +29,6 @@ _REPLACED_EVERY_NS = 60 * _NS  # doubles as long as it does not help
 _REPLACED_AT_LEAST_EVERY_NS = 3_600 * _NS
 _NEWEST = 0.05  # weight of one interval in their moving average
 _STEADY = "@markPrice"  # in the names of streams that bring a message every second
-_COMBINED = b'{"stream":"'  # a message of a stream begins with it: {"stream":"btcusdt@aggTrade","data":...
 
 
 class Dead(NamedTuple):
@@ -127,16 +127,12 @@ class Watch:
             heard.frames += 1
             heard.last_ns = recv_ns
             if not recv_ns & _LAG_EVERY:
-                sent_ms = message.data.sent_time
-                if sent_ms:
-                    lags.append(recv_ns - sent_ms * 1_000_000)
+                if message.data.sent_time:
+                    lags.append(recv_ns - message.data.sent_time * 1_000_000)
                 if not recv_ns & _CLOSELY_EVERY:
                     self._look_closely(payload)
-            trades = heard.trades
-            if trades is not None:
-                trade = message.data
-                if type(trade) is not AggTradeKeys:
-                    continue
+            trades, trade = heard.trades, message.data
+            if trades is not None and type(trade) is AggTradeKeys:
                 if trade.agg_trade_id == trades.next_id:
                     trades.next_id += 1
                 else:
@@ -150,7 +146,7 @@ class Watch:
         new = []
         for frame in frames:
             recv_ns, payload = frame
-            if not payload.startswith(_COMBINED):
+            if not payload.startswith(COMBINED):
                 new.append(frame)
                 continue
             key = hash(payload) ^ shard  # venues of one family may send the very same bytes
@@ -161,7 +157,7 @@ class Watch:
                 young[key] = connection
                 new.append(frame)
                 continue
-            stream = _stream_of(payload)
+            stream = stream_of(payload)
             heard = here.get(stream) or self._stranger(connection, stream)
             if heard is None:
                 continue
@@ -284,8 +280,8 @@ class Watch:
     def _take_unreadable(self, connection: int, recv_ns: int, payload: bytes) -> None:
         """A frame that is no plain message, such as a control reply; it counts where it names its stream."""
         self._look_closely(payload)
-        if payload.startswith(_COMBINED):
-            heard = self._stranger(connection, _stream_of(payload))
+        if payload.startswith(COMBINED):
+            heard = self._stranger(connection, stream_of(payload))
             if heard is not None:
                 heard.frames += 1
                 heard.last_ns = recv_ns
@@ -379,12 +375,6 @@ class _Trades:
             self.next_id = agg_trade_id + 1
         else:  # late, or again
             self.holes = [part for hole in self.holes for part in _without(hole, agg_trade_id)]
-
-
-def _stream_of(payload: bytes) -> str:
-    """The stream that a message names."""
-    first = len(_COMBINED)
-    return payload[first : payload.find(b'"', first)].decode(errors="replace")
 
 
 def _without(hole: range, number: int) -> list[range]:
