@@ -59,6 +59,8 @@ def record(
     """
     if context.invoked_subcommand:
         return
+    import uvloop
+
     from data.config import load
     from data.recorder import RecorderConfig
 
@@ -75,7 +77,7 @@ def record(
     if verbose:
         _say_what_happens()
     with _live_line(_recording_line) as tell:
-        status = asyncio.run(_record(settings, venue, lake_folder(lake_path), tell))
+        status = uvloop.run(_record(settings, venue, lake_folder(lake_path), tell))
     if as_json:
         print_json(asdict(status))
     else:

@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import uvloop
+
 from data.clock import RealClock
 from data.recorder_inbox import Inbox
 from data.stream import Stream
@@ -126,7 +128,7 @@ def ours(url: str, folder: Path, sockets: int, frames: int, kind: type[_Timed] =
     gc.collect()
     gc.freeze()
     gc.disable()
-    return asyncio.run(receive())
+    return uvloop.run(receive())  # as `aster record` does
 
 
 def collector(url: str, folder: Path, frames: int) -> dict:
