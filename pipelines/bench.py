@@ -15,7 +15,7 @@ def real_data() -> Path | None:
     return folder if folder.is_dir() else None
 
 
-BENCHMARKS = ("sweep", "gate", "clusters", "record", "lake", "soak")
+BENCHMARKS = ("sweep", "gate", "fills", "clusters", "record", "lake", "soak")
 
 
 def run_bench(name: str, folder: Path, minutes: float, tell: Callable[[str, int, int], None]) -> dict[str, Any]:
@@ -38,6 +38,10 @@ def _figures(name: str, folder: Path, minutes: float, tell: Callable[[str, int, 
         from research.benchmarks.bench_gate import bench_gate
 
         return bench_gate(tell)
+    if name == "fills":
+        from research.benchmarks.bench_fills import bench_fills
+
+        return bench_fills()
     if name == "clusters":
         from research.benchmarks.bench_clusters import bench_clusters
 

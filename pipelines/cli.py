@@ -153,9 +153,11 @@ def features(symbol, names, start, end, interval, latency_ms, lake_path, as_json
 def sweep(config, runs_path, executor, ray_address, notebook, lake_path, as_json) -> None:
     """Run a parameter grid with walk-forward; an interrupted sweep goes on where it stopped."""
     from pipelines.gate_job import gate_of
+    from pipelines.portfolio_section import portfolio_rows
     from pipelines.runs import default_runs
     from pipelines.sweep_job import run_sweep
     from pipelines.sweep_report import write_sweep_report
+    from research.portfolio_record import limits_in_words
 
     lake = open_lake(lake_path)
     with progress_bars() as tell:
@@ -177,6 +179,7 @@ def sweep(config, runs_path, executor, ray_address, notebook, lake_path, as_json
     if as_json:
         print_json({"run": str(run.path), "configs": manifest["configs"], "report": str(report),
                     "evaluation": manifest["evaluation"], "best": results.head(1).to_dicts()[0],
+                    "portfolio": portfolio_rows(run) if len(run.config.symbols) > 1 else [],
                     "gate": {symbol: gate_of(run, symbol) for symbol in run.config.symbols}})  # fmt: skip
         return
     print_rows(
@@ -189,11 +192,14 @@ def sweep(config, runs_path, executor, ray_address, notebook, lake_path, as_json
                 "Sharpe out": round(row["out_of_sample_sharpe"], 2),
                 "net out, USDT": round(row["out_of_sample_net_pnl_usdt"], 2),
                 "trades out": int(row["out_of_sample_trades"]),
+                "liquidated out": int(row["out_of_sample_liquidations"]),
             }
             for row in results.filter(results["rank"] <= 5).iter_rows(named=True)
         ],
         "best five by train folds; test folds (out) never rank",
     )
+    if len(run.config.symbols) > 1:
+        print_rows(portfolio_rows(run), f"out of sample; together within: {limits_in_words(run.config.portfolio)}")
     done = manifest["evaluation"]
     if done["seconds"]:
         rate = done["config_bars"] / done["seconds"] / 1e6

@@ -13,10 +13,11 @@ from pipelines.trials import count_trials, opened
 from research.bars import Bars
 from research.capacity import capacity
 from research.engine import TradingConfig, backtest
-from research.evidence import gather, period_of, record_pnl
+from research.evidence import gather, period_of, picks_of, record_pnl
 from research.gate import Finding, holdout_finding, judge, passes, verdict
 from research.stage import period_sums
 from research.sweep import Evaluator, Fold, SweepConfig, search_rows
+from research.tick_record import record_at_ticks
 from research.walk_forward import Record
 
 GATE, HOLDOUT, ROBUST = "gate.json", "holdout.json", "robust.json"
@@ -37,14 +38,16 @@ def judge_run(
 
     ``config`` is the run's, over what was found where an optimiser looked for it.
 
-    Per symbol: passes, verdict (a sentence), findings, and the tables beside them, costs and capacity.
+    Per symbol: passes, verdict (a sentence), findings, and beside them the record at ticks, costs and capacity.
     """
     judged = {}
     for symbol, record in records.items():
         own = results.filter(pl.col("symbol") == symbol)
         trials = count_trials(lake, config, bars[symbol], own, run.path.name)
+        picks = picks_of(config, folds[symbol], record)
+        at_ticks = record_at_ticks(config, lake, bars[symbol], picks, record.trades)
         evidence = gather(
-            config, bars[symbol], folds[symbol], evaluators[symbol], own, record, trials,
+            config, bars[symbol], folds[symbol], evaluators[symbol], own, record, trials, at_ticks=at_ticks,
             progress=lambda done, total: progress("placebos", done, total),
         )  # fmt: skip
         findings = judge(evidence)
@@ -53,6 +56,7 @@ def judge_run(
             "verdict": verdict(findings),
             "findings": [asdict(finding) for finding in findings],
             "trials": asdict(trials),
+            "ticks": None if at_ticks is None else asdict(at_ticks),
             "costs": evidence.at_costs,
             "capacity": capacity(record.trades, bars[symbol]),
         }

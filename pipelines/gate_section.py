@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipelines.paper_report import resolution_table
 from pipelines.report import Section, Table
 from research import formats
 from research.gate import Finding
@@ -23,6 +24,7 @@ def gate_section(findings: Sequence[Finding], judged: Mapping[str, Any]) -> Sect
         tables=(
             _findings("What decides", [one for one in findings if one.decides]),
             _findings("What is told beside it, and decides nothing", [one for one in findings if not one.decides]),
+            *([resolution_table(judged["ticks"]["difference"])] if judged["ticks"] else []),
             _costs(judged["costs"]),
             _capacity(judged["capacity"]),
         ),

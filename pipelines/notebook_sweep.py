@@ -87,10 +87,11 @@ def ranked(sweep: Sweep) -> HTML | Markdown:
             formats.usdt(row["out_of_sample_net_pnl_usdt"], signed=True),
             formats.usdt(row["out_of_sample_max_drawdown_usdt"]),
             formats.count(row["out_of_sample_trades"]),
+            formats.count(row["out_of_sample_liquidations"]),
         )
         for row in sweep.results.head(SHOWN_CONFIGS).iter_rows(named=True)
     )
-    measured = ("Sharpe in sample", "Sharpe out", "net out, USDT", "drawdown out, USDT", "trades out")
+    measured = ("Sharpe in sample", "Sharpe out", "net out, USDT", "drawdown out, USDT", "trades out", "liquidated out")
     return show(
         Table(
             title=f"Best {len(rows)} of {formats.count(sweep.results.height)} configs by their train folds",

@@ -86,7 +86,7 @@ def paper_section(paper: PaperRun) -> Section:
         figures=figures,
         tables=(
             _accounts(paper),
-            _resolutions(paper.difference),
+            resolution_table(paper.difference),
             largest_trades(paper.trades, paper.bars.instrument, "paper"),
         ),
     )
@@ -120,7 +120,8 @@ def _accounts(paper: PaperRun) -> Table:
     )
 
 
-def _resolutions(difference: Mapping[str, float]) -> Table:
+def resolution_table(difference: Mapping[str, float | None]) -> Table:
+    """``research.ticks.resolution_difference`` in words."""
     written = {"n": formats.count, "bps": formats.bps, "USDT": lambda value: formats.usdt(value, signed=True)}
     rows = tuple((label, written[label.split("[")[1].rstrip("]")](value)) for label, value in difference.items())
     return Table(

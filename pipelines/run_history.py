@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from data.config import config_hash
@@ -128,16 +129,16 @@ def _row(run: RunFolder, promoted: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _record(run: RunFolder) -> dict[str, Any]:
-    """What following the procedure did out of sample, all symbols together."""
+    """What following the procedure did out of sample, all symbols together on one account."""
     folds = run.frame("walk_forward_folds")
-    own = pl.col("equity_usdt").diff().fill_null(pl.col("equity_usdt")).over("symbol")
-    equity = run.frame("walk_forward_equity").with_columns(pnl=own)
-    pnl = equity.group_by("time").agg(pl.col("pnl").sum()).sort("time")["pnl"].to_numpy()
+    account = "portfolio" if len(run.config.symbols) > 1 else "walk_forward"
+    told = run.frame(f"{account}_folds")
+    pnl = np.diff(run.frame(f"{account}_equity")["equity_usdt"].to_numpy(), prepend=0.0)
     return {
         "folds": folds.height,
         "positive_folds": int((folds["net_pnl_usdt"] > 0.0).sum()),
-        "oos_trades": int(folds["trades"].sum()),
-        "oos_net_pnl_usdt": folds["net_pnl_usdt"].sum(),
+        "oos_trades": int(told["trades"].sum()),
+        "oos_net_pnl_usdt": told["net_pnl_usdt"].sum(),
         "oos_sharpe": metrics.sharpe(pnl, bars_per_year(run.config.interval)),
         "oos_max_drawdown_usdt": float(metrics.drawdown(pnl.cumsum()).min(initial=0.0)),
     }

@@ -22,6 +22,7 @@ from research.bars import Bars, build_bars
 from research.cluster_bars import with_clusters_asked_for
 from research.engine import backtest, feature_names
 from research.features import cluster_columns_of
+from research.portfolio_record import joint_record
 from research.strategies.registry import strategy
 from research.sweep import Evaluator, Fold, SweepConfig, blocks_of, folds_of, results_table, search_rows
 from research.sweep_config import FoundSweep
@@ -32,7 +33,7 @@ Progress = Callable[[str, int, int], None]
 # What the analysis of a sweep reads of a block: a million configs fit into memory. The blocks themselves hold it all.
 EVALUATED = (
     "symbol", "fold", "part", "config", "sharpe", "net_pnl_usdt", "trades", "max_drawdown_usdt", "longest_hold_bars",
-    "ambiguous_bars", "missed_entries",
+    "liquidations", "ambiguous_bars", "missed_entries",
 )  # fmt: skip
 
 
@@ -130,6 +131,8 @@ def run_sweep(
     run.write_frame("evaluated", table)
     run.write_frame("results", results)
     records = _write_walk_forward(run, config, bars, folds, table, progress)
+    if len(config.symbols) > 1:
+        _write_portfolio(run, config, bars, folds, records)
     _confirm_top(run, config, bars, results, progress)
     judge_run(run, config, lake, bars, folds, evaluators, results, records, progress)
     run.write_json(
@@ -160,6 +163,19 @@ def _write_walk_forward(
         run.write_frame(f"walk_forward_{name}", pl.concat(frames))
     progress("walk-forward", len(config.symbols), len(config.symbols))
     return records
+
+
+def _write_portfolio(
+    run: RunFolder,
+    config: SweepConfig,
+    bars: dict[str, Bars],
+    folds: dict[str, list[Fold]],
+    records: dict[str, Record],
+) -> None:
+    """What the symbols' records come to on one account."""
+    joint = joint_record(config, bars, folds[config.symbols[0]], records)
+    for name in ("folds", "trades", "equity"):
+        run.write_frame(f"portfolio_{name}", getattr(joint, name))
 
 
 def _confirm_top(run: RunFolder, config: SweepConfig, bars, results: pl.DataFrame, progress: Progress) -> None:

@@ -12,6 +12,7 @@ from pipelines.gate_job import ROBUST, findings_of, gate_of
 from pipelines.gate_section import gate_section
 from pipelines.market_report import covered_days, gaps_section, liquidations_section, market_section
 from pipelines.paper_report import PaperRun, paper_gate, paper_section
+from pipelines.portfolio_section import portfolio_section
 from pipelines.report import Gate, Section, Table, Verdict, gate_headline, write_report
 from pipelines.runs import RunFolder
 from pipelines.sweep_job import bars_for
@@ -24,12 +25,12 @@ SYNTHETIC = "synthetic, with a planted edge: what it earns says nothing about As
 MIN_TRADES = 100
 MIN_COMPLETE = 0.999
 
+OWN_LIQUIDATION = "liquidation of the own position, whose brackets are not known"
 NOT_MODELLED = (
     "queue position",
     "partial fills",
     "depth beyond the touch",
     "own market impact",
-    "liquidation of the own position",
     "one liquidation per symbol and second in the feed",
 )
 
@@ -63,6 +64,8 @@ def write_sweep_report(
         _walk_forward(run, bars, config, symbol, folds),
         gate_section(findings_of(run, symbol), gate_of(run, symbol)),
     ]
+    if len(config.symbols) > 1:
+        sections.append(portfolio_section(run))
     if paper is not None:
         sections.append(paper_section(paper))
     gates = _gates(run, folds, record, paper, bars)
@@ -106,7 +109,7 @@ def write_sweep_report(
         verdict=verdict,
         sections=sections,
         facts=facts,
-        not_modelled=NOT_MODELLED,
+        not_modelled=NOT_MODELLED + (() if bars.instrument.get("brackets") else (OWN_LIQUIDATION,)),
     )
 
 
@@ -238,6 +241,7 @@ def _parameters(run: RunFolder, config: SweepConfig, symbol: str) -> Section:
             formats.ratio(row["out_of_sample_sharpe"]),
             formats.usdt(row["out_of_sample_net_pnl_usdt"], signed=True),
             formats.count(row["out_of_sample_trades"]),
+            formats.count(row["out_of_sample_liquidations"]),
         )
         for row in best.iter_rows(named=True)
     )
@@ -249,8 +253,15 @@ def _parameters(run: RunFolder, config: SweepConfig, symbol: str) -> Section:
         tables=(
             Table(
                 title="Best ten by train folds, as they fared out of sample",
-                columns=("rank", *(name.replace("_", " ") for name in swept), "Sharpe", "net, USDT", "trades"),
-                align="r" * (len(swept) + 4),
+                columns=(
+                    "rank",
+                    *(name.replace("_", " ") for name in swept),
+                    "Sharpe",
+                    "net, USDT",
+                    "trades",
+                    "liquidated",
+                ),
+                align="r" * (len(swept) + 5),
                 rows=rows,
             ),
         ),

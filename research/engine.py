@@ -193,13 +193,13 @@ def backtest(
         When the bars are another symbol's, or too few of them were seen, or the exchange could not execute the config.
     """
     require_coverage(bars, min_coverage, first, last)
-    module, market, arrays, params, terms = _inputs(config, bars)
+    module, market, arrays, params, terms = inputs(config, bars)
     multiples = size_multiples(config.orders.open_interest_size, arrays, bars.frame.height)
     run = kernel.simulate(
         module, market, arrays, params, terms, first, last, multiples=multiples, days=days_of(bars.frame)
     )
     return Result(
-        trades=trades_frame(run.trades, _exit_ms(run.trades, bars), bars, config),
+        trades=trades_frame(run.trades, exit_ms_of(run.trades, bars), bars, config),
         equity=_equity_frame(run, bars, first),
         stats=run.stats,
         assumptions=assumptions(config, bars),
@@ -222,9 +222,9 @@ def backtest_ticks(config: TradingConfig, bars: Bars, ticks: Ticks, *, end_ms: i
     ValueError
         When the bars are another symbol's, or the exchange could not execute the config.
     """
-    module, market, arrays, params, terms = _inputs(config, bars)
+    module, market, arrays, params, terms = inputs(config, bars)
     exec_ms = bars.frame["exec_time"].dt.epoch("ms").to_numpy(writable=True)
-    end_ms = int(_window_end_ms(bars)[-1]) if end_ms is None else end_ms
+    end_ms = int(window_end_ms(bars)[-1]) if end_ms is None else end_ms
     multiples = size_multiples(config.orders.open_interest_size, arrays, bars.frame.height)
     trades = simulate_ticks(
         module, market, arrays, params, terms, exec_ms, ticks, end_ms, multiples=multiples, days=days_of(bars.frame)
@@ -232,8 +232,14 @@ def backtest_ticks(config: TradingConfig, bars: Bars, ticks: Ticks, *, end_ms: i
     return trades_frame(trades, trades["exit_ms"], bars, config)
 
 
-def _inputs(config: TradingConfig, bars: Bars) -> tuple[ModuleType, Market, dict[str, np.ndarray], tuple, Terms]:
-    """What both resolutions run on, in the order ``simulate`` takes it."""
+def inputs(config: TradingConfig, bars: Bars) -> tuple[ModuleType, Market, dict[str, np.ndarray], tuple, Terms]:
+    """What every run of a config starts from, in the order ``kernel.simulate`` takes it.
+
+    Raises
+    ------
+    ValueError
+        When the bars are another symbol's, or the exchange could not execute the config.
+    """
     if bars.symbol != config.symbol or bars.interval != config.interval:
         raise ValueError(f"config is for {config.symbol} {config.interval}, the bars are {bars.symbol} {bars.interval}")
     if reasons := refusals(config, bars.instrument):
@@ -315,13 +321,13 @@ def trades_frame(trades: np.ndarray, exit_ms: np.ndarray, bars: Bars, config: Tr
     )
 
 
-def _exit_ms(trades: np.ndarray, bars: Bars) -> np.ndarray:
+def exit_ms_of(trades: np.ndarray, bars: Bars) -> np.ndarray:
     """When kernel trades ended, ms: at the open of an execution bar, or somewhere in it, which is told as its end."""
     exec_ms, row = bars.frame["exec_time"].dt.epoch("ms").to_numpy(), trades["exit_row"]
-    return np.where(trades["at_open"], exec_ms[row], _window_end_ms(bars)[row] - 1)
+    return np.where(trades["at_open"], exec_ms[row], window_end_ms(bars)[row] - 1)
 
 
-def _window_end_ms(bars: Bars) -> np.ndarray:
+def window_end_ms(bars: Bars) -> np.ndarray:
     """End of every row's execution window, ms; the last window is given the length of a bar."""
     exec_ms = bars.frame["exec_time"].dt.epoch("ms").to_numpy()
     return np.append(exec_ms[1:], exec_ms[-1] + interval_ms(bars.interval))
@@ -336,7 +342,7 @@ def _equity_frame(run: kernel.Run, bars: Bars, first: int) -> pl.DataFrame:
         exposure_usdt[held] = trade["side"] * trade["quantity"] * trade["entry_price"]
     return pl.DataFrame(
         {
-            "time": pl.Series(_window_end_ms(bars)[first : first + n_rows]).cast(pl.Datetime("ms", "UTC")),
+            "time": pl.Series(window_end_ms(bars)[first : first + n_rows]).cast(pl.Datetime("ms", "UTC")),
             "equity_usdt": np.cumsum(run.bar_pnl),
             "position": position,
             "exposure_usdt": exposure_usdt,

@@ -15,6 +15,7 @@ from research.overfitting import BLOCKS, moments, overfitting, superior_ability
 from research.placebos import Placebo, placebos
 from research.stage import Picks, period_sums
 from research.sweep import Block, Evaluator, Fold, SweepConfig, neighbourhood, search_rows
+from research.tick_record import TickRecord, callback_ranges
 from research.walk_forward import Record
 
 MAX_JUDGED_CONFIGS = 65_536  # of which the PnL per period is kept: a matrix of 90 days is 47 MB then
@@ -100,6 +101,7 @@ def gather(
     record: Record,
     trials: Trials,
     *,
+    at_ticks: TickRecord | None = None,
     is_whole: bool = True,
     progress: Progress = lambda done, total: None,
 ) -> Evidence:
@@ -108,6 +110,7 @@ def gather(
     Parameters
     ----------
     results : the symbol's ranked table; its first row is the best config.
+    at_ticks : the record trade by trade; None where trades were not recorded.
     is_whole : False leaves out what decides nothing.
     progress : told (done, total) of the placebos, which take longest.
     """
@@ -143,6 +146,8 @@ def gather(
         superior_p=superior,
         stands_alone=_stands_alone(config, results, int(best["config"])),
         at_costs=at_costs,
+        callback_ranges=callback_ranges(record, bars, folds),
+        tick_net_pnl_usdt=None if at_ticks is None else at_ticks.net_pnl_usdt,
     )
 
 

@@ -5,6 +5,9 @@ the window [t_i, t_{i+1}), so a position's first bar is checked in full and noth
 
 Tick resolution (``research.tick_fills``). The same entries; exits are checked on every trade and mark after ``t_i``.
 
+Bars flatter tight trailing orders: without any edge, with bars of 20 bps, a trade looks better by 2.4 bps with a
+callback of a quarter of the median bar's range, 1.1 of a half, 0.4 of the whole, 0.1 of 1.5 (``aster bench fills``).
+
 Entries are taker orders. Exits stand side by side from the entry on, as on the exchange: a stop triggered by the mark,
 a target and a trailing order triggered by the last price; the first to trigger closes the position with a market order.
 """
@@ -35,6 +38,13 @@ class Costs:
     maker_fee_bps: float  # of notional, per fill
     slippage_bps: float  # of price, against us, on every market order beyond the spread
     latency_ms: int  # decision to market
+
+    def __post_init__(self) -> None:
+        for name in ("taker_fee_bps", "slippage_bps", "latency_ms"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(
+                    f"{name} {getattr(self, name):g} would pay for trading: write what it costs, 0 or more"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,7 @@ from research.placebos import Placebo
 MAX_RANK = 0.05  # share of placebos that may rank above the record
 MIN_DEFLATED = 0.95
 MIN_PAYS = 0.60
+MIN_CALLBACK_RANGES = 1.0  # of the median bar; tighter trailing orders look better in bars than they are
 MIN_PERIODS = 20  # of a record; fewer tell nothing about their own spread
 MIN_HOLDOUT = 0.05  # how unlikely, given the record, a holdout may be
 CONVINCING = 0.95  # level of what is told only
@@ -53,6 +54,8 @@ class Evidence:
     overfitting, superior_p : None where there were too few periods or configs, or an optimiser chose the configs.
     stands_alone : True when fewer than half of the best-ranked config's neighbours earned anything in training.
     at_costs : rows of ``capacity.at_cost_multiples``.
+    callback_ranges : smallest callback of its trailing orders over the median bar's range; None without any.
+    tick_net_pnl_usdt : what the record earns trade by trade; None where trades were not recorded.
     """
 
     period: str
@@ -69,6 +72,8 @@ class Evidence:
     superior_p: float | None = None
     stands_alone: bool = False
     at_costs: tuple[dict[str, float], ...] = ()
+    callback_ranges: float | None = None
+    tick_net_pnl_usdt: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +159,27 @@ def deciding(evidence: Evidence) -> list[Finding]:
                 sentence="nothing was picked, so there is no record to compare",
             )
         )
+    if evidence.callback_ranges is not None:
+        findings.append(_fills(evidence.callback_ranges, evidence.tick_net_pnl_usdt))
     return findings
+
+
+def _fills(callback_ranges: float, tick_net_pnl_usdt: float | None) -> Finding:
+    """Can bars tell what the trailing orders got? Trades can, where they were recorded."""
+    name, sentence = "trailing orders at bar resolution", "callbacks are as wide as a bar: bars do not flatter them"
+    limit = f"callback ≥ {MIN_CALLBACK_RANGES:.1f} bar ranges, or net > 0 at ticks"
+    value, is_sound = f"{callback_ranges:.2f} bar ranges", True
+    if tick_net_pnl_usdt is not None:
+        value, is_sound = f"{formats.usdt(tick_net_pnl_usdt, signed=True)} USDT at ticks", tick_net_pnl_usdt > 0.0
+        sentence = f"trade by trade the record earns {formats.usdt(tick_net_pnl_usdt, signed=True)} USDT"
+        is_sound = is_sound or callback_ranges >= MIN_CALLBACK_RANGES
+    elif callback_ranges < MIN_CALLBACK_RANGES:
+        is_sound = None
+        sentence = (
+            f"a callback of {callback_ranges:.2f} times the median bar's range is flattered by bars, and no trades "
+            "were recorded that could tell by how much: record trades, or widen callback_bps"
+        )
+    return Finding(name=name, value=value, limit=limit, passes=is_sound, decides=True, sentence=sentence)
 
 
 def _luck(evidence: Evidence, too_short: bool) -> Finding:

@@ -8,13 +8,11 @@ meant, so that binary noise has nowhere to hide. Where this and the fast path di
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from research.fills import LIQUIDATION, OPEN, STOP, TARGET, TRAILING, Decision, Market, Terms
+from research.reference_momentum import momentum_decision
 from research.reference_sizes import ON_GRID, exact, on_grid, quantity_of
-from research.strategies import momentum
-
-_NO_TRADE = Decision(0, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +108,115 @@ class _Position:
         return self.extreme * (1.0 + self.callback_bps / 1e4)
 
 
+class Book:
+    """One symbol as it is traded, row by row: first what is wanted and entered, then the execution bar.
+
+    Parameters
+    ----------
+    market : arrays of shape (n_rows,).
+    rows : a list of n_rows values per field of the strategy's ``Row``.
+    params : the strategy's ``Params``.
+    decide : from one row (field -> value) and the parameters to a decision; momentum's when left out.
+    multiples : by side, 1 and -1, a list of n_rows factors of the size; NaN where it is not known; one when left out.
+    days : n_rows days since 1970; a single day when left out.
+
+    Attributes
+    ----------
+    net_usdt : by day, of money that moved.
+    """
+
+    def __init__(
+        self,
+        market: Market,
+        rows: Mapping[str, list[float]],
+        params: tuple,
+        terms: Terms,
+        decide: Callable[[dict, tuple], Decision] | None = None,
+        multiples: Mapping[int, list[float]] | None = None,
+        days: list[int] | None = None,
+    ) -> None:
+        self._bars = {name: column.tolist() for name, column in zip(Market._fields, market, strict=True)}
+        self._rows, self._params, self._terms = rows, params, terms
+        self._decide = decide or momentum_decision
+        self._multiples = multiples or dict.fromkeys((1, -1), [1.0] * len(market.close))
+        self._days = days or [0] * len(market.close)
+        self._realised = self._unrealised = 0.0
+        self._next_allowed = 0
+        self._record = Record(trades=[], equity_usdt=[], missed_entries=0, ambiguous_bars=0)
+        self.position: _Position | None = None
+        self.net_usdt: dict[int, float] = defaultdict(float)
+
+    def wanted(self, i: int) -> Decision | None:
+        """What the strategy asks to enter on row ``i``, where it may."""
+        may_lose = not self.net_usdt[self._days[i]] <= -self._terms.max_daily_loss_usdt
+        if self.position is not None or i < self._next_allowed or not self._bars["can_enter"][i] or not may_lose:
+            return None
+        decision = self._decide({name: values[i] for name, values in self._rows.items()}, self._params)
+        return None if decision.side == 0 else decision
+
+    def ordered_usdt(self, decision: Decision, i: int) -> float:
+        """Notional of the order that a decision leads to; zero for none."""
+        price = self._sized_at(decision, i)
+        return price * quantity_of(price, decision, self._multiples[decision.side][i], self._terms)
+
+    def _sized_at(self, decision: Decision, i: int) -> float:
+        touch = self._bars["ask" if decision.side > 0 else "bid"][i]
+        return self._bars["close"][i] if math.isnan(touch) else touch
+
+    def enter(self, decision: Decision, i: int) -> None:
+        """Send the order: there is a position, or the entry is missed."""
+        bar = {name: column[i] for name, column in self._bars.items()}
+        size = quantity_of(self._sized_at(decision, i), decision, self._multiples[decision.side][i], self._terms)
+        self.position = _enter(decision, bar, self._terms, i, size)
+        if self.position is None:
+            self._record = replace(self._record, missed_entries=self._record.missed_entries + 1)
+        else:
+            self._moved(i, -self.position.fees_usdt)
+
+    def live_through(self, i: int) -> None:
+        """Execution bar ``i``: exits, funding, equity."""
+        bar, position = {name: column[i] for name, column in self._bars.items()}, self.position
+        if position is not None:
+            reason, trigger_price, at_open = OPEN, math.nan, False
+            if not math.isnan(bar["exec_open"]):
+                reason, trigger_price, at_open, is_ambiguous = _exit_check(position, bar)
+                position.is_ambiguous |= is_ambiguous
+                self._record = replace(self._record, ambiguous_bars=self._record.ambiguous_bars + is_ambiguous)
+                self._unrealised = position.side * position.quantity * (bar["exec_close"] - position.entry_price)
+
+            if not at_open:
+                paid = position.side * position.quantity * bar["funding_per_unit"]
+                position.funding_usdt += paid
+                self._moved(i, -paid)
+
+            if reason != OPEN:
+                exit_price = trigger_price
+                if reason != LIQUIDATION:
+                    exit_price = _market_order(-position.side, trigger_price, bar["half_spread_bps"], self._terms)
+                fee = exit_price * position.quantity * self._terms.taker_fee_bps / 1e4
+                position.fees_usdt += fee
+                self._moved(i, position.side * position.quantity * (exit_price - position.entry_price) - fee)
+                self._unrealised = 0.0
+                self._record.trades.append(_trade(position, i, exit_price, reason, at_open))
+                self.position = None
+                # The row after is the bar of the exit itself: never an entry there.
+                self._next_allowed = i + 1 + max(1, self._terms.cooldown_bars)
+
+        self._record.equity_usdt.append(self._realised + self._unrealised)
+
+    def _moved(self, i: int, amount_usdt: float) -> None:
+        self._realised += amount_usdt
+        self.net_usdt[self._days[i]] += amount_usdt
+
+    def record(self, last: int) -> Record:
+        """What was done before row ``last``; a position that is left is valued at the last price seen."""
+        if self.position is None:
+            return self._record
+        closes = reversed(self._bars["exec_close"][self.position.entry_row : last])
+        left = _trade(self.position, last - 1, next(close for close in closes if not math.isnan(close)), OPEN, False)
+        return replace(self._record, trades=[*self._record.trades, left])
+
+
 def simulate(
     market: Market,
     rows: Mapping[str, list[float]],
@@ -121,80 +228,14 @@ def simulate(
     multiples: Mapping[int, list[float]] | None = None,
     days: list[int] | None = None,
 ) -> Record:
-    """Trade rows [first, last), flat at the start.
-
-    Parameters
-    ----------
-    market : arrays of shape (n_rows,).
-    rows : a list of n_rows values per field of the strategy's ``Row``.
-    params : the strategy's ``Params``.
-    decide : from one row (field -> value) and the parameters to a decision; momentum's when left out.
-    multiples : by side, 1 and -1, a list of n_rows factors of the size; NaN where it is not known; one when left out.
-    days : n_rows days since 1970; a single day when left out.
-    """
-    decide = decide or momentum_decision
-    multiples = multiples or dict.fromkeys((1, -1), [1.0] * len(market.close))
-    days = days or [0] * len(market.close)
-    net_usdt: dict[int, float] = defaultdict(float)  # by day, of money that moved
-    bars = {name: column.tolist() for name, column in zip(Market._fields, market, strict=True)}
-    trades: list[dict] = []
-    equity_usdt: list[float] = []
-    missed_entries = ambiguous_bars = 0
-    realised = unrealised = 0.0
-    next_allowed = first
-    position: _Position | None = None
-
+    """Trade rows [first, last), flat at the start. Parameters as for ``Book``."""
+    book = Book(market, rows, params, terms, decide, multiples, days)
     for i in range(first, last):
-        bar = {name: column[i] for name, column in bars.items()}
-
-        may_lose = not net_usdt[days[i]] <= -terms.max_daily_loss_usdt
-        if position is None and i >= next_allowed and bar["can_enter"] and may_lose:
-            decision = decide({name: values[i] for name, values in rows.items()}, params)
-            if decision.side != 0:
-                position = _enter(decision, bar, terms, i, multiples[decision.side][i])
-                if position is None:
-                    missed_entries += 1
-                else:
-                    realised -= position.fees_usdt
-                    net_usdt[days[i]] -= position.fees_usdt
-
-        if position is not None:
-            reason, trigger_price, at_open = OPEN, math.nan, False
-            if not math.isnan(bar["exec_open"]):
-                reason, trigger_price, at_open, is_ambiguous = _exit_check(position, bar)
-                position.is_ambiguous |= is_ambiguous
-                ambiguous_bars += is_ambiguous
-                unrealised = position.side * position.quantity * (bar["exec_close"] - position.entry_price)
-
-            if not at_open:
-                paid = position.side * position.quantity * bar["funding_per_unit"]
-                position.funding_usdt += paid
-                realised -= paid
-                net_usdt[days[i]] -= paid
-
-            if reason != OPEN:
-                exit_price = trigger_price
-                if reason != LIQUIDATION:
-                    exit_price = _market_order(-position.side, trigger_price, bar["half_spread_bps"], terms)
-                fee = exit_price * position.quantity * terms.taker_fee_bps / 1e4
-                position.fees_usdt += fee
-                gain = position.side * position.quantity * (exit_price - position.entry_price) - fee
-                realised += gain
-                net_usdt[days[i]] += gain
-                unrealised = 0.0
-                trades.append(_trade(position, i, exit_price, reason, at_open))
-                position = None
-                # The row after is the bar of the exit itself: never an entry there.
-                next_allowed = i + 1 + max(1, terms.cooldown_bars)
-
-        equity_usdt.append(realised + unrealised)
-
-    if position is not None:
-        last_close = next(
-            close for close in reversed(bars["exec_close"][position.entry_row : last]) if not math.isnan(close)
-        )
-        trades.append(_trade(position, last - 1, last_close, OPEN, False))
-    return Record(trades=trades, equity_usdt=equity_usdt, missed_entries=missed_entries, ambiguous_bars=ambiguous_bars)
+        decision = book.wanted(i)
+        if decision is not None:
+            book.enter(decision, i)
+        book.live_through(i)
+    return book.record(last)
 
 
 def _trade(position: _Position, exit_row: int, exit_price: float, reason: int, at_open: bool) -> dict:
@@ -217,17 +258,13 @@ def _trade(position: _Position, exit_row: int, exit_price: float, reason: int, a
     }
 
 
-def _enter(decision: Decision, bar: dict, terms: Terms, row: int, multiple: float) -> _Position | None:
+def _enter(decision: Decision, bar: dict, terms: Terms, row: int, quantity: float) -> _Position | None:
     """The position a decision leads to, or None when the entry is missed."""
-    if math.isnan(bar["exec_open"]):
+    if math.isnan(bar["exec_open"]) or quantity == 0.0:
         return None
     side = decision.side
     touch = bar["ask"] if side > 0 else bar["bid"]
     opposite = bar["exec_ask"] if side > 0 else bar["exec_bid"]
-
-    quantity = quantity_of(bar["close"] if math.isnan(touch) else touch, decision, multiple, terms)
-    if quantity == 0.0:
-        return None
 
     if math.isnan(touch) or math.isnan(opposite):
         price = _market_order(side, bar["exec_open"], bar["half_spread_bps"], terms)
@@ -333,45 +370,3 @@ def _market_order(order_side: int, price: float, half_spread_bps: float, terms: 
     spread_bps = 0.0 if math.isnan(half_spread_bps) else half_spread_bps
     worse = (spread_bps + terms.slippage_bps) / 1e4
     return price * (1.0 + worse) if order_side > 0 else price * (1.0 - worse)
-
-
-def momentum_decision(row: dict, params: momentum.Params) -> Decision:
-    """Momentum's entry rule, gates and floors; ``row`` holds the fields of ``momentum.Row``. NaN keeps out."""
-    heavy = row["volume"] > params.volume_multiple * row["mean_volume"]
-    threshold_bps = params.momentum_multiple * row["volatility_bps"]
-    if heavy and row["return_bps"] > threshold_bps:
-        side, opening_loss_bps = 1, row["opening_loss_long_bps"]
-    elif heavy and row["return_bps"] < -threshold_bps:
-        side, opening_loss_bps = -1, row["opening_loss_short_bps"]
-    else:
-        return _NO_TRADE
-
-    needed = ("spread_ticks", "spread_bps", "funding_bps", "funding_interval_hours", "quote_age_ms", "mark_age_ms")
-    if any(math.isnan(value) for value in (opening_loss_bps, row["taker_fee_bps"], *(row[name] for name in needed))):
-        return _NO_TRADE
-
-    loss_limit_bps = min(10.0, max(5.0, 2.0 * row["spread_bps"]))
-    blockers = (
-        row["spread_ticks"] > params.max_spread_ticks,
-        abs(row["funding_bps"]) > params.max_funding_bps,
-        opening_loss_bps > loss_limit_bps,
-        row["quote_age_ms"] > 2_000,
-        row["mark_age_ms"] > 3_000,
-    )
-    if any(blockers):
-        return _NO_TRADE
-
-    # What the move must pay for before a profit is protected: two fees, the loss at opening, an hour of funding.
-    hourly_funding_bps = abs(row["funding_bps"]) / row["funding_interval_hours"]
-    breakeven_bps = 2.0 * row["taker_fee_bps"] + max(0.0, opening_loss_bps) + hourly_funding_bps
-    activation_bps = max(params.activation_bps, breakeven_bps + params.activation_buffer_bps)
-    target_bps = max(params.target_bps, activation_bps + params.target_gap_bps)
-    return Decision(
-        side=side,
-        stop_bps=params.stop_bps,
-        target_bps=target_bps,
-        activation_bps=activation_bps,
-        callback_bps=params.callback_bps,
-        stop_price=math.nan,
-        target_price=math.nan,
-    )

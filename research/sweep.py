@@ -165,7 +165,7 @@ class Evaluator:
         self._sweep(Block(bars.symbol, Fold(0, 0, 1, 0, 1), "train", 0, 1, given))
 
     def __call__(self, block: Block) -> pl.DataFrame:
-        """Statistics per config of the block: ``config`` (its number) and a column per name in ``kernel.STATS``."""
+        """Statistics of the block: ``config`` (its number), ``sharpe``, ``kernel.STATS`` and ``liquidations``."""
         n_configs = block.last_config - block.first_config
         stats = self._sweep(block)
         sharpe = sharpe_from_sums(
@@ -179,6 +179,8 @@ class Evaluator:
                 "config": np.arange(block.first_config, block.last_config),
                 "sharpe": sharpe,
                 **stats,
+                # whatever ended a trade and was none of its orders
+                "liquidations": stats["trades"] - stats["stop_exits"] - stats["target_exits"] - stats["trailing_exits"],
             }
         )
 
@@ -261,6 +263,7 @@ def _fold_medians(part: pl.LazyFrame, which: str, prefix: str) -> pl.DataFrame:
             pl.col("net_pnl_usdt").sum().alias(f"{prefix}_net_pnl_usdt"),
             pl.col("trades").sum().alias(f"{prefix}_trades"),
             pl.col("max_drawdown_usdt").min().alias(f"{prefix}_max_drawdown_usdt"),
+            pl.col("liquidations").sum().alias(f"{prefix}_liquidations"),
             pl.col("ambiguous_bars").sum().alias(f"{prefix}_ambiguous_bars"),
             pl.col("missed_entries").sum().alias(f"{prefix}_missed_entries"),
         )

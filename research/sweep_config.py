@@ -13,6 +13,7 @@ from research import factorised
 from research.bars import Substitutions
 from research.completeness import MIN_COVERAGE
 from research.engine import TradingConfig
+from research.exposure import SharedLimits
 from research.fills import Costs, Orders
 from research.search import Axis, Range, Search, combinations, draw, nearest, varies
 from research.strategies.registry import strategy
@@ -30,6 +31,18 @@ class Folds:
     test_days: float
     embargo_bars: int  # rows between train and test: at least the longest window; add the longest hold
     holdout_days: float = 0.0  # the last days, which no search sees; promotion opens them once
+
+    def __post_init__(self) -> None:
+        for name in ("train_days", "test_days"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"{name} {getattr(self, name):g} is no length of time: make it greater than 0")
+        if self.embargo_bars < 0:
+            raise ValueError(
+                f"embargo_bars {self.embargo_bars} makes test rows overlap the train rows before them: make it 0 or "
+                "more, at least the longest window"
+            )
+        if not self.holdout_days >= 0.0:
+            raise ValueError(f"holdout_days {self.holdout_days:g} is negative: make it 0 for none, or some days")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +63,7 @@ class SweepConfig:
     interval: str = "1m"
     substitutions: Substitutions = field(default_factory=Substitutions)
     search: Search = field(default_factory=Search)
+    portfolio: SharedLimits | None = None  # of all symbols together; the search, symbol by symbol, knows none of it
     selection: Literal["plateau", "best"] = "plateau"
     top: int = 20  # configs whose accounting VectorBT confirms
     placebos: int = 200  # of each kind, among which the record is ranked
@@ -71,6 +85,8 @@ class SweepConfig:
             raise ValueError(f"start {self.start:%Y-%m-%d %H:%M} is not before end {self.end:%Y-%m-%d %H:%M}")
         if not self.symbols:
             raise ValueError("symbols is empty: name at least one")
+        if self.portfolio is not None:
+            self._refuse_portfolio(self.portfolio)
         if self.placebos < MIN_PLACEBOS:
             raise ValueError(
                 f"placebos {self.placebos} is under {MIN_PLACEBOS}: a rank of 5 % cannot be told from so few"
@@ -78,6 +94,17 @@ class SweepConfig:
         if not 0.0 <= self.min_coverage <= 1.0:
             raise ValueError(
                 f"min_coverage {self.min_coverage:g} is no fraction of the bars; write 0 to 1, such as 0.999"
+            )
+
+    def _refuse_portfolio(self, limits: SharedLimits) -> None:
+        """Raise on shared limits that mean nothing, saying what to change."""
+        if len(self.symbols) < 2:
+            raise ValueError("[portfolio] limits what several symbols hold together, and there is one: leave it out")
+        most_usdt = limits.max_total_notional_usdt
+        if most_usdt is not None and self.orders.risk_usdt is None and most_usdt < self.orders.notional_usdt:
+            raise ValueError(
+                f"[portfolio] max_total_notional_usdt {most_usdt:g} is under the notional of one trade "
+                f"({self.orders.notional_usdt:g}): nothing would be entered; raise it, or lower notional_usdt"
             )
 
     def _refuse_search(self) -> None:
