@@ -232,11 +232,13 @@ def promote(run, rank, symbol, runs_path, out, lake_path, as_json) -> None:
     folder = open_run(runs_path or default_runs(), run)
     path = write_chosen(folder, open_lake(lake_path), rank=rank, symbol=symbol, destination=out or CHOSEN)
     document = tomllib.loads(path.read_text())
+    passed = document["provenance"]["statistical_gate"]
     if as_json:
         print_json({"run": str(folder.path), "chosen": str(path), "config_hash": document["config_hash"],
-                    "findings": document["provenance"]["findings"]})  # fmt: skip
+                    "statistical_gate": passed, "findings": document["provenance"]["findings"]})  # fmt: skip
         return
-    print(f"promoted rank {rank} of {folder.path.name}: config {document['config_hash'][:12]}")
+    whereto = "" if passed else ", FOR REPLAY AND PAPER ONLY: the gate does not let it through"
+    print(f"promoted rank {rank} of {folder.path.name}: config {document['config_hash'][:12]}{whereto}")
     for finding in document["provenance"]["findings"]:
         print(f"  - {finding}")
     print(f"written: {path}")

@@ -26,6 +26,9 @@ def promote(run: RunFolder, lake: Lake, *, rank: int, symbol: str | None = None,
     not confirm. Written down: the statistical verdict, losses out of sample, code or data that changed since the sweep.
     The holdout, where one was kept, is opened here, and the opening written into the lake.
 
+    A config that the gate stops is written too, for replays and paper, where it may prove itself: its
+    ``statistical_gate`` is false, and ``live.config.require_for_real`` takes no such file.
+
     Returns
     -------
     The file written; it holds the config, its hash, provenance and findings.

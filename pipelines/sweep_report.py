@@ -246,6 +246,7 @@ def _parameters(run: RunFolder, config: SweepConfig, symbol: str) -> Section:
         for row in best.iter_rows(named=True)
     )
     figure = parameter_figure(run, symbol)
+    measured = ("Sharpe", "net, USDT", "trades", "liquidated")
     return Section(
         title="Do neighbouring parameters agree?",
         intro=f"Ranked by {RANKED_BY[config.selection]} on the train folds; test folds never rank.",
@@ -253,15 +254,8 @@ def _parameters(run: RunFolder, config: SweepConfig, symbol: str) -> Section:
         tables=(
             Table(
                 title="Best ten by train folds, as they fared out of sample",
-                columns=(
-                    "rank",
-                    *(name.replace("_", " ") for name in swept),
-                    "Sharpe",
-                    "net, USDT",
-                    "trades",
-                    "liquidated",
-                ),
-                align="r" * (len(swept) + 5),
+                columns=("rank", *(name.replace("_", " ") for name in swept), *measured),
+                align="r" * (1 + len(swept) + len(measured)),
                 rows=rows,
             ),
         ),

@@ -42,9 +42,7 @@ class Costs:
     def __post_init__(self) -> None:
         for name in ("taker_fee_bps", "slippage_bps", "latency_ms"):
             if not getattr(self, name) >= 0:
-                raise ValueError(
-                    f"{name} {getattr(self, name):g} would pay for trading: write what it costs, 0 or more"
-                )
+                raise ValueError(f"{name} {getattr(self, name):g} would pay us: write what it costs, 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

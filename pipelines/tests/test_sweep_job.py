@@ -43,6 +43,7 @@ def test_vectorbt_confirmed_the_best(finished):
 def test_the_same_sweep_again_gives_the_same_bytes(finished, synthetic_lake):
     again = run_sweep(finished.path / "config.toml", synthetic_lake, finished.path.parent, quiet)
     assert again.path != finished.path
+    assert again.manifest["identity"] == finished.manifest["identity"]
     for name in ("results", "evaluated", "walk_forward_trades"):
         assert (again.path / f"{name}.parquet").read_bytes() == (finished.path / f"{name}.parquet").read_bytes()
 
