@@ -19,13 +19,15 @@ LOWER_BOUND = (
 _CLOSED = {"SELL": "▼ longs closed (forced sell)", "BUY": "△ shorts closed (forced buy)"}
 
 
-def covered_days(lake: Lake, symbols: tuple[str, ...], start: datetime, end: datetime) -> pl.DataFrame:
+def covered_days(
+    lake: Lake, symbols: tuple[str, ...], start: datetime, end: datetime, *, venue: str = "aster"
+) -> pl.DataFrame:
     """``data.coverage.COVERAGE`` of what bars are built from and of everything else that was recorded.
 
     A table that was never recorded is left out, which is not a gap; so are mark and index klines where mark prices
     stream: a recorder asks for them once, as history.
     """
-    covered = coverage(lake, symbols=list(symbols), start=start, end=end)
+    covered = coverage(lake, symbols=list(symbols), start=start, end=end, venue=venue)
     covered = covered.filter(pl.col("rows").sum().over("table", "symbol") > 0)
     has_marks = (pl.col("table") == MARK_PRICE.name).any().over("symbol")
     return covered.filter(~(has_marks & pl.col("table").is_in([MARK_KLINES.name, INDEX_KLINES.name])))
@@ -112,7 +114,13 @@ def liquidations_section(bars: Bars, forced: pl.DataFrame) -> Section:
 
 
 def gaps_section(
-    lake: Lake, covered: pl.DataFrame, symbols: tuple[str, ...], start: datetime, end: datetime
+    lake: Lake,
+    covered: pl.DataFrame,
+    symbols: tuple[str, ...],
+    start: datetime,
+    end: datetime,
+    *,
+    venue: str = "aster",
 ) -> Section:
     """What is missing from the record of [start, end): in words when nothing is, else the ledger's rows.
 
@@ -127,7 +135,7 @@ def gaps_section(
         pl.col("covered").mean(),
         pl.col("longest_gap_ms").max(),
     )
-    ledger = _ledger(lake, symbols, start, end)
+    ledger = _ledger(lake, symbols, start, end, venue)
     rows = tuple(
         (
             f"{row['table']} {row['symbol']}",
@@ -157,9 +165,9 @@ def gaps_section(
     )
 
 
-def _ledger(lake: Lake, symbols: tuple[str, ...], start: datetime, end: datetime) -> pl.DataFrame:
+def _ledger(lake: Lake, symbols: tuple[str, ...], start: datetime, end: datetime, venue: str) -> pl.DataFrame:
     """The newest word on every gap of the ledger that touches [start, end)."""
-    known = lake.scan(GAPS.name, symbols=list(symbols)).sort("detected_time").unique("gap_id", keep="last")
+    known = lake.scan(GAPS.name, symbols=list(symbols), venue=venue).sort("detected_time").unique("gap_id", keep="last")
     return known.filter(pl.col("from_time") < end, pl.col("to_time") > start).sort("from_time", "table", "symbol")
 
 

@@ -37,6 +37,11 @@ def promote(run: RunFolder, lake: Lake, *, rank: int, symbol: str | None = None,
     symbol = symbol or config.symbols[0]
     if symbol not in config.symbols:
         raise LookupError(f"the run swept {', '.join(config.symbols)}, not {symbol}")
+    if config.prices != "aster":
+        raise ValueError(
+            f"{run.path.name} was swept on prices of {config.prices}: nobody knows what it would earn on Aster's; "
+            "sweep it on what was recorded there"
+        )
     results = run.frame("results").filter(pl.col("symbol") == symbol)
     rows = results.filter(pl.col("rank") == rank)
     if rows.is_empty():

@@ -47,10 +47,11 @@ def bars_for(config: SweepConfig, lake: Lake, symbol: str) -> Bars:
         interval=config.interval,
         latency_ms=config.costs.latency_ms,
         substitutions=config.substitutions,
+        prices=config.prices,
     )
     names = _feature_names(config)
     map_ids = current_map_ids(lake, symbol) if cluster_columns_of(names) else ()
-    return with_clusters_asked_for(bars, lake, names, map_ids=map_ids)
+    return with_clusters_asked_for(bars, lake, names, venue=config.prices, map_ids=map_ids)
 
 
 def data_of(config: SweepConfig, lake: Lake) -> dict[str, str]:

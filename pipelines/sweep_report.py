@@ -48,8 +48,9 @@ def write_sweep_report(
     config, symbol = run.config, run.config.symbols[0]
     bars = bars_for(config, lake, symbol)
     folds = run.frame("walk_forward_folds").filter(pl.col("symbol") == symbol).drop("symbol")
-    covered = covered_days(lake, config.symbols, config.start, config.end)
-    forced = lake.scan("force_orders", symbols=list(config.symbols), start=config.start, end=config.end)
+    span = {"start": config.start, "end": config.end, "venue": config.prices}
+    covered = covered_days(lake, config.symbols, **span)
+    forced = lake.scan("force_orders", symbols=list(config.symbols), **span)
     record = metrics.summary(
         run.frame("walk_forward_trades").filter(pl.col("symbol") == symbol),
         run.frame("walk_forward_equity").filter(pl.col("symbol") == symbol),
@@ -59,7 +60,7 @@ def write_sweep_report(
     sections = [
         market_section(bars, covered),
         liquidations_section(bars, forced),
-        gaps_section(lake, covered, config.symbols, config.start, config.end),
+        gaps_section(lake, covered, config.symbols, **span),
         _parameters(run, config, symbol),
         _walk_forward(run, bars, config, symbol, folds),
         gate_section(findings_of(run, symbol), gate_of(run, symbol)),
@@ -69,10 +70,11 @@ def write_sweep_report(
     if paper is not None:
         sections.append(paper_section(paper))
     gates = _gates(run, folds, record, paper, bars)
+    stand_in = "" if config.prices == "aster" else f" at prices of {config.prices}"
     verdict = Verdict(
         headline=gate_headline(gates),
         sentence=(
-            f"{config.strategy} on {symbol} {config.interval}: following the procedure earned "
+            f"{config.strategy} on {symbol} {config.interval}{stand_in}: following the procedure earned "
             f"{formats.bps(record['net_bps_per_trade'], signed=True)} bps per trade out of sample after costs, "
             f"{formats.usdt(record['net_pnl_usdt'], signed=True)} USDT in all."
         ),
@@ -86,7 +88,7 @@ def write_sweep_report(
         figure=plots.plot_walk_forward(folds),
     )
     manifest = run.manifest
-    klines = lake.scan("klines", symbols=[symbol], start=config.start, end=config.end, columns=["source"])
+    klines = lake.scan("klines", symbols=[symbol], columns=["source"], **span)
     if (klines["source"] == "synthetic").any():
         market = SYNTHETIC
     commit = manifest["code"]["commit"]

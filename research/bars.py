@@ -111,12 +111,18 @@ def build_bars(
     latency_ms: int,
     substitutions: Substitutions,
     venue: str = "aster",
+    prices: str | None = None,
 ) -> Bars:
     """Bars of the slots that open in [start, end), from what the lake recorded.
 
     A row does not depend on the range asked for: execution windows of the last rows reach past ``end`` as far as the
     lake does. Only what is carried over gaps starts with the range. A day of trades, quotes or marks is in memory at a
     time, however long the range is (``research.thinned``).
+
+    Parameters
+    ----------
+    venue : whose contract it is.
+    prices : another venue, whose market stands in for that of ``venue``.
 
     Raises
     ------
@@ -135,8 +141,9 @@ def build_bars(
     open_ms = np.arange(first_ms, end_ms + n_after * length, length)
     with lake.still() as (still, _):
         instrument = dict(still.instrument(symbol, start, venue=venue))
-        reading = Reading(lake=still, symbol=symbol, start=start, end=end, interval=interval, venue=venue)
-        recorded = reading.all_but_the_long()
+        reading = Reading(lake=still, symbol=symbol, start=start, end=end, interval=interval, venue=prices or venue)
+        contract = still.scan("instruments", symbols=[symbol], end=end, venue=venue)
+        recorded = replace(reading.all_but_the_long(), instruments=contract)
         _refuse_grid_change(recorded.instruments, symbol, start, end, instrument)
         traded = trade_bars_of_pieces(reading.pieces("trades", TRADE_COLUMNS), interval)
         slots = _bars_on_slots(recorded, traded, open_ms, interval)
@@ -146,14 +153,15 @@ def build_bars(
     acting = substitutions_in_effect(substitutions, recorded, symbol, instrument)
     signal = _signal_of(recorded, slots, length, float(instrument["tick_size"]), acting)
     if signal["is_gap"].head(n_rows).all():
-        raise LookupError(_nothing_seen(lake, symbol, start, end, venue))
+        raise LookupError(_nothing_seen(lake, symbol, start, end, prices or venue))
     execution = execution_bars(signal, recorded, latency_ms=latency_ms, substitutions=acting)
+    stand_in = (f"prices and funding of {prices} stand in for those of {venue}",) if prices not in (None, venue) else ()
     return Bars(
         symbol=symbol,
         interval=interval,
         frame=signal.hstack(execution).head(n_rows).select(list(BARS)),
         instrument=instrument,
-        substituted=_sentences(recorded, acting),
+        substituted=stand_in + _sentences(recorded, acting),
     )
 
 

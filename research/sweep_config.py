@@ -61,6 +61,7 @@ class SweepConfig:
     capital_usdt: float  # returns and drawdowns are fractions of this
     min_trades: int  # a config with fewer trades on a train fold cannot be picked
     interval: str = "1m"
+    prices: str = "aster"  # venue whose market is traded; another one's stands in where Aster's was not recorded
     substitutions: Substitutions = field(default_factory=Substitutions)
     search: Search = field(default_factory=Search)
     portfolio: SharedLimits | None = None  # of all symbols together; the search, symbol by symbol, knows none of it

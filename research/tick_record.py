@@ -55,13 +55,15 @@ def callback_ranges(record: Record, bars: Bars, folds: Sequence[Fold]) -> float 
 def record_at_ticks(
     config: SweepConfig, lake: "Lake", bars: Bars, picks: Picks, trades: pl.DataFrame
 ) -> TickRecord | None:
-    """Trade the picks on their test rows tick by tick; None where too few of the bars' trades were recorded.
+    """Trade the picks on their test rows tick by tick; None where too few of Aster's trades were recorded.
 
     Parameters
     ----------
     trades : the record's own, at bar resolution.
     """
     at_ticks = []
+    if config.prices != "aster":
+        return None
     for fold, params in picks:
         rows = bars.frame[fold.test_first : fold.test_last]
         ticks = read_ticks(
