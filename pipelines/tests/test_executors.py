@@ -23,6 +23,7 @@ from pathlib import Path
 from data.config import load
 from data.lake import Lake
 from pipelines.executors import executor
+from pipelines.search_job import find_configs
 from pipelines.sweep_job import bars_for
 from research.sweep import Evaluator, SweepConfig, blocks_of, folds_of
 
@@ -30,17 +31,20 @@ path, lake = Path(sys.argv[1]), Lake(Path(sys.argv[2]))
 config = load(SweepConfig, path, path.name)
 bars = {symbol: bars_for(config, lake, symbol) for symbol in config.symbols}
 evaluators = {symbol: Evaluator(config, bars[symbol]) for symbol in config.symbols}
-blocks = [
-    block
-    for symbol in config.symbols
-    for block in blocks_of(config, symbol, folds_of(config, bars[symbol].frame.height))
-]
+folds = {symbol: folds_of(config, bars[symbol].frame.height) for symbol in config.symbols}
 found = {}
 for name in ("local", "ray"):
     with executor(name) as evaluate:
-        found[name] = {block.name: rows for block, rows in evaluate(config, evaluators, bars, blocks)}
-assert sorted(found["ray"]) == sorted(block.name for block in blocks)
-assert all(rows.equals(found["ray"][name]) for name, rows in found["local"].items())
+        def frames(blocks):
+            rows = {block.name: rows for block, rows in evaluate(config, evaluators, bars, blocks)}
+            return [rows[block.name] for block in blocks]
+
+        searched = config
+        if config.search.method == "optuna":
+            searched, came_to = find_configs(config, folds, frames, lambda done, total: None)
+        blocks = [block for symbol in config.symbols for block in blocks_of(searched, symbol, folds[symbol])]
+        found[name] = [*frames(blocks), *([came_to] if searched is not config else [])]
+assert all(here.equals(there) for here, there in zip(*found.values(), strict=True))
 print(f"{len(blocks)} blocks are the same")
 """
 
@@ -55,8 +59,27 @@ def ray_workers() -> list[int]:
     return found
 
 
-def test_ray_with_a_worker_killed_gives_the_same_bytes(synthetic_lake, tmp_path):
-    (tmp_path / "small.toml").write_text(SMALL_SWEEP)
+SEARCH = """
+[search]
+method = "optuna"
+configs = 64
+seed = 1
+
+[search.ranges]
+momentum_multiple = {low = 1.0, high = 2.0}
+stop_bps = {low = 20, high = 60, log = true}
+"""
+
+
+def searched(text: str) -> str:
+    """The sweep with Optuna in place of its grid."""
+    kept = [line for line in text.splitlines() if not line.startswith(("momentum_multiple", "stop_bps"))]
+    return 'selection = "best"\n' + "\n".join(kept) + SEARCH
+
+
+@pytest.mark.parametrize("text", [SMALL_SWEEP, searched(SMALL_SWEEP)], ids=["grid", "optuna"])
+def test_ray_with_a_worker_killed_gives_the_same_bytes(text, synthetic_lake, tmp_path):
+    (tmp_path / "small.toml").write_text(text)
     process = subprocess.Popen(
         [sys.executable, "-c", EVALUATE, str(tmp_path / "small.toml"), str(synthetic_lake.root)],
         cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
