@@ -147,7 +147,7 @@ def features(symbol, names, start, end, interval, latency_ms, lake_path, as_json
 @click.option("--runs", "runs_path", type=click.Path(path_type=Path), default=None, help="[pipelines/runs]")
 @click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option("--ray-address", default=None, help="Of a running Ray cluster, or auto [Ray on this machine alone].")
-@click.option("--notebook/--no-notebook", default=True, help="Execute notebook 04 into the run folder.")
+@click.option("--notebook/--no-notebook", default=True, help="Execute notebook 04 per symbol into the run folder.")
 @lake_option
 @json_option
 def sweep(config, runs_path, executor, ray_address, notebook, lake_path, as_json) -> None:
@@ -167,13 +167,12 @@ def sweep(config, runs_path, executor, ray_address, notebook, lake_path, as_json
         if notebook:
             from pipelines.notebooks import execute
 
-            tell("notebook", 0, 1)
-            execute(
-                "04_which_parameters_survive",
-                run.path / "04_which_parameters_survive.ipynb",
-                {"run": str(run.path), "lake": str(lake.root)},
-            )
-            tell("notebook", 1, 1)
+            name, symbols = "04_which_parameters_survive", run.config.symbols
+            for done, symbol in enumerate(symbols):
+                tell("notebook", done, len(symbols))
+                page = run.path / (f"{name}.ipynb" if len(symbols) == 1 else f"{name}-{symbol}.ipynb")
+                execute(name, page, {"run": str(run.path), "lake": str(lake.root), "symbol": symbol})
+            tell("notebook", len(symbols), len(symbols))
     manifest = run.manifest
     results = run.frame("results")
     if as_json:

@@ -35,6 +35,7 @@ FIGURES = {
     "04_which_parameters_survive": 3,
     "05_what_did_it_trade": 2,
     "06_nightly_report": 0,
+    "07_which_sweep_holds_up": 1,
 }
 NAMES = tuple(FIGURES)
 REAL_END = os.environ.get("ASTER_REAL_END", "2026-06-04")
@@ -68,6 +69,7 @@ def given(synthetic_lake, mapped, tmp_path_factory) -> dict[str, dict[str, objec
         "04_which_parameters_survive": {"lake": lake, "run": str(run.path)},
         "05_what_did_it_trade": {"lake": lake, "chosen": str(chosen), "journal": journal, "end": "2026-01-08"},
         "06_nightly_report": {"runs": str(folder / "runs")},
+        "07_which_sweep_holds_up": {"runs": str(run.path.parent)},
     }
 
 
