@@ -33,6 +33,7 @@ def only_loopback():
         return connect(self, address)
 
     socket.socket.connect = guarded
+    os.environ["ASTER_ONLY_LOOPBACK"] = "1"  # of the processes that tests start, too
     yield
     socket.socket.connect = connect
 

@@ -124,6 +124,8 @@ class Connection(WSListener):
     number, life : as the sink is told them.
     headers : of the opening handshake, beside the usual ones.
     follows : whether a loopback exchange tells it the time.
+    is_wrapped : every message comes with the name of its stream; an account's own stream has its key for a name, and
+        is asked for without.
 
     Attributes
     ----------
@@ -143,6 +145,7 @@ class Connection(WSListener):
         headers: Mapping[str, str] | None,
         follows: bool,
         asked: Asked,
+        is_wrapped: bool = True,
     ):
         self.number, self.life, self.streams = number, life, streams
         self.follows = follows
@@ -151,6 +154,7 @@ class Connection(WSListener):
         self.unheard: set[str] = set()
         self._reason = "lost without a word"
         self._headers = headers
+        self._path = ("/stream?streams=" if is_wrapped else "/ws/") + "/".join(streams)
         self._clock = clock
         self._sink = sink
         self._asked = asked
@@ -208,7 +212,7 @@ class Connection(WSListener):
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 transport, _ = await ws_connect(
                     lambda: self,
-                    f"{url}/stream?streams={'/'.join(self.streams)}",
+                    url + self._path,
                     enable_auto_pong=False,
                     enable_auto_ping=False,
                     max_redirects=0,

@@ -46,6 +46,8 @@ class Stream:
     seed : of the jitter of the back-off.
     silent : asked once a second which streams are dead on which of these connections, and told the time up to which
         everything that is alive has been heard; see ``Watch.silent``.
+    is_wrapped : see ``Connection``.
+    asked : shared with another stream of one loopback exchange, so that one notices that the other fell silent.
 
     Raises
     ------
@@ -66,6 +68,8 @@ class Stream:
         overlap_s: float = 5.0,
         seed: int = 0,
         silent: Callable[[int, Collection[int]], Sequence[Dead]] | None = None,
+        is_wrapped: bool = True,
+        asked: Asked | None = None,
     ):
         names = tuple(dict.fromkeys(streams))
         if not names:
@@ -85,7 +89,8 @@ class Stream:
         self._silent = silent
         self._follows = venue.is_loopback and isinstance(clock, FollowedClock)
         self._name = secrets.token_hex(8)  # by which a loopback exchange knows its client
-        self._asked = Asked()
+        self._asked = asked or Asked()
+        self._is_wrapped = is_wrapped
         self._was_open = False  # any connection: the address is right
         self._turn = asyncio.Lock()
         self._next_turn_ns = 0
@@ -149,7 +154,7 @@ class Stream:
             connection = Connection(
                 slot.number, slot.count, slot.streams,
                 clock=self._clock, sink=self._sink, headers=self._headers(slot),
-                follows=self._follows, asked=self._asked,
+                follows=self._follows, asked=self._asked, is_wrapped=self._is_wrapped,
             )  # fmt: skip
             life = _Life(connection, asyncio.create_task(self._live(slot, connection)), self._clock.now_ns())
             life.task.add_done_callback(self._end_if_failed)

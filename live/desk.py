@@ -1,5 +1,6 @@
 """One config on one symbol: its state, its broker, its lines in the journal."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from live.brokers.paper import PaperBroker
@@ -49,7 +50,7 @@ class Desk:
         *,
         mode: str = "replay",
         instance: str = REPLAY_INSTANCE,
-        broker: type[Broker] = PaperBroker,
+        broker: Callable[[Terms], Broker] = PaperBroker,
     ) -> None:
         if header.config_hash != config.config_hash or header.symbol != config.symbol:
             raise ValueError(f"the rows of {header.symbol} are for another config; start the replay again")
@@ -70,6 +71,11 @@ class Desk:
         return 0 if self._state.position is None else self._state.position.exits.side
 
     @property
+    def exits(self) -> ExitOrders | None:
+        """Planned for the open position; None when flat."""
+        return None if self._state.position is None else self._state.position.exits
+
+    @property
     def next_entry_ms(self) -> int:
         """Open_time of the first row that may enter again."""
         return self._state.next_entry_ms
@@ -82,13 +88,17 @@ class Desk:
     def handle(self, event: Event, journal: Journal) -> None:
         """The market acts on the orders first, then we hear of it."""
         for report in self._broker.on(event):
-            self._account(report)
-            self._apply(report, journal)
+            self.hear(report, journal)
         if isinstance(event, Tick):
             return
         self._apply(event, journal)
         if isinstance(event, FeedEnded):
             journal.append([self._note("end", event.time_ms)])
+
+    def hear(self, report: Report, journal: Journal) -> None:
+        """What became of an order."""
+        self._account(report)
+        self._apply(report, journal)
 
     def tell_of_map(self, time_ms: int, reason: str | None, journal: Journal) -> None:
         """Write down that there is a liquidation map to decide on, or why there is none, when that has changed."""

@@ -5,8 +5,8 @@ configs were given in, however often a runner looks: so a walk over the log does
 """
 
 import json
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import polars as pl
 
@@ -16,21 +16,34 @@ from data.messages_rest import Answer, decode_answer
 from data.schema import INSTRUMENTS, interval_ms
 from data.wal import Kind, Record
 from live.brokers.paper import PaperBroker
+from live.brokers.recorded import Recorded
 from live.brokers.ticks import TickBroker
-from live.desk import PAPER_INSTANCE, Desk
+from live.desk import PAPER_INSTANCE, Broker, Desk
 from live.feed import Event, Header, plain
 from live.journal import Journal
+from live.journal import Record as Written
 from live.map_feed import ASSUMPTION, MAP_HISTORY, MapFeed, history_of, no_bars
 from live.readings import NS_PER_MS, known_ms
+from live.reports import report_of
 from live.stream_feed import StreamFeed
 from live.trader import input_names, lookback_bars
 from research.bars import BARS, Bars
 from research.clusters.columns import CLUSTER_COLUMNS
 from research.engine import TradingConfig, assumptions
+from research.fills import Terms
 
 SINCE_MS = 10_000  # a bar that closed so shortly before we came is waited for like those to come
 _FRAME = Kind.FRAME
 _BROKERS = {"tick": TickBroker, "bar": PaperBroker}
+
+
+class Account(Protocol):
+    """Takes the desks' orders in place of paper brokers. What it learns comes back as notes of the log."""
+
+    instance: str
+
+    def broker(self, config: TradingConfig, instrument: dict[str, Any]) -> Callable[[Terms], Broker]:
+        """Maker of the broker of one desk."""
 
 
 class Seat(NamedTuple):
@@ -50,6 +63,10 @@ def first_open_ms(config: TradingConfig, since_ms: int) -> int:
 class Dispatcher:
     """Everything that follows from the log so far.
 
+    Parameters
+    ----------
+    account : that the orders of a real run go to; None for paper.
+
     Attributes
     ----------
     seats : one per config, in their order; empty until the log holds all that trading needs to begin.
@@ -60,7 +77,7 @@ class Dispatcher:
     open : number and life of every open connection; two lives of one while it is renewed.
     """
 
-    def __init__(self, configs: Sequence[TradingConfig], journal: Journal) -> None:
+    def __init__(self, configs: Sequence[TradingConfig], journal: Journal, account: Account | None = None) -> None:
         keys = [(config.config_hash, config.symbol) for config in configs]
         if len(set(keys)) < len(keys):
             raise ValueError("the same config was given twice: every config runs once per symbol")
@@ -71,7 +88,7 @@ class Dispatcher:
         self.last_ns = 0
         self.opened: dict[int, int] = {}
         self.open: set[tuple[int, int]] = set()
-        self._configs, self._journal = tuple(configs), journal
+        self._configs, self._journal, self._account = tuple(configs), journal, account
         self._by_symbol: dict[str, list[Seat]] = {}
         self._instruments: dict[str, dict[str, Any]] = {}
         self._funding_hours: dict[str, float] = {}
@@ -169,6 +186,11 @@ class Dispatcher:
                 for seat in self._by_symbol.get(told["symbol"], ()):
                     if seat.feed.interval == told["interval"]:
                         seat.feed.given_up(record.recv_ns, told["open_ms"])
+            case "report":
+                seat = next(seat for seat in self.seats if list(seat.desk.key) == told["desk"])
+                seat.desk.hear(report_of(told["told"]), self._journal)
+            case "event":
+                self._journal.append([Written(**told["event"])])
             case "stopped":
                 for seat in self.seats:
                     seat.desk.handle(seat.feed.stopped(record.recv_ns), self._journal)
@@ -181,6 +203,13 @@ class Dispatcher:
                 "another journal"
             )
         self.resolution, self.since_ms = told["resolution"], told["since_ms"]
+        mine = None if self._account is None else self._account.instance
+        if self._account is None and "instance" in told:
+            self._account = Recorded(told["instance"])
+        elif mine != told.get("instance"):
+            raise ValueError(
+                f"the input log is of {told.get('instance', 'a paper run')}, this run is {mine}; give another journal"
+            )
 
     def _ready(self, recv_ns: int) -> None:
         """All that must be known before trading begins is known."""
@@ -222,8 +251,11 @@ class Dispatcher:
             inputs=inputs,
             assumptions=_assumptions(config, instrument, self.resolution),
         )
-        broker = _BROKERS[self.resolution]
-        return Seat(feed, Desk(config, header, mode="paper", instance=PAPER_INSTANCE, broker=broker))
+        if self._account is None:
+            mode, instance, broker = "paper", PAPER_INSTANCE, _BROKERS[self.resolution]
+        else:
+            mode, instance, broker = "real", self._account.instance, self._account.broker(config, instrument)
+        return Seat(feed, Desk(config, header, mode=mode, instance=instance, broker=broker))
 
 
 def looks_at_map(config: TradingConfig) -> bool:

@@ -4,6 +4,7 @@ A client order id names its decision: the same decision after a crash gives the 
 unknown is found by asking for it, never by sending it again.
 """
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -110,6 +111,7 @@ class EntryOrder:
     side: int  # 1 buys, -1 sells
     quantity: float  # base
     decision_price: float  # the touch seen at decision, that the limit is counted from
+    stop_price: float = math.nan  # where its stop would lie if it were filled there; NaN without one
 
 
 @dataclass(frozen=True, kw_only=True)

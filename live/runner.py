@@ -1,7 +1,7 @@
 """The runner: events in, decisions, orders and a journal out. A thin shell around ``live.trader.step``.
 
-It replays what was recorded, or trades on paper what it hears. Nothing here can send an order: there is no code that
-speaks to an exchange's account.
+It replays what was recorded, or trades on paper what it hears. Nothing here can send an order: code that speaks to an
+exchange's account is imported in real mode alone, once the symbols have been typed again.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from rich.progress import Progress as ProgressBar
 
 from data.clock import FollowedClock, RealClock
 from data.config import parse_utc
-from data.venues.aster import Unavailable, venue_of
+from data.venues.aster import ASTER, Unavailable, venue_of
 from data.wal import Log, segments
 from live.config import load_chosen
 from live.journal import Journal
@@ -103,6 +103,45 @@ def paper(
     return feed_summary("paper", session.dispatcher, log.folder, path, head)
 
 
+def real(
+    paths: list[Path],
+    send_orders: str | None,
+    rules_path: Path,
+    keys: Path | None,
+    place: str,
+    lake: Path | None,
+    run_length_s: float | None,
+    path: Path,
+) -> dict[str, Any]:
+    """Trade promoted configs on an account until the run length is over or a signal comes; stops stay in place."""
+    from live import real as real_mode
+    from live.account_rules import load_account_rules
+    from live.secrets import signing_key
+
+    configs = [load_chosen(chosen).config for chosen in paths]
+    symbols = real_mode.permitted(send_orders, configs)
+    rules = load_account_rules(rules_path)
+    key = signing_key(keys)
+    known = LAKE if lake is None and LAKE.is_dir() and place == ASTER.name else lake
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        log = stack.enter_context(Log(feed_folder(path)))
+        journal = stack.enter_context(Journal(path, log.sync))
+        tell = stack.enter_context(_live_line("real"))
+
+        async def trade() -> Session:
+            stop = asyncio.Event()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            return await real_mode.session(
+                configs, symbols, rules, key, place, log, journal, stop, tell, lake=known, run_length_s=run_length_s
+            )
+
+        session = asyncio.run(trade())
+        head = journal.head
+    return feed_summary("real", session.dispatcher, log.folder, path, head)
+
+
 @contextmanager
 def _progress(rows: int) -> Iterator[Callable[[], None]]:
     """A bar on a terminal; nothing elsewhere."""
@@ -114,18 +153,18 @@ def _progress(rows: int) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def _live_line() -> Iterator[Callable[[Progress], None]]:
-    """One line on a terminal that says where paper trading stands; nothing elsewhere."""
+def _live_line(mode: str = "paper") -> Iterator[Callable[[Progress], None]]:
+    """One line on a terminal that says where trading stands; nothing elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda progress: None
         return
-    with console.status("paper: starting") as line:
+    with console.status(f"{mode}: starting") as line:
 
         def tell(told: Progress) -> None:
             position = {0: "flat", 1: "long", -1: "short"}.get(told.side, f"{told.side:+d} positions")
             line.update(
-                f"paper {told.now:%Y-%m-%d %H:%M:%S} UTC  {position}  {told.trades} trades  "
+                f"{mode} {told.now:%Y-%m-%d %H:%M:%S} UTC  {position}  {told.trades} trades  "
                 f"net {told.net_pnl_usdt:+.4f} USDT  {told.bars} bars, {told.gaps} gaps  {told.connection}"
                 f" ({told.reconnects} reconnects)"
             )
@@ -169,7 +208,16 @@ def _seconds(context: click.Context, option: click.Option, text: str | None) -> 
 @click.option("--start", callback=_utc, help="Replay: first bar, UTC; default the first recorded.")
 @click.option("--end", callback=_utc, help="Replay: end of the range, UTC, exclusive; default after the last bar.")
 @click.option("--feed", type=click.Path(path_type=Path), help="Replay: input log of a paper run, in place of a lake.")
-@click.option("--venue", default="aster", show_default=True, help="Paper: aster, loopback, or a loopback's URL.")
+@click.option(
+    "--account",
+    "rules_path",
+    type=click.Path(path_type=Path),
+    help="Real: TOML file of the account's limits and modes.",
+)
+@click.option(
+    "--keys", type=click.Path(path_type=Path), help="Real: file of keys with mode 0600; default the environment."
+)
+@click.option("--venue", default="aster", show_default=True, help="Live: aster, loopback, or a loopback's URL.")
 @click.option(
     "--resolution",
     type=click.Choice(["tick", "bar"]),
@@ -177,7 +225,7 @@ def _seconds(context: click.Context, option: click.Option, text: str | None) -> 
     show_default=True,
     help="Paper: what fills are decided on.",
 )
-@click.option("--run-length", "run_length_s", callback=_seconds, help="Paper: stop after so long, such as 90s or 8h.")
+@click.option("--run-length", "run_length_s", callback=_seconds, help="Live: stop after so long, such as 90s or 8h.")
 @click.option(
     "--journal",
     "path",
@@ -193,6 +241,8 @@ def main(
     start: datetime | None,
     end: datetime | None,
     feed: Path | None,
+    rules_path: Path | None,
+    keys: Path | None,
     venue: str,
     resolution: str,
     run_length_s: float | None,
@@ -200,18 +250,25 @@ def main(
     as_json: bool,
 ) -> None:
     """Run promoted configs: feed, decide, orders, journal."""
-    if mode == "real":
-        raise click.UsageError("--mode real is not available yet: this version trades on paper; use --mode paper")
-    if send_orders is not None:
-        raise click.UsageError(f"--send-orders has no place in --mode {mode}, which never sends an order; leave it out")
-    if mode == "paper" and (start, end, feed) != (None, None, None):
-        raise click.UsageError("--start, --end and --feed are for --mode replay; paper trades from now on")
+    if mode != "real" and (send_orders, rules_path, keys) != (None, None, None):
+        raise click.UsageError(
+            f"--send-orders, --account and --keys have no place in --mode {mode}, which never sends an order; leave "
+            "them out"
+        )
+    if mode == "real" and (send_orders is None or rules_path is None):
+        raise click.UsageError(
+            "--mode real sends orders: it needs --send-orders with the symbols typed again, and --account"
+        )
+    if mode != "replay" and (start, end, feed) != (None, None, None):
+        raise click.UsageError(f"--start, --end and --feed are for --mode replay; {mode} trades from now on")
     if feed is not None and (start, end) != (None, None):
         raise click.UsageError("--feed replays a whole input log; leave --start and --end out")
     path = path or JOURNALS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{mode}.sqlite"
     try:
         if mode == "paper":
             result = paper([*paths], venue, resolution, lake, run_length_s, path)
+        elif mode == "real":
+            result = real([*paths], send_orders, rules_path, keys, venue, lake, run_length_s, path)
         elif feed is not None:
             result = replay_feed([*paths], feed, path)
         else:

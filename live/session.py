@@ -1,4 +1,4 @@
-"""Paper mode: listens to an exchange's streams, writes what arrives to the input log, and acts on it.
+"""Paper and real mode: listens to an exchange's streams, writes what arrives to the input log, and acts on it.
 
 The log comes first: what is acted on is in it, and what is written to the journal rests on a log that is on the disk. A
 session that was killed is walked again from its log, through the same code, and goes on.
@@ -11,14 +11,16 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from data import wal
 from data.clock import Clock
+from data.sockets import Asked
 from data.stream import Stream
 from data.stream_names import streams_of
 from data.venues.aster import AsterRest, Unavailable, Venue, open_interest_questions
 from data.wal import Kind, Log, Record
-from live.dispatch import SINCE_MS, Dispatcher
+from live.dispatch import SINCE_MS, Account, Dispatcher
 from live.journal import Journal
 from live.map_feed import OPEN_INTEREST_EVERY_MS
 from live.readings import NS_PER_MS
@@ -46,8 +48,18 @@ class Progress:
     reconnects: int
 
 
+class LiveAccount(Account, Protocol):
+    """The account of a real run, which works beside the streams."""
+
+    def restore(self, dispatcher: Dispatcher, journal: Path, write: Callable[..., None]) -> None:
+        """Take up what a run before left; from now on ``write`` puts notes into the log."""
+
+    async def run(self, asked: Asked) -> None:
+        """Keep to the account until cancelled; ``asked`` is of the market's streams."""
+
+
 class Session:
-    """One run of paper mode on an open log and journal. The ``Sink`` of ``data.stream``.
+    """One run of paper or real mode on an open log and journal. The ``Sink`` of ``data.stream``.
 
     Parameters
     ----------
@@ -55,6 +67,7 @@ class Session:
     resolution : tick or bar.
     lake : for the warm start; None for REST alone.
     run_length_s : stop by itself so long after the first connection, by the clock; None to go on.
+    account : that orders go to; None for paper.
 
     Raises
     ------
@@ -73,15 +86,16 @@ class Session:
         resolution: str,
         lake: Path | None = None,
         run_length_s: float | None = None,
+        account: LiveAccount | None = None,
     ) -> None:
-        self.dispatcher = walk(configs, log.folder, journal)
+        self.dispatcher = walk(configs, log.folder, journal, account)
         if not self.dispatcher.seats:  # cut off before trading began: nothing was acted on
             for segment in wal.segments(log.folder):
                 segment.unlink()
-            self.dispatcher = Dispatcher(configs, journal)
+            self.dispatcher = Dispatcher(configs, journal, account)
         self._configs, self._venue, self._clock = configs, venue, clock
         self._log, self._journal, self._resolution = log, journal, resolution
-        self._lake, self._run_length_s = lake, run_length_s
+        self._lake, self._run_length_s, self._account = lake, run_length_s, account
         self._last_ns = max(self.dispatcher.last_ns, journal.last_ms * NS_PER_MS)
         self._pending: list[Record] = []
         self._is_listening = asyncio.Event()
@@ -108,11 +122,16 @@ class Session:
         """
         async with AsterRest(self._venue, self._clock) as rest:
             await self._begin(rest)
+            if self._account is not None:
+                self._account.restore(self.dispatcher, self._journal.path, self._note)
             names = self._stream_names()
-            stream = Stream(self._venue, names, clock=self._clock, sink=self, sockets=1, seed=os.getpid())
+            asked = Asked()
+            stream = Stream(self._venue, names, clock=self._clock, sink=self, sockets=1, seed=os.getpid(), asked=asked)
             jobs = (stop.wait(), self._run_length(), stream.run(), self._keep_time(), self._recover(rest),
                     self._ask_open_interest(rest), self._sync_forever(), self._tell(tell))  # fmt: skip
             tasks = [asyncio.create_task(job) for job in jobs]
+            if self._account is not None:
+                tasks.append(asyncio.create_task(self._account.run(asked)))
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -178,6 +197,8 @@ class Session:
         since_ms = now_ms - SINCE_MS
         answers = await warm_start(rest, self._configs, since_ms, self._lake)
         told = {"resolution": self._resolution, "since_ms": since_ms, "venue": self._venue.name, "pid": os.getpid()}
+        if self._account is not None:
+            told["instance"] = self._account.instance
         self._keep(Kind.NOTE, wal.note("started", configs=[config.config_hash for config in self._configs], **told))
         for payload in answers:
             self._keep(Kind.ANSWER, payload)
@@ -290,9 +311,11 @@ class Session:
             await self._clock.sleep(left_ns / 1e9)
 
 
-def walk(configs: Sequence[TradingConfig], folder: Path, journal: Journal) -> Dispatcher:
+def walk(
+    configs: Sequence[TradingConfig], folder: Path, journal: Journal, account: Account | None = None
+) -> Dispatcher:
     """Act again on everything that a log holds."""
-    dispatcher = Dispatcher(configs, journal)
+    dispatcher = Dispatcher(configs, journal, account)
     for segment in wal.segments(folder):
         _force_to_disk(segment)
         for record in wal.read(segment):

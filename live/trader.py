@@ -246,7 +246,8 @@ def _decide(rules: Rules, state: State, event: BarClosed) -> Outcome:
         limit_ticks=rules.terms.entry_limit_ticks,
     )  # fmt: skip
     order = EntryOrder(
-        client_order_id=name, trade_id=trade, row=event.row, side=side, quantity=quantity, decision_price=price
+        client_order_id=name, trade_id=trade, row=event.row, side=side, quantity=quantity, decision_price=price,
+        stop_price=exit_levels(side, price, decision, rules.terms.tick_size).stop,
     )  # fmt: skip
     return replace(state, order=order, decision=decision), [decided, intent, order]
 

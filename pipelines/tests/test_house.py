@@ -31,6 +31,7 @@ HOMES = {
     "eth_hash": ("data/venues/signing.py",),
     "coincurve": ("data/loopback/signatures.py", "data/loopback/account_keys.py"),
     "Crypto": ("data/loopback/signatures.py",),
+    "pydantic_settings": ("live/secrets.py",),
     "ray": ("pipelines/executors.py",),
     "optuna": ("research/optimiser.py",),
     "scipy": ("research/search.py",),

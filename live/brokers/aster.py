@@ -1,0 +1,369 @@
+"""The real broker: the desks' orders on an account of the exchange, their exits, and what becomes of them.
+
+An order's intent is on the disk before its bytes leave. What the exchange says, in answers and on the stream, is
+evidence for ``live.order_state``; what a position needs next follows from it by ``live.protection``, again and again
+until it asks for nothing more. Reports and everything else that is to be remembered go back as notes of the input log,
+so that a walk over the log makes the same journal.
+"""
+
+import asyncio
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from data.clock import Clock
+from data.sockets import Asked as AskedFollowers
+from data.venues.aster import Venue
+from data.venues.aster_signed import ClockReading, NoAnswer, SignedRest
+from live import exchange_orders
+from live.account_rules import AccountRules
+from live.brokers import entry_gate
+from live.brokers.account_reader import AccountReader, Income
+from live.brokers.cases import Case, Cases
+from live.brokers.diary import Diary
+from live.brokers.executor import Executor, order_of
+from live.brokers.overseer import Overseer
+from live.brokers.requests import Requests
+from live.brokers.risk_keeper import RiskKeeper
+from live.brokers.seat import SeatBroker
+from live.brokers.set_up import set_up
+from live.brokers.user_stream import UserStream
+from live.budget import RequestBudget, Urgency
+from live.dispatch import Dispatcher
+from live.gates import refusals
+from live.journal import read_journal
+from live.order_answers import Refused
+from live.order_evidence import OrderSeen, Unread, of_stream
+from live.orders import EntryOrder, ExitOrders, FundingPaid, RowKey
+from live.protection import Finding, Phase, Trade, next_steps
+from live.restore import Event, open_trades
+from live.risk import ClockSeen, TradeClosed
+from research.engine import TradingConfig
+from research.fills import Terms
+
+LOOK_MS = 250  # between two looks at a trade that is not at rest
+REST_MS = 60_000  # between two looks at one that is
+CLOCK_MS = 60_000
+STALE_MS = 3_000  # an acknowledged order that the stream has not told of by then: it tells nothing any more
+_BUSY = (Phase.ENTERING, Phase.NAKED, Phase.CLOSING, Phase.EMPTYING)
+
+
+class AsterAccount:
+    """One account, for as long as a session lasts. See ``live.session.LiveAccount``.
+
+    Parameters
+    ----------
+    rest : entered already.
+    """
+
+    def __init__(self, rules: AccountRules, venue: Venue, clock: Clock, rest: SignedRest):
+        self.rules, self.instance = rules, rules.instance
+        self.cases = Cases()
+        self.budget = RequestBudget(rules.budget)
+        self.requests = Requests(rest, clock, self.budget, self._alarmed)
+        self.seats: dict[str, SeatBroker] = {}
+        self._venue, self._clock = venue, clock
+        self._plans: dict[str, ExitOrders] = {}  # by trade id, while a log is walked
+        self._is_walking = True
+        self._reading: ClockReading | None = None
+        self._is_clock_wanted = asyncio.Event()
+        self._is_funding_due = asyncio.Event()
+        self._funding_seen: set[str] = set()
+        self._funding_since_ms = 0
+
+    def broker(self, config: TradingConfig, instrument: dict[str, Any]) -> Callable[[Terms], SeatBroker]:
+        """Maker of the broker of one desk.
+
+        Raises
+        ------
+        ValueError
+            When another desk has the symbol, or it is one for testing.
+        """
+        symbol = config.symbol
+        if symbol in self.seats:
+            raise ValueError(f"{symbol}: two configs on one account would close each other's positions; give one")
+        if symbol.startswith("TEST"):
+            raise ValueError(f"{symbol} is for the exchange's own tests; nothing is traded on it")
+
+        def make(terms: Terms) -> SeatBroker:
+            self.seats[symbol] = SeatBroker(self, config, instrument, terms)
+            return self.seats[symbol]
+
+        return make
+
+    def restore(self, dispatcher: Dispatcher, journal: Path, write: Callable[..., None]) -> None:
+        """Take up the trades and the risk state that the journal has not seen the end of."""
+        self._is_walking = False
+        clock, seats = self._clock, self.seats
+        now_ms = clock.now_ms()
+        self.diary = Diary(clock, write)
+        self.reader = AccountReader(self.requests, clock, seats)
+        self.executor = Executor(self.requests, self.reader, self.cases, self.diary, clock)
+        self.executor.config_hashes = {symbol: seat.config_hash for symbol, seat in seats.items()}
+        self.risk = RiskKeeper(self.rules.risk, self.cases, self.diary)
+        leverages = {symbol: int(seat.config.orders.leverage) for symbol, seat in seats.items()}
+        contracts = {symbol: seat.contract for symbol, seat in seats.items()}
+        self.overseer = Overseer(
+            self.rules, leverages, contracts, self.reader, self.cases, self.executor, self.diary, self.risk, clock,
+            self._stale,
+        )  # fmt: skip
+        self.stream: UserStream | None = None
+        columns = ("ts_ms", "kind", "symbol", "trade_id", "client_order_id", "body")
+        written = [*read_journal(journal).select(columns).iter_rows()]
+        events = [Event(*row[:5], json.loads(row[5])) for row in written]
+        self.diary.intended = {each.client_order_id for each in events if each.kind == "intent"}
+        self.risk.restore(body for _, kind, *_, body in written if kind == "risk")
+        self._funding_seen = {each.body["transaction_id"] for each in events if "transaction_id" in each.body}
+        missed = {each.client_order_id for each in events if each.kind == "missed"}
+        for trade in open_trades(events, now_ms):
+            self._take_up(trade, is_missed=not missed.isdisjoint(trade.orders))
+        opened = [each.ts_ms for each in events if each.trade_id in {case.trade.trade_id for case in self.cases.open()}]
+        self._funding_since_ms = min([now_ms, *opened])
+        self.overseer.begin(min(opened, default=now_ms))
+
+    def _take_up(self, trade: Trade, *, is_missed: bool) -> None:
+        seat, plan = self.seats.get(trade.symbol), self._plans.get(trade.trade_id)
+        if seat is None:
+            raise ValueError(f"{trade.symbol}: the journal has an open trade of it; give its config too")
+        if plan is not None:
+            trade = replace(trade, levels=plan.levels)
+        self.cases.add(Case(trade=trade, contract=seat.contract, is_entry_told=plan is not None or is_missed))
+
+    def place(self, seat: SeatBroker, order: EntryOrder | ExitOrders) -> None:
+        """A desk's order; what is sent is decided a moment later, when the desk is done."""
+        if isinstance(order, ExitOrders):
+            self._plans[order.trade_id] = order
+        if self._is_walking:
+            return
+        if isinstance(order, ExitOrders):
+            case = next(case for case in self.cases.open() if case.trade.trade_id == order.trade_id)
+            case.trade = replace(case.trade, levels=order.levels)
+            self.diary.intended |= {*order.client_order_ids.values()}
+            self.executor.wake.set()
+            return
+        side, symbol = order.side, seat.config.symbol
+        trade = Trade(instance=self.instance, trade_id=order.trade_id, symbol=symbol, side=side)
+        case = Case(trade=trade, contract=seat.contract)
+        request = exchange_orders.entry(seat.contract, order, seat.terms)
+        self.diary.intended.add(order.client_order_id)
+        case.keep(order_of(request))
+        self.cases.add(case)
+        self.executor.spawn(self._enter(seat, case, order, request))
+
+    async def run(self, asked: AskedFollowers) -> None:
+        """Keep to the account until cancelled.
+
+        Parameters
+        ----------
+        asked : of the market's streams.
+
+        Raises
+        ------
+        ValueError
+            When somebody else trades the account with our kind of orders.
+        """
+        self.stream = UserStream(self._venue, self._clock, self.requests, self, asked=asked)
+        jobs = (self._work(), self._start(), self._watch_clock(), self._ask_funding(), self.overseer.audit_forever(),
+                self.executor.failure())  # fmt: skip
+        tasks = [asyncio.create_task(job) for job in jobs]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+            self.executor.close()
+            await asyncio.wait(tasks)
+        for task in done:
+            task.result()
+
+    async def _start(self) -> None:
+        """Everything that must be so before the account's stream is listened to."""
+        await self._measure_clock()
+        await set_up(self.requests, self.reader, self.rules, self.seats, self.risk, self.executor, self._clock)
+        await self.stream.run()
+
+    def listens(self) -> None:
+        """The account's stream is open: what was missed is asked for."""
+        self.executor.spawn(self.overseer.catch_up())
+
+    def is_deaf(self, reason: str) -> None:
+        """The account's stream has ended."""
+        self.diary.event("deaf", "", reason=reason)
+
+    def message(self, told: Mapping[str, Any]) -> None:
+        """One message of the account's stream."""
+        now_ms = self._clock.now_ms()
+        try:
+            evidence = of_stream(told)
+        except ValueError as error:
+            self.executor.alert(Finding(kind="unread", symbol="", detail=str(error)))
+            self._stale()
+            return
+        for each in evidence:
+            if isinstance(each, OrderSeen) and (case := self.cases.case_of(each)) is not None:
+                case.streamed.add(each.client_order_id)
+                self.executor.acknowledged_ms.pop(each.client_order_id, None)
+        self.risk.forced(self.cases.hear(evidence, now_ms), now_ms)
+        self.executor.write_news()
+        if told.get("e") == "ACCOUNT_CONFIG_UPDATE":
+            self.reader.forget_modes()
+            changed = {name: told[name] for name in ("ac", "ai") if name in told}
+            self.risk.alarm("mode_changed", json.dumps(changed), now_ms)
+        elif told.get("e") == "ACCOUNT_UPDATE" and told["a"].get("m") == "FUNDING_FEE":
+            self._is_funding_due.set()
+
+    async def _work(self) -> None:
+        """Look at every trade when something was heard, or when it is time to."""
+        while True:
+            self.executor.wake.clear()
+            due_ms = self._look()
+            waits = [asyncio.create_task(self.executor.wake.wait()), asyncio.create_task(self._sleep_until(due_ms))]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+
+    def _look(self) -> int:
+        """Do what every trade needs. Returns when to look again, ms."""
+        now_ms = self._clock.now_ms()
+        due_ms = now_ms + REST_MS
+        self._look_for_silence(now_ms)
+        for case in self.cases.open():
+            self._report(case, now_ms)
+            if not self.overseer.is_ready.is_set() or case.is_done:
+                continue
+            asks_ms = self.executor.ask_what_is_due(case)
+            for step in next_steps(case.trade, case.contract, self._mark(case), now_ms):
+                self.executor.take(case, step)
+            self.risk.watch_naked(case, now_ms)
+            is_busy = case.trade.phase in _BUSY
+            due_ms = min(due_ms, now_ms + LOOK_MS if is_busy else due_ms, asks_ms or due_ms)
+        self.cases.forget(now_ms)
+        return max(due_ms, now_ms + 1)
+
+    def _report(self, case: Case, now_ms: int) -> None:
+        """Tell the desk what has become of its orders."""
+        seat = self.seats.get(case.trade.symbol)
+        if case.is_planned and case.is_revived():
+            # The desk has given it up; the exchange has not.
+            case.is_planned = False
+            case.trade = replace(case.trade, levels=case.emergency(self.rules.emergency_stop_bps))
+            self.risk.alarm("adopted", f"{case.trade.trade_id} was filled after it had been given up", now_ms)
+        report = case.entry_report(now_ms)
+        if report is not None:
+            self.diary.report(seat.key, report)
+        report = case.exit_report(seat.row or RowKey(seat.config.interval, 0), now_ms)
+        if report is None:
+            return
+        net_usdt = case.net_usdt(report)
+        if case.is_planned:
+            self.diary.report(seat.key, report)
+        else:
+            told = {"price": report.price, "quantity": report.quantity, "reason": report.reason}
+            self.diary.event("closed", case.trade.symbol, case.trade.trade_id, config_hash=seat.config_hash, **told)
+        self.risk.react(TradeClosed(time_ms=now_ms, symbol=case.trade.symbol, net_usdt=net_usdt, next_entry_ms=now_ms))
+
+    def _mark(self, case: Case) -> float:
+        seat = self.seats.get(case.trade.symbol)
+        return math.nan if seat is None else seat.market.mark_price
+
+    async def _enter(self, seat: SeatBroker, case: Case, order: EntryOrder, request: exchange_orders.Place) -> None:
+        """Let an entry out, if nothing speaks against it."""
+        now_ms = self._clock.now_ms()
+        reasons = self._against(seat, order, now_ms)
+        if reasons:
+            self.diary.event(
+                "refused", seat.config.symbol, order.trade_id, order.client_order_id, seat.config_hash, reasons=reasons
+            )
+            refused = Refused(code=0, message="; ".join(reasons), told_ms=now_ms)
+            self.executor.hear(case, order.client_order_id, refused)
+            return
+        seat.entries_ms.append(now_ms)
+        await self.executor.send(case, request, Urgency.ENTRY)
+
+    def _against(self, seat: SeatBroker, order: EntryOrder, now_ms: int) -> list[str]:
+        symbol, overseer = seat.config.symbol, self.overseer
+        account = entry_gate.Account(
+            figures=overseer.figures,
+            clock=self._reading,
+            is_reconciled=overseer.is_green and overseer.refused.keys().isdisjoint({None, symbol}),
+            is_listening=self.stream is not None and self.stream.is_open and overseer.is_ready.is_set(),
+            is_trading=seat.is_trading,
+        )
+        moment = entry_gate.moment(
+            order, seat.terms, seat.market, self.cases, account, seat.entries_ms, symbol, now_ms
+        )  # fmt: skip
+        reasons = refusals(self.rules.entries, self.risk.state, moment)
+        return reasons + [reason for on, reason in overseer.refused.items() if on in (None, symbol)]
+
+    def _look_for_silence(self, now_ms: int) -> None:
+        """An order that was acknowledged and never told of: the stream is dead, though it is open."""
+        if any(now_ms - told_ms >= STALE_MS for told_ms in self.executor.acknowledged_ms.values()):
+            self._stale()
+
+    def _stale(self) -> None:
+        self.executor.acknowledged_ms.clear()
+        if self.stream is not None:
+            self.stream.renew()
+
+    def _alarmed(self, what: str, detail: str) -> None:
+        """Trouble with requests."""
+        if what == "clock":
+            self._is_clock_wanted.set()
+        elif what == "firewall":
+            self.executor.alert(Finding(kind=what, symbol="", detail=detail, is_urgent=True))
+        else:
+            self.risk.alarm(what, detail, self._clock.now_ms())
+
+    async def _measure_clock(self) -> None:
+        reading = await self.requests.rest.measure_clock()
+        self._is_clock_wanted.clear()
+        self._reading = None if isinstance(reading, NoAnswer) else reading
+        if self._reading is not None:
+            self.risk.react(ClockSeen(time_ms=self._clock.now_ms(), offset_ms=self._reading.offset_ms))
+
+    async def _watch_clock(self) -> None:
+        """How far our clock is off, every minute, and at once where the exchange refused our time."""
+        while True:
+            due_ms = self._clock.now_ms() + CLOCK_MS
+            waits = [asyncio.create_task(self._is_clock_wanted.wait()), asyncio.create_task(self._sleep_until(due_ms))]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+            await self._measure_clock()
+
+    async def _ask_funding(self) -> None:
+        """Funding as the account was charged it, when its stream says that there was some."""
+        while True:
+            await self._is_funding_due.wait()
+            self._is_funding_due.clear()
+            rows = await self.reader.funding(Urgency.AUDIT, self._funding_since_ms)
+            if isinstance(rows, Unread):
+                await self._clock.sleep(CLOCK_MS / 1_000)
+                self._is_funding_due.set()
+                continue
+            for row in rows:
+                if row.transaction_id not in self._funding_seen:
+                    self._funding_seen.add(row.transaction_id)
+                    self._paid(row)
+
+    def _paid(self, row: Income) -> None:
+        """One payment, to the trade that was open then."""
+        seat = self.seats.get(row.symbol)
+        held = (case for case in self.cases.open() if case.trade.symbol == row.symbol and case.is_entry_told)
+        case = next(held, None)
+        told = {"amount_usdt": row.amount_usdt, "transaction_id": row.transaction_id, "time_ms": row.time_ms}
+        self.diary.event("income", row.symbol, config_hash="" if seat is None else seat.config_hash, **told)
+        if seat is not None and case is not None and case.is_planned and case.trade.levels is not None:
+            paid = FundingPaid(time_ms=self._clock.now_ms(), row=seat.row, paid_usdt=-row.amount_usdt)
+            self.diary.report(seat.key, paid)
+
+    async def _sleep_until(self, moment_ms: int) -> None:
+        while (left_ms := moment_ms - self._clock.now_ms()) > 0:
+            await self._clock.sleep(left_ms / 1_000)

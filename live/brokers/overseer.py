@@ -1,0 +1,217 @@
+"""Sets the account beside what we know of it, at the start and again and again, and acts on every difference."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from data.clock import Clock
+from live.account_rules import AccountRules
+from live.brokers.account_reader import AccountReader, Figures
+from live.brokers.cases import Case, Cases
+from live.brokers.diary import Diary
+from live.brokers.executor import Executor
+from live.brokers.risk_keeper import RiskKeeper
+from live.budget import Urgency
+from live.exchange_orders import Contract
+from live.order_evidence import TradeSeen, Unread
+from live.orders import Leg
+from live.protection import Cancel, Finding
+from live.reconcile import (
+    Adjust,
+    Adopt,
+    AskOrder,
+    BookExit,
+    ExchangeView,
+    Reconciliation,
+    Refuse,
+    Resume,
+    Setup,
+    StopRunning,
+    audited,
+    reconcile,
+)
+from live.reconcile import Step as Found
+from live.risk import EquitySeen, MarginSeen
+
+AUDIT_MS = 30_000
+AGAIN_MS = 1_000  # while the account could not be read
+BACK_MS = 6 * 86_400_000  # the exchange tells orders and fills of seven days
+_SLACK_MS = 60_000
+
+
+class Overseer:
+    """Reconciles.
+
+    Attributes
+    ----------
+    is_green : everything was read and nothing is in doubt; entries may begin where nothing is refused.
+    refused : why, by symbol; of None: the whole account.
+    figures : of the account; None before they were read.
+    is_ready : set once the account was read and compared.
+
+    Parameters
+    ----------
+    stale : called when the account shows what the stream should have told.
+    """
+
+    def __init__(
+        self,
+        rules: AccountRules,
+        leverages: Mapping[str, int],
+        contracts: Mapping[str, Contract],
+        reader: AccountReader,
+        cases: Cases,
+        executor: Executor,
+        diary: Diary,
+        risk: RiskKeeper,
+        clock: Clock,
+        stale: Callable[[], None],
+    ):
+        self.is_green = False
+        self.refused: dict[str | None, str] = {}
+        self.figures: Figures | None = None
+        self.is_ready = asyncio.Event()
+        self._contracts, self._reader, self._cases, self._executor = contracts, reader, cases, executor
+        self._diary, self._risk, self._clock, self._stale = diary, risk, clock, stale
+        self._rules, self._leverages = rules, leverages
+        self._began_ms: int | None = None
+        self._since_ms = 0
+        self._last: Reconciliation | None = None
+        self._turn = asyncio.Lock()
+
+    def begin(self, since_ms: int) -> None:
+        """What the journal knows ends, or an open trade of it begins, at that time."""
+        now_ms = self._clock.now_ms()
+        self._since_ms = max(min(since_ms, now_ms) - _SLACK_MS, now_ms - BACK_MS)
+        self._began_ms = now_ms
+
+    async def catch_up(self) -> None:
+        """Ask for everything that may have happened unheard, until it is known; then act on it at once."""
+        self.is_green = False
+        while not await self._look(is_audit=False):
+            await self._clock.sleep(AGAIN_MS / 1_000)
+
+    async def audit_forever(self) -> None:
+        """Compare every half minute."""
+        while True:
+            await self.is_ready.wait()
+            due_ms = self._clock.now_ms() + AUDIT_MS
+            while (left_ms := due_ms - self._clock.now_ms()) > 0:
+                await self._clock.sleep(left_ms / 1_000)
+            await self._look(is_audit=True)
+
+    async def _look(self, *, is_audit: bool) -> bool:
+        """One comparison; whether everything could be read."""
+        async with self._turn:
+            urgency = Urgency.AUDIT if is_audit else Urgency.CERTAINTY
+            if not is_audit:
+                for case in self._cases.open():
+                    for order in tuple(case.trade.orders.values()):
+                        if order.is_pending and order.sent_ms is not None:
+                            await self._executor.ask(case, order.client_order_id)
+            view = await self._reader.view(urgency, self._since(), has_all_orders=not is_audit)
+            await self._read_figures(urgency)
+            found = self._compared(view, is_stream_word=not is_audit)
+            if found.waits_for:
+                for what in found.waits_for:
+                    self._executor.alert(Finding(kind="unread", symbol="", detail=what))
+                return False
+            now_ms = self._clock.now_ms()
+            steps = audited(found, self._last, self._cases.heard_ms, now_ms) if is_audit else found.steps
+            self._last = found
+            self.refused = {step.symbol: step.reason for step in found.steps if isinstance(step, Refuse)}
+            self.is_green = found.is_green
+            for step in steps:
+                self._act(step, view, is_audit=is_audit)
+            self.is_ready.set()
+            self._executor.wake.set()
+            return True
+
+    def _since(self) -> int:
+        """Orders and fills are asked for from the oldest open trade on."""
+        if self._last is None:
+            return self._since_ms
+        orders = [order for case in self._cases.open() for order in case.trade.orders.values()]
+        opened = [fill.time_ms for order in orders for fill in order.trades]
+        return min([self._clock.now_ms() - _SLACK_MS, *opened]) - _SLACK_MS
+
+    def _compared(self, view: ExchangeView, *, is_stream_word: bool) -> Reconciliation:
+        """What differs, after everything that was told has been heard. Nothing is awaited, so nothing comes between."""
+        now_ms = self._clock.now_ms()
+        if not view.unread:
+            heard_ms = dict(self._cases.heard_ms)
+            self._risk.forced(self._cases.hear([*view.orders, *view.fills, *view.positions], now_ms), now_ms)
+            if is_stream_word:  # the first word of a stream that has just been opened
+                self._cases.hear([replace(seen, asked_ms=None) for seen in view.positions], now_ms)
+            self._cases.heard_ms = heard_ms
+            self._executor.write_news()
+        setup = Setup(
+            instance=self._rules.instance,
+            leverages=self._leverages,
+            is_hedge=self._rules.is_hedge,
+            is_isolated=self._rules.is_isolated,
+            adopting=frozenset(self._rules.adopting),
+            emergency_stop_bps=self._rules.emergency_stop_bps,
+            began_ms=self._began_ms,
+        )
+        return reconcile(setup, [case.trade for case in self._cases.open()], view)
+
+    def _act(self, step: Found, view: ExchangeView, *, is_audit: bool) -> None:
+        now_ms, hashes = self._clock.now_ms(), self._executor.config_hashes
+        match step:
+            case Resume() | BookExit():
+                case = self._cases.cases[step.trade.trade_id, step.trade.tranche]
+                case.trade = step.trade
+                if isinstance(step, BookExit):  # the stream should have told it
+                    if is_audit:
+                        self._stale()
+                    asked = case.trade.amounts.asked
+                    self._cases.hear([replace(asked, asked_ms=None)] if asked else [], now_ms)
+            case Adjust():
+                case = self._cases.cases[step.trade.trade_id, step.trade.tranche]
+                case.trade = step.trade
+                case.foreign = tuple(fill for fill in view.fills if self._is_foreign(case, fill))
+                told = {"by": str(step.by), "adjustment_id": step.adjustment_id}
+                self._diary.event(
+                    "adjusted", step.trade.symbol, step.trade.trade_id, None, hashes.get(step.trade.symbol, ""), **told
+                )
+                self._risk.alarm("mismatch", f"{step.trade.trade_id} by {step.by}", now_ms)
+            case Adopt():
+                trade = step.trade
+                contract = self._contracts[trade.symbol]
+                self._cases.add(Case(trade=trade, contract=contract, is_planned=False, is_entry_told=True))
+                told = {"side": trade.side, "quantity": str(trade.quantity), "is_foreign": step.is_foreign}
+                told |= {"config_hash": hashes.get(trade.symbol, ""), "stop": trade.levels.stop}
+                self._diary.event("adopted", trade.symbol, trade.trade_id, **told)
+                self._risk.alarm("adopted", f"{trade.quantity} of {trade.symbol}", now_ms)
+            case Refuse():
+                self._executor.alert(Finding(kind="refused", symbol=step.symbol or "", detail=step.reason))
+                if is_audit:
+                    self._risk.alarm("mode_changed", step.reason, now_ms)
+            case AskOrder():
+                pass  # asked when it is due
+            case Cancel():
+                self._executor.spawn(self._executor.cancel_leftover(step))
+            case StopRunning():
+                self._executor.alert(Finding(kind="other_runner", symbol="", detail=step.reason, is_urgent=True))
+                raise ValueError(f"{step.reason}; this run ends, stops stay in place")
+            case Finding():
+                self._executor.alert(step)
+
+    def _is_foreign(self, case: Case, fill: TradeSeen) -> bool:
+        """A fill against the trade that is of no order of ours, since it was entered."""
+        entered = [each.time_ms for order in case.trade.of(Leg.ENTRY) for each in order.trades]
+        is_against = fill.symbol == case.trade.symbol and fill.side == -case.trade.side
+        return is_against and not self._cases.knows(fill) and fill.time_ms >= min(entered, default=0)
+
+    async def _read_figures(self, urgency: Urgency) -> None:
+        figures = await self._reader.figures(urgency)
+        if isinstance(figures, Unread):
+            return
+        now_ms, self.figures = self._clock.now_ms(), figures
+        self._risk.react(EquitySeen(time_ms=now_ms, equity_usdt=figures.margin_balance_usdt))
+        self._risk.react(
+            MarginSeen(
+                time_ms=now_ms, balance_usdt=figures.margin_balance_usdt, maintenance_usdt=figures.maintenance_usdt
+            )
+        )

@@ -1,0 +1,70 @@
+"""Keeps the risk state: every change is an event of the journal, and what has to be closed is."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+
+from data.config import load
+from live.brokers.cases import Case, Cases
+from live.brokers.diary import Diary
+from live.order_evidence import OrderSeen
+from live.protection import Phase
+from live.risk import Alarmed, Flatten, Naked, RiskEvent, RiskLimits, RiskState, react
+
+
+class RiskKeeper:
+    """Attributes: ``state``, see ``live.risk``."""
+
+    def __init__(self, limits: RiskLimits, cases: Cases, diary: Diary):
+        self.state = RiskState()
+        self._limits, self._cases, self._diary = limits, cases, diary
+
+    def restore(self, bodies: Iterable[str]) -> None:
+        """Take up the last state that the journal has; ``bodies`` of its events of kind risk."""
+        for body in bodies:
+            told = json.loads(body)["state"]
+            self.state = load(RiskState, {name: value for name, value in told.items() if value is not None}, "journal")
+
+    def react(self, event: RiskEvent) -> None:
+        """Something happened."""
+        before = self.state
+        self.state, flattens = react(self._limits, before, event)
+        if self.state.lowered != before.lowered or self.state.spent_day != before.spent_day or self._is_to_keep(before):
+            cause = type(event).__name__
+            self._diary.event("risk", "", state=asdict(self.state), cause=cause, level=self.state.level)
+        for flatten in flattens:
+            self.flatten(flatten)
+
+    def alarm(self, what: str, detail: str, now_ms: int) -> None:
+        """Something that has to be looked at."""
+        self.react(Alarmed(time_ms=now_ms, what=what, detail=detail))
+
+    def flatten(self, flatten: Flatten) -> None:
+        """Close what is open of a symbol, or everything."""
+        for case in self._cases.open():
+            if flatten.symbol in (None, case.trade.symbol) and case.trade.close_because is None:
+                case.trade = replace(case.trade, close_because=flatten.reason)
+                self._diary.event("flatten", case.trade.symbol, case.trade.trade_id, reason=flatten.reason)
+
+    def forced(self, orders: Iterable[OrderSeen], now_ms: int) -> None:
+        """Orders with which the exchange closed positions of ours."""
+        for order in orders:
+            self.alarm("liquidated", f"{order.client_order_id} of {order.symbol}", now_ms)
+
+    def watch_naked(self, case: Case, now_ms: int) -> None:
+        """How long a position is without a stop that the exchange holds."""
+        if case.trade.phase is not Phase.NAKED:
+            if case.held_since_ms is not None:
+                naked_ms = now_ms - case.held_since_ms
+                self._diary.event("guarded", case.trade.symbol, case.trade.trade_id, naked_ms=naked_ms)
+                case.held_since_ms = None
+            return
+        if case.held_since_ms is None:
+            case.held_since_ms = now_ms
+        self.react(Naked(time_ms=now_ms, symbol=case.trade.symbol, for_ms=now_ms - case.held_since_ms))
+
+    def _is_to_keep(self, before: RiskState) -> bool:
+        """Counts and pauses have changed; peaks are kept with the next such event, and with every new day."""
+        return (self.state.losses_in_a_row, self.state.paused_until_ms, self.state.day) != (
+            before.losses_in_a_row, before.paused_until_ms, before.day
+        )  # fmt: skip

@@ -1,0 +1,75 @@
+"""The keys that orders are signed with: from the environment, or from a file that only its owner reads.
+
+They are never written anywhere: not into a log, a journal, an error or a listing of variables.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+from pydantic import SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from data.venues.signing import AgentKey, ApiKey
+
+SigningKey = AgentKey | ApiKey
+_PREFIX = "ASTER_"
+
+
+class Secrets(BaseSettings):
+    """Names as in the environment, with ``ASTER_`` before them; a file has lines such as ``ASTER_AGENT_KEY=…``.
+
+    Attributes
+    ----------
+    agent_key : private key of an agent (V3), 64 hex digits; it may trade and never withdraw.
+    api_key, api_secret : of V1, for holders of old keys.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", hide_input_in_errors=True)
+
+    agent_key: SecretStr | None = None
+    api_key: SecretStr | None = None
+    api_secret: SecretStr | None = None
+
+
+def signing_key(path: Path | None) -> SigningKey:
+    """The key to sign with: the agent's where there is one.
+
+    What stood in the environment is taken out of it, so that no child process inherits it.
+
+    Parameters
+    ----------
+    path : of a file; None for the environment alone.
+
+    Raises
+    ------
+    LookupError
+        When there is no such file, or no key in it.
+    ValueError
+        When others may read the file, or it holds no key.
+    """
+    if path is not None:
+        _check_private(path)
+    try:
+        secrets = Secrets(_env_file=path)
+    except ValidationError as error:
+        raise ValueError(f"keys: expected lines such as ASTER_AGENT_KEY=…; {error.error_count()} are not") from None
+    for name in Secrets.model_fields:
+        os.environ.pop(f"{_PREFIX}{name}".upper(), None)
+    if secrets.agent_key is not None:
+        return AgentKey(secrets.agent_key.get_secret_value())
+    if secrets.api_key is not None and secrets.api_secret is not None:
+        return ApiKey(secrets.api_key.get_secret_value(), secrets.api_secret.get_secret_value())
+    where = "the environment" if path is None else f"{path} or the environment"
+    raise LookupError(f"no key in {where}: expected ASTER_AGENT_KEY, or ASTER_API_KEY and ASTER_API_SECRET")
+
+
+def _check_private(path: Path) -> None:
+    if not path.is_file():
+        raise LookupError(f"no file of keys at {path}")
+    told = path.stat()
+    if stat.S_IMODE(told.st_mode) & 0o077 or told.st_uid not in (0, os.geteuid()):
+        raise ValueError(
+            f"{path}: expected a file that only its owner may read, got mode {stat.S_IMODE(told.st_mode):04o} of user "
+            f"{told.st_uid}; chmod 600 it"
+        )

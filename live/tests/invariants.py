@@ -1,0 +1,109 @@
+"""What must hold after every run whatever went wrong: I1 to I8 of the fault matrix, in one function."""
+
+import json
+from collections import defaultdict
+from decimal import Decimal
+
+from data.venues.aster_signed import weight_of
+from live.journal import read_journal
+from live.orders import order_name
+from live.tests.real_run import DEPOSIT, Run
+
+_MINUTE_MS = 60_000
+
+
+def check(run: Run, *, naked_ms: int = 1_000, limit: int = 2_400, refused_by_limits: bool = False) -> None:
+    """Fails with the invariant's name.
+
+    Parameters
+    ----------
+    naked_ms : how long a position may have been without a stop; ten seconds after a crash.
+    limit : of weight per minute.
+    refused_by_limits : the row itself is about 429 and 418.
+    """
+    rows = read_journal(run.path).select("kind", "trade_id", "client_order_id", "body").iter_rows()
+    events = [(kind, trade_id, name, json.loads(body)) for kind, trade_id, name, body in rows]
+    orders = run.orders()
+
+    names = [order.client_id for order in orders]
+    assert len(names) == len(set(names)), "I1: one exchange order per client id"
+    wanted, filled = {}, defaultdict(Decimal)
+    for kind, trade_id, _, body in events:
+        if kind == "intent" and body["leg"] == "E":
+            wanted[trade_id] = Decimal(str(body["quantity"]))
+    for order in run.orders("E"):
+        filled[order_name(order.client_id).trade_id] += order.filled
+    assert all(filled[trade] <= wanted[trade] for trade in filled), "I1: no decision is filled twice"
+
+    naked = [body["naked_ms"] for kind, _, _, body in events if kind == "guarded"]
+    assert max(naked, default=0) <= naked_ms, "I2: naked time"
+
+    level = "ACTIVE"
+    for kind, _, name, body in events:
+        level = body["level"] if kind == "risk" else level
+        if kind == "order" and body["status"] == "SENT" and order_name(name).leg == "E":
+            assert level == "ACTIVE", "I3: no entry leaves while only exits may"
+
+    held = sum((Decimal(each["quantity"]) * each["side"] for each in _of(events, "execution")), Decimal(0))
+    by_hand = sum((Decimal(each["by"]) * _side(events, trade) for kind, trade, _, each in events if kind == "adjusted"),
+                  Decimal(0))  # fmt: skip
+    assert held + by_hand == run.amount, "I4: our fills are the exchange's position"
+    ours = [fill for fill in run.account.ledger.fills if fill.order_id in {order.order_id for order in orders}]
+    told = {each["execution_id"]: each for each in _of(events, "execution")}
+    assert {fill.trade_id for fill in ours} <= told.keys(), "I4: every fill is in the journal"
+    if not by_hand and len(ours) == len(run.account.ledger.fills):
+        ledger = sum(
+            (Decimal(each["realised_usdt"]) - Decimal(each["commission"]) for each in told.values()), DEPOSIT
+        ) + sum((Decimal(repr(each["amount_usdt"])) for each in _of(events, "income")), Decimal(0))
+        assert ledger == run.account.ledger.wallet_usdt, "I4: the ledger is the exchange's to the last digit"
+
+    intended: set[str] = set()
+    for kind, _, name, body in events:
+        if kind == "intent":
+            intended.add(name)
+        elif kind == "order" and body["status"] != "INTENT":
+            assert name in intended or order_name(name) is None, "I5: an intent before every order"
+    assert set(names) <= intended, "I5: the exchange has no order that the journal does not know"
+
+    cancelled = [asked.told.get("origClientOrderId", "") for asked in run.asked if asked.method == "DELETE"]
+    assert all(order_name(name) is not None for name in cancelled), "I6: only our own orders are cancelled"
+
+    if run.amount:
+        stops = [order for order in run.orders("S") if order.is_open]
+        assert stops, "I7: what is held has its stop, and nobody took it for flat"
+
+    weights: dict[int, int] = defaultdict(int)
+    for asked in run.asked:
+        weights[asked.ms // _MINUTE_MS] += weight_of(asked.method, asked.name, tuple(asked.told.items()))
+    assert max(weights.values()) <= 0.9 * limit, "I8: under the limits"
+    if not refused_by_limits:
+        assert not run.exchange.meter._refusals, "I8: nothing was refused for its number"
+
+
+def alerts(run: Run) -> set[str]:
+    """What a human was told of."""
+    return {each["what"] for each in told_of(run, "alert")}
+
+
+def told_of(run: Run, kind: str) -> list[dict]:
+    """Bodies of the journal's events of a kind."""
+    rows = read_journal(run.path).select("kind", "body").iter_rows()
+    return [json.loads(body) for each, body in rows if each == kind]
+
+
+def level(run: Run) -> str:
+    """The risk level at the end."""
+    return str(run.broker.risk.state.level)
+
+
+def held_and_guarded(run: Run) -> bool:
+    """A position, and one stop for it that stands."""
+    return bool(run.amount) and sum(order.is_open for order in run.orders("S")) == 1
+
+
+def _of(events, kind: str) -> list[dict]:
+    return [body for each, _, _, body in events if each == kind]
+
+
+def _side(events, trade_id: str) -> int:
+    return next(body["side"] for kind, trade, _, body in events if (kind, trade) == ("intent", trade_id))

@@ -1,0 +1,147 @@
+"""Real mode end to end, over sockets: the command, who may send, and that a run is its log."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data.clock import RealClock
+from data.loopback.account_settings import AccountSettings
+from data.loopback.server import Loopback
+from data.venues.aster import ASTER
+from data.venues.aster_signed import ONLY_LOOPBACK, SignedRest
+from data.venues.questions import Venue
+from data.venues.signing import AgentKey, ApiKey
+from live.journal import Journal, read_journal, trades
+from live.real import permitted
+from live.runner import feed_folder
+from live.session import walk
+from live.tests.invariants import check, level, told_of
+from live.tests.paper_run import START, market
+from live.tests.real_run import BTC, often, real
+
+ROOT = Path(__file__).resolve().parents[2]
+AGENT = "4fd0a42218f3eae43a6ce26d22544e986139a01e5b34a62db53757ffca81bae1"  # of Aster's own documents: never funded
+ACCOUNT = """\
+instance = "one"
+emergency_stop_bps = 100.0
+
+[risk]
+max_daily_drawdown = 0.2
+max_drawdown = 0.5
+max_losses_in_a_row = 50
+
+[entries]
+max_symbol_notional_usdt = 2000.0
+max_total_notional_usdt = 5000.0
+max_open_orders_per_symbol = 1
+max_entries_per_hour = 60
+"""
+
+
+def aster_live(*asked: object) -> subprocess.CompletedProcess:
+    """The command, over."""
+    command = [sys.executable, "-m", "live.runner", *map(str, asked)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+@pytest.mark.parametrize("is_hedge", [False, True])
+def test_a_run_trades_to_the_last_digit_and_its_log_writes_the_same_journal(config, tmp_path, is_hedge):
+    traded, path = often(config), tmp_path / "real.sqlite"
+    run = real(traded, path, minutes=12, is_hedge=is_hedge)
+    check(run, naked_ms=0)
+    assert level(run) == "ACTIVE" and not told_of(run, "alert")
+    with Journal(tmp_path / "again.sqlite") as journal:
+        walk([traded], feed_folder(path), journal)
+        assert journal.head == read_journal(path)["hash"][-1]
+    listed = trades(path, traded.config_hash, BTC)
+    closed = [body for body in told_of(run, "fill") if body["leg"] != "E"]
+    assert listed.height >= 2 and len(closed) == listed.filter(reason="trailing").height == 1
+    executed = [float(each["realised_usdt"]) - float(each["commission"]) for each in told_of(run, "execution")[:2]]
+    assert listed["net_pnl_usdt"][0] == pytest.approx(sum(executed), abs=1e-6)
+
+
+def test_without_the_symbols_typed_again_nothing_may_be_sent(config):
+    configs = [config(symbol="BTCUSDT"), config(symbol="ASTERUSDT")]
+    assert permitted("ASTERUSDT, BTCUSDT", configs) == {"BTCUSDT", "ASTERUSDT"}
+    for typed in (None, "", "BTCUSDT", "BTCUSDT,ASTERUSDT,BNBUSDT", "btcusdt,asterusdt"):
+        with pytest.raises(ValueError, match="typed again"):
+            permitted(typed, configs)
+
+
+def test_a_replay_or_a_paper_run_has_no_code_that_signs():
+    code = (
+        "import live.runner, live.session, live.dispatch, sys; "
+        "print([name for name in ('live.real', 'live.secrets', 'live.brokers.aster', 'data.venues.signing', "
+        "'data.venues.aster_signed', 'eth_account', 'coincurve') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+@pytest.mark.parametrize("name", ["order", "leverage", "batchOrders", "allOpenOrders", "positionSide/dual"])
+def test_a_symbol_that_was_not_typed_is_refused_before_anything_is_signed(method, name):
+    nowhere = Venue(name="loopback", rest_url="http://127.0.0.1:1", stream_url="", is_loopback=True)
+    rest = SignedRest(nowhere, RealClock(), AgentKey(AGENT), symbols=frozenset({"BTCUSDT"}))
+    for asked in ((("symbol", "ASTERUSDT"),), ()):
+        with pytest.raises(ValueError, match="may not be traded"):
+            asyncio.run(rest.send(method, name, asked))
+
+
+@pytest.mark.parametrize("key", [AgentKey(AGENT), ApiKey("mine", "hush")])
+def test_no_signed_request_leaves_the_machine_in_a_test(key):
+    assert os.environ[ONLY_LOOPBACK]
+    with pytest.raises(ValueError, match="no signed request leaves this machine"):
+        SignedRest(ASTER, RealClock(), key, symbols=frozenset({"BTCUSDT"}))
+
+
+def test_the_command_trades_and_no_key_is_in_anything_that_it_writes(config, promoted, tmp_path):
+    chosen, rules, keys = promoted(often(config)), tmp_path / "account.toml", tmp_path / "keys"
+    rules.write_text(ACCOUNT)
+    journal = tmp_path / "real.sqlite"
+
+    async def command() -> tuple[str, str, str]:
+        accounts = AccountSettings(taker_fee=0.0004, leverage=1)
+        async with Loopback(market(), start=START, quiet_every_s=1.0, accounts=accounts) as exchange:
+            secret = exchange.office.keys[0].private_key
+            keys.write_text(f"ASTER_AGENT_KEY={secret}\n")
+            keys.chmod(0o600)
+            asked = ["--config", chosen, "--mode", "real", "--send-orders", BTC, "--account", rules, "--keys", keys,
+                     "--venue", exchange.rest_url, "--run-length", "4m", "--journal", journal, "--json"]  # fmt: skip
+            running = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "live.runner", *map(str, asked), cwd=ROOT,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            out, err = await asyncio.wait_for(running.communicate(), 90)
+            assert exchange.office.accounts[0].open
+            return secret, out.decode(), err.decode()
+
+    secret, out, err = asyncio.run(command())
+    told = json.loads(out)
+    assert (told["mode"], told["open_trades"]) == ("real", 1) and not err
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and path != keys]
+    assert len(written) >= 4
+    for text in (out.encode(), *(path.read_bytes() for path in written)):
+        assert secret.encode() not in text and bytes.fromhex(secret) not in text
+        assert not re.search(rb"signature=|user[0-9a-f]{60}", text)  # nor the key of the account's stream
+
+
+def test_the_command_refuses_other_symbols_and_open_key_files(config, promoted, tmp_path):
+    chosen, rules, keys = promoted(often(config)), tmp_path / "account.toml", tmp_path / "keys"
+    rules.write_text(ACCOUNT)
+    keys.write_text(f"ASTER_AGENT_KEY={AGENT}\n")
+    keys.chmod(0o644)
+    for symbols, words in (("ETHUSDT", "typed again"), (BTC, "chmod 600")):
+        asked = ["--config", chosen, "--mode", "real", "--send-orders", symbols, "--account", rules, "--keys", keys]
+        done = aster_live(*asked)
+        assert done.returncode == 1 and words in done.stderr and AGENT not in done.stderr
+    keys.chmod(0o600)
+    asked += ["--journal", tmp_path / "j.sqlite", "--venue", "aster"]
+    done = aster_live(*asked)
+    assert done.returncode == 1 and "no signed request leaves this machine" in done.stderr
