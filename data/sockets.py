@@ -6,6 +6,7 @@ pings, pongs and what ``Connection.ask`` is given.
 
 import asyncio
 import logging
+import secrets
 import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -101,9 +102,14 @@ class Asked:
 
     It asks all of them, and goes on when those that it still hears have answered. So when one connection is asked for
     the second time, every other that is alive has been told everything up to the first time.
+
+    Attributes
+    ----------
+    client : by which the exchange knows whose connections these are.
     """
 
     def __init__(self) -> None:
+        self.client = secrets.token_hex(8)
         self.reached_ns = 0  # everybody who is alive has been told everything up to then
         self._last_ns = 0
 

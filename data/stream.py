@@ -8,7 +8,6 @@ import asyncio
 import itertools
 import json
 import math
-import secrets
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -88,7 +87,6 @@ class Stream:
         self._silence_s, self._life_s, self._overlap_s = silence_s, life_s, overlap_s
         self._silent = silent
         self._follows = venue.is_loopback and isinstance(clock, FollowedClock)
-        self._name = secrets.token_hex(8)  # by which a loopback exchange knows its client
         self._asked = asked or Asked()
         self._is_wrapped = is_wrapped
         self._was_open = False  # any connection: the address is right
@@ -172,7 +170,7 @@ class Stream:
         if not self._venue.is_loopback:
             return None
         own = {"X-Loopback-Socket": str(origin_of(slot.number).socket)}
-        return own | {"X-Loopback-Clock": f"follow {self._name}"} if self._follows else own
+        return own | {"X-Loopback-Clock": f"follow {self._asked.client}"} if self._follows else own
 
     async def _live(self, slot: "_Slot", connection: Connection) -> Fate:
         watch = asyncio.create_task(self._watch_silence(connection))

@@ -12,7 +12,7 @@ from live.order_state import Order, Status
 
 QUERY_AFTER_MS = (250, 500, 1_000, 2_000, 4_000, 8_000)  # after the doubt began; then every 8 s
 ANSWER_WITHIN_MS = 5_000  # a request that takes longer is in doubt, whoever waits for it
-TRADES_WITHIN_MS = 1_000  # fills that the stream did not tell by then are asked for
+TRADES_WITHIN_MS = 0  # fills that the stream did not tell by then are asked for, a quarter of a second later
 NONCE_WINDOW_MS = 10_000  # so long after it was signed may the exchange still take an order
 SETTLING_MS = 2_000  # on top: for what was taken at the last moment to show
 WATCHED_MS = 600_000  # so long is a lost order listened for

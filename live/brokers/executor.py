@@ -72,11 +72,13 @@ class Executor:
         self._cases.hear_of(case, name, evidence)
         self.write_news()
 
-    def write_news(self) -> None:
-        """Write down what has changed."""
-        for case, before, after in self._cases.news():
+    def write_news(self) -> list[Order]:
+        """Write down what has changed: the orders as they are now."""
+        news = self._cases.news()
+        for case, before, after in news:
             self._diary.changed(before, after, case.trade.trade_id, self.config_hashes.get(after.symbol, ""))
         self.wake.set()
+        return [after for _, _, after in news]
 
     def alert(self, finding: Finding) -> None:
         """Something a human should know; once."""

@@ -34,6 +34,7 @@ from live.reconcile import Step as Found
 from live.risk import EquitySeen, MarginSeen
 
 AUDIT_MS = 30_000
+STALE_MS = 3_000  # what the account shows and is older, its stream should have told
 AGAIN_MS = 1_000  # while the account could not be read
 BACK_MS = 6 * 86_400_000  # the exchange tells orders and fills of seven days
 _SLACK_MS = 60_000
@@ -144,7 +145,9 @@ class Overseer:
             if is_stream_word:  # the first word of a stream that has just been opened
                 self._cases.hear([replace(seen, asked_ms=None) for seen in view.positions], now_ms)
             self._cases.heard_ms = heard_ms
-            self._executor.write_news()
+            changed = self._executor.write_news()
+            if not is_stream_word and any(order.told_ms <= now_ms - STALE_MS for order in changed):
+                self._stale()
         setup = Setup(
             instance=self._rules.instance,
             leverages=self._leverages,

@@ -196,6 +196,23 @@ def promoted(tmp_path) -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture
+def run_real(tmp_path, is_hedge):
+    """Runs a row of the fault matrix and checks what must always hold: ``run_real(before=[...], minutes=4)``."""
+    from live.tests.invariants import check
+    from live.tests.real_run import often, real
+
+    def play(name: str = "real", *, minutes: float = 3.5, changes=(), always=None, is_checked=True, **told):
+        run = real(
+            often(a_config, **dict(changes)), tmp_path / f"{name}.sqlite", minutes=minutes, is_hedge=is_hedge, **told
+        )
+        if is_checked:
+            check(run, **(always or {}))
+        return run
+
+    return play
+
+
 def _without_none(value):
     if isinstance(value, dict):
         return {name: _without_none(item) for name, item in value.items() if item is not None}

@@ -36,7 +36,13 @@ def check(run: Run, *, naked_ms: int = 1_000, limit: int = 2_400, refused_by_lim
     assert all(filled[trade] <= wanted[trade] for trade in filled), "I1: no decision is filled twice"
 
     naked = [body["naked_ms"] for kind, _, _, body in events if kind == "guarded"]
-    assert max(naked, default=0) <= naked_ms, "I2: naked time"
+    assert max(naked, default=0) <= naked_ms, "I2: naked time as we know it"
+    for order in run.orders("E"):
+        exits = [each for leg in "SXF" for each in run.orders(leg) if each.created_ms >= order.created_ms]
+        if order.filled:
+            assert exits, "I2: a stop or a close for every entry"
+            first_ms = min(each.created_ms for each in exits)
+            assert first_ms - order.updated_ms <= naked_ms, "I2: naked time as the exchange has it"
 
     level = "ACTIVE"
     for kind, _, name, body in events:

@@ -199,3 +199,20 @@ def real(
 def often(build: Callable[..., TradingConfig], **changes: Any) -> TradingConfig:
     """A config that trades a few times an hour on the market there is."""
     return build(**{**OFTEN, **changes})
+
+
+def new(leg: str, do: Callable[[Run], object], times: int = 1) -> Callable[[Run, Asked], None]:
+    """Something is done at the first new order of a leg, or at the first few."""
+    seen: list[Asked] = []
+
+    def look(run: Run, asked: Asked) -> None:
+        if asked.is_new(leg) and len(seen) < times:
+            seen.append(asked)
+            do(run)
+
+    return look
+
+
+def guarded(do: Callable[[Run], object], seconds: float = 5.0) -> Callable[[Run, Asked], None]:
+    """Something is done so long after the first position's last exit order stands."""
+    return new("R", lambda run: run.later(seconds, lambda: do(run)))
