@@ -178,8 +178,8 @@ class Cases:
         """One piece of evidence about one order."""
         before = case.trade.orders[client_order_id]
         after = heard(before, evidence)
-        if after != before:
-            case.keep(after)
+        case.keep(after)
+        if (after.status, after.filled, after.trades) != (before.status, before.filled, before.trades):
             self._changed.append((case, before, after))
 
     def case_of(self, seen: OrderSeen | TradeSeen) -> Case | None:

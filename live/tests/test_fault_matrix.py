@@ -140,7 +140,7 @@ def test_f14_a_close_is_filled_in_part(run_real):
     run = run_real(
         before=[guarded(flatten), new("X", lambda run: thin_book(run, "60450", "0.004"))], accounts={"shows_all": True}
     )
-    closes = [order.filled for order in run.orders("X")]
+    closes = [order.filled for leg in "XF" for order in run.orders(leg)]
     assert closes[0] == D("0.004") and sum(closes) == SIZE and not run.amount
 
 
