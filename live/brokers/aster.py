@@ -115,6 +115,8 @@ class AsterAccount:
         written = [*read_journal(journal).select(columns).iter_rows()]
         events = [Event(*row[:5], json.loads(row[5])) for row in written]
         self.diary.intended = {each.client_order_id for each in events if each.kind == "intent"}
+        executions = (each for each in events if each.kind == "execution")
+        self.diary.executed = {(each.symbol, each.body["execution_id"]) for each in executions}
         self.risk.restore(body for _, kind, *_, body in written if kind == "risk")
         self._funding_seen = {each.body["transaction_id"] for each in events if "transaction_id" in each.body}
         missed = {each.client_order_id for each in events if each.kind == "missed"}

@@ -24,10 +24,12 @@ class Diary:
     Attributes
     ----------
     intended : names of orders whose intent the journal has.
+    executed : ids of the fills that it has, with their symbols.
     """
 
     def __init__(self, clock: Clock, write: Callable[..., None]):
         self.intended: set[str] = set()
+        self.executed: set[tuple[str, int]] = set()
         self._clock, self._write = clock, write
 
     def event(
@@ -50,9 +52,9 @@ class Diary:
 
     def changed(self, before: Order, after: Order, trade_id: str, config_hash: str) -> None:
         """What an order has become, and its new fills."""
-        known = {fill.trade_id for fill in before.trades}
         for fill in after.trades:
-            if fill.trade_id not in known:
+            if (after.symbol, fill.trade_id) not in self.executed:
+                self.executed.add((after.symbol, fill.trade_id))
                 told = {
                     "execution_id": fill.trade_id, "side": fill.side, "price": text(fill.price),
                     "quantity": text(fill.quantity), "realised_usdt": text(fill.realised_usdt),

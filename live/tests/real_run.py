@@ -216,3 +216,34 @@ def new(leg: str, do: Callable[[Run], object], times: int = 1) -> Callable[[Run,
 def guarded(do: Callable[[Run], object], seconds: float = 5.0) -> Callable[[Run, Asked], None]:
     """Something is done so long after the first position's last exit order stands."""
     return new("R", lambda run: run.later(seconds, lambda: do(run)))
+
+
+def twice(
+    config: TradingConfig,
+    path: Path,
+    *,
+    minutes: tuple[float, float],
+    then: Callable[[Run], Path | None] = lambda run: None,
+    is_hedge: bool = False,
+    rules: AccountRules = RULES,
+    later_rules: AccountRules | None = None,
+    before: Sequence[Callable[[Run, Asked], None]] = (),
+) -> tuple[Run, Run]:
+    """Two sessions on one exchange, one after the other; ``then`` comes between and may give another journal."""
+
+    async def sessions() -> tuple[Run, Run]:
+        settings = AccountSettings(taker_fee=config.costs.taker_fee_bps / 1e4, leverage=1)
+        async with (
+            asyncio.timeout(120),
+            Loopback(market(), start=START, quiet_every_s=1.0, accounts=settings) as loopback,
+        ):
+            await loopback.office.catch_up()
+            if is_hedge:
+                account_modes.set_hedge(loopback.office.accounts[0], True, loopback.office.now_ms)
+            first = Run(loopback, path, before=[*before])
+            await trade(first, config, minutes=minutes[0], rules=replace(rules, is_hedge=is_hedge))
+            second = Run(loopback, then(first) or path)
+            later = later_rules or rules
+            return first, await trade(second, config, minutes=minutes[1], rules=replace(later, is_hedge=is_hedge))
+
+    return asyncio.run(sessions())

@@ -1,0 +1,221 @@
+"""The fault matrix, rows F19 to F38: clocks, limits, the account itself, other hands on it, and starting again."""
+
+import itertools
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from data.loopback import account_modes
+from data.loopback.faults import ContractChange, Faults
+from live.risk import Flatten
+from live.tests.invariants import alerts, check, held_and_guarded, level, told_of
+from live.tests.real_run import BTC, RULES, Run, guarded, new, often, twice
+from live.tests.rows import in_both_modes
+
+D = Decimal
+SIZE = D("0.009")
+
+
+def flatten(run: Run) -> None:
+    """The operator has the position closed."""
+    run.broker.risk.flatten(Flatten(symbol=BTC, reason="told to"))
+    run.broker.executor.wake.set()
+
+
+def legs(run: Run) -> list[str]:
+    """What was filled, as the desks were told."""
+    return [body["leg"] for body in told_of(run, "fill")]
+
+
+@pytest.mark.parametrize(("offset_ms", "trades"), [(1_000, True), (-1_000, True), (5_000, False), (-5_000, False)])
+@in_both_modes("F19")
+def test_f19_the_clocks_differ_from_the_start(run_real, offset_ms, trades):
+    run = run_real(faults=Faults(clock_offset_ms=offset_ms))
+    assert bool(run.orders("E")) is trades and level(run) == "ACTIVE"
+    refused = [reason for body in told_of(run, "refused") for reason in body["reasons"]]
+    assert any("off the exchange's clock" in reason for reason in refused) is not trades
+
+
+@pytest.mark.parametrize("offset_ms", [15_000, -15_000])
+@in_both_modes("F19", is_quick=True)
+def test_f19_the_exchange_s_clock_steps_and_the_exit_leaves_with_a_corrected_nonce(run_real, offset_ms):
+    def step(run: Run) -> None:
+        run.exchange.set_clock(offset_ms)
+        flatten(run)
+
+    run = run_real(before=[guarded(step)])
+    assert not run.amount and level(run) == "HALTED" and legs(run) == ["E", "F"]
+
+
+@in_both_modes("F20", is_quick=True)
+def test_f20_429_while_a_position_is_closed(run_real):
+    run = run_real(
+        before=[guarded(flatten), new("X", lambda run: run.strike("status", status=429, count=3))],
+        always={"refused_by_limits": True},
+    )
+    closes = [asked.ms for asked in run.asked if asked.is_new("X") or asked.is_new("F")]
+    assert not run.amount and len(closes) == 4
+    assert all(later - earlier >= 1_000 for earlier, later in itertools.pairwise(closes))
+    throttled = [asked for asked in run.asked if closes[0] < asked.ms < closes[0] // 60_000 * 60_000 + 60_000]
+    assert all(asked.is_new("X") or asked.is_new("F") for asked in throttled)
+
+
+@in_both_modes("F21", is_quick=True)
+def test_f21_418_for_two_minutes_while_a_position_is_open(run_real):
+    def ban(run: Run) -> None:
+        run.strike("status", status=418, path="positionRisk", method="GET", retry_after_s=120.0)
+        run.later(60.0, lambda: run.moves("60453", mark="60600"))
+
+    run = run_real(minutes=7.0, before=[guarded(ban)], always={"refused_by_limits": True})
+    waits = [later - earlier for earlier, later in itertools.pairwise(asked.ms for asked in run.asked)]
+    assert max(waits) >= 120_000 and level(run) == "REDUCING"
+    assert legs(run) == ["E", "S"] and not run.amount  # the stop that stood on the exchange
+
+
+@pytest.mark.parametrize("path", ["positionRisk", "openOrders", "allOrders", "userTrades"])
+@pytest.mark.parametrize("kind", ["status", "html", "error_object", "cut_after"])
+@in_both_modes("F22")
+def test_f22_what_cannot_be_read_is_not_empty(run_real, path, kind):
+    run = run_real(before=[guarded(lambda run: run.strike(kind, path=path, method="GET", count=4))], minutes=4.0)
+    assert held_and_guarded(run) and "unread" in alerts(run)
+    assert not [asked for asked in run.asked if asked.method == "DELETE"]
+
+
+@in_both_modes("F22", is_quick=True)
+def test_f22_positions_cannot_be_read_for_minutes(run_real):
+    run = run_real(before=[guarded(lambda run: run.strike("status", path="positionRisk", method="GET", count=99))])
+    assert held_and_guarded(run) and "unread" in alerts(run) and level(run) == "ACTIVE"
+    assert not [asked for asked in run.asked if asked.method == "DELETE"]
+
+
+@in_both_modes("F24")
+def test_f24_the_journal_is_damaged(config, tmp_path, is_hedge):
+    path = tmp_path / "real.sqlite"
+
+    def damage(run: Run):
+        content = bytearray(path.read_bytes())
+        place = content.index(b'"leg":"E"')
+        content[place + 7 : place + 8] = b"X"
+        path.write_bytes(content)
+        return tmp_path / "new.sqlite"
+
+    _, second = twice(often(config), path, minutes=(2.5, 2.0), then=damage, is_hedge=is_hedge)
+    with pytest.raises(ValueError, match="not a sound journal"):
+        twice(often(config), path, minutes=(1.0, 1.0), is_hedge=is_hedge)
+    assert held_and_guarded(second) and level(second) == "REDUCING"
+    assert len(told_of(second, "adopted")) == 1 and len(second.orders("E")) == 1
+
+
+@in_both_modes("F25", is_quick=True)
+def test_f25_the_operator_closes_the_position_by_hand(run_real, is_hedge):
+    side = {"position_side": "SHORT"} if is_hedge else {}
+    run = run_real(before=[guarded(lambda run: run.by_hand("BUY", SIZE, **side))], minutes=4.5)
+    assert not run.amount and not [order for order in run.orders() if order.is_open]
+    assert [body["reason"] for body in told_of(run, "fill") if body["leg"] != "E"] == ["by hand"]
+    assert level(run) == "REDUCING"
+
+
+@in_both_modes("F25")
+def test_f25_the_operator_adds_by_hand_and_has_an_order_of_his_own(run_real, is_hedge):
+    side = {"position_side": "SHORT"} if is_hedge else {}
+
+    def add(run: Run) -> None:
+        run.by_hand("SELL", "0.005", **side)
+        run.by_hand("SELL", "0.005", type="LIMIT", price=D("63000"), **side)
+
+    run = run_real(before=[guarded(add)], minutes=4.5)
+    assert abs(run.amount) == D("0.014") and held_and_guarded(run) and level(run) == "REDUCING"
+    assert len([order for order in run.account.open.values() if order.price == D("63000")]) == 1
+
+
+@in_both_modes("F26", is_quick=True)
+def test_f26_another_runner_trades_the_account(run_real, is_hedge):
+    side = {"position_side": "SHORT"} if is_hedge else {}
+    other = {"type": "LIMIT", "price": D("63000"), "client_id": "wbtwo-abcdefghij-E0", **side}
+    with pytest.raises(ValueError, match="wbtwo placed or changed wbtwo-abcdefghij-E0"):
+        run_real(before=[guarded(lambda run: run.by_hand("SELL", "0.005", **other))])
+
+
+@in_both_modes("F27")
+def test_f27_the_leverage_is_changed_while_a_position_is_open(run_real):
+    def change(run: Run) -> None:
+        account_modes.set_leverage(run.account, BTC, 5, run.exchange.office.now_ms)
+        run.exchange.office.collect()
+        run.exchange.office.tell()
+
+    run = run_real(before=[guarded(change)])
+    assert held_and_guarded(run) and level(run) == "HALTED"
+    assert not [asked for asked in run.asked if asked.name == "leverage"]
+
+
+@in_both_modes("F28")
+def test_f28_the_symbol_is_not_trading(run_real):
+    run = run_real(faults=Faults(contracts=(ContractChange(symbol=BTC, from_s=60.0, status="SETTLING"),)))
+    assert not run.orders("E")
+
+
+@in_both_modes("F30", is_quick=True)
+def test_f30_the_position_is_deleveraged(run_real, is_hedge):
+    def deleverage(run: Run) -> None:
+        run.exchange.office.deleverage(0, BTC, "SHORT" if is_hedge else "BOTH")
+
+    run = run_real(before=[guarded(deleverage)])
+    assert not run.amount and level(run) == "HALTED"
+    assert legs(run) == ["E", "L"] and not [order for order in run.orders() if order.is_open]
+
+
+@in_both_modes("F31", is_quick=True)
+def test_f31_funding_is_paid_while_a_position_is_open(run_real):
+    def pay(run: Run) -> None:
+        run.account.on_funding(BTC, D("0.0001"), run.exchange.office.now_ms)
+        run.exchange.office.collect()
+        run.exchange.office.tell()
+
+    run = run_real(before=[guarded(pay)])
+    (paid,) = told_of(run, "funding")
+    (row,) = [row for row in run.account.ledger.incomes if row.kind == "FUNDING_FEE"]
+    assert paid["paid_usdt"] == float(-row.amount_usdt) and held_and_guarded(run)
+
+
+@in_both_modes("F34", is_quick=True)
+def test_f34_stopped_with_a_position_and_started_again(config, tmp_path, is_hedge):
+    first, second = twice(often(config), tmp_path / "real.sqlite", minutes=(2.5, 6.0), is_hedge=is_hedge)
+    assert not [asked for asked in first.asked if asked.method == "DELETE"]
+    check(second)
+    assert legs(second)[:2] == ["E", "R"] and not [asked for asked in second.asked if asked.is_new("S")][1:]
+
+
+@in_both_modes("F35", is_quick=True)
+def test_f35_a_day_that_is_spent_stays_so_after_a_restart(config, tmp_path, is_hedge):
+    limits = replace(RULES.risk, max_daily_drawdown=0.00002)
+    first, second = twice(
+        often(config), tmp_path / "real.sqlite", minutes=(3.5, 6.0), is_hedge=is_hedge,
+        rules=replace(RULES, risk=limits), later_rules=RULES,
+    )  # fmt: skip
+    assert not first.amount and legs(first) == ["E", "X"]
+    assert len(second.orders("E")) == 1
+    assert any("the day has lost" in reason for body in told_of(second, "refused") for reason in body["reasons"])
+
+
+@in_both_modes("F36")
+def test_f36_a_firewall_answers_403(run_real):
+    run = run_real(before=[guarded(lambda run: run.strike("html", status=403, path="positionRisk", method="GET"))])
+    assert held_and_guarded(run) and "firewall" in alerts(run)
+
+
+@in_both_modes("F37", is_quick=True)
+def test_f37_a_cancellation_finds_no_order(run_real):
+    def refuse(run: Run) -> None:
+        run.strike("status", method="DELETE", status=400, code=-2011, count=2)
+        run.moves("60200")
+
+    run = run_real(before=[guarded(refuse)])
+    assert not run.amount and legs(run) == ["E", "T"]
+    assert not [order for order in run.orders() if order.is_open]
+
+
+@in_both_modes("F38")
+def test_f38_no_countdown_is_ever_armed(run_real):
+    run = run_real(minutes=9)
+    assert not [asked for asked in run.asked if asked.name == "countdownCancelAll"]
