@@ -40,7 +40,7 @@ from live.order_evidence import OrderSeen, Unread, of_stream
 from live.orders import EntryOrder, ExitOrders, FundingPaid, RowKey
 from live.protection import Finding, Phase, Trade, next_steps
 from live.restore import Event, open_trades
-from live.risk import ClockSeen, TradeClosed
+from live.risk import ClockSeen, TradeClosed, Transferred
 from research.engine import TradingConfig
 from research.fills import Terms
 
@@ -48,6 +48,8 @@ LOOK_MS = 250  # between two looks at a trade that is not at rest
 REST_MS = 60_000  # between two looks at one that is
 CLOCK_MS = 60_000
 STALE_MS = 3_000  # an acknowledged order that the stream has not told of by then: it tells nothing any more
+_TRANSFERS = ("DEPOSIT", "WITHDRAW", "ADMIN_DEPOSIT", "ADMIN_WITHDRAW", "ASSET_TRANSFER")
+_ASSET = "USDT"
 _BUSY = (Phase.ENTERING, Phase.NAKED, Phase.CLOSING, Phase.EMPTYING)
 
 
@@ -67,7 +69,7 @@ class AsterAccount:
         self.seats: dict[str, SeatBroker] = {}
         self._venue, self._clock = venue, clock
         self._plans: dict[str, ExitOrders] = {}  # by trade id, while a log is walked
-        self._is_walking = True
+        self._is_walking, self._is_set_up = True, False
         self._reading: ClockReading | None = None
         self._is_clock_wanted = asyncio.Event()
         self._is_funding_due = asyncio.Event()
@@ -168,8 +170,8 @@ class AsterAccount:
             When somebody else trades the account with our kind of orders.
         """
         self.stream = UserStream(self._venue, self._clock, self.requests, self, asked=asked)
-        jobs = (self._work(), self._start(), self._watch_clock(), self._ask_funding(), self.overseer.audit_forever(),
-                self.executor.failure())  # fmt: skip
+        jobs = (self._work(), self._listen(), self._set_up(), self._watch_clock(), self._ask_funding(),
+                self.overseer.audit_forever(), self.executor.failure())  # fmt: skip
         tasks = [asyncio.create_task(job) for job in jobs]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
@@ -181,11 +183,16 @@ class AsterAccount:
         for task in done:
             task.result()
 
-    async def _start(self) -> None:
-        """Everything that must be so before the account's stream is listened to."""
+    async def _listen(self) -> None:
+        """Listen to the account, which is where everything begins: what is held is seen to before anything else."""
         await self._measure_clock()
-        await set_up(self.requests, self.reader, self.rules, self.seats, self.risk, self.executor, self._clock)
         await self.stream.run()
+
+    async def _set_up(self) -> None:
+        """See that entries may be made as configured; only they wait for it."""
+        await self.overseer.is_ready.wait()
+        await set_up(self.requests, self.reader, self.rules, self.seats, self.risk, self.executor, self._clock)
+        self._is_set_up = True
 
     def listens(self) -> None:
         """The account's stream is open: what was missed is asked for."""
@@ -211,11 +218,21 @@ class AsterAccount:
         self.risk.forced(self.cases.hear(evidence, now_ms), now_ms)
         self.executor.write_news()
         if told.get("e") == "ACCOUNT_CONFIG_UPDATE":
-            self.reader.forget_modes()
-            changed = {name: told[name] for name in ("ac", "ai") if name in told}
-            self.risk.alarm("mode_changed", json.dumps(changed), now_ms)
+            self._changed(told, now_ms)
         elif told.get("e") == "ACCOUNT_UPDATE" and told["a"].get("m") == "FUNDING_FEE":
             self._is_funding_due.set()
+        elif told.get("e") == "ACCOUNT_UPDATE" and told["a"].get("m") in _TRANSFERS:
+            amounts = [float(each.get("bc", 0)) for each in told["a"].get("B", ()) if each.get("a") == _ASSET]
+            self.risk.react(Transferred(time_ms=now_ms, amount_usdt=sum(amounts)))
+
+    def _changed(self, told: Mapping[str, Any], now_ms: int) -> None:
+        """Leverage or modes of the account are others now."""
+        self.reader.forget_modes()
+        changed = {name: told[name] for name in ("ac", "ai") if name in told}
+        seat = self.seats.get(changed.get("ac", {}).get("s"))
+        is_ours = seat is not None and changed["ac"].get("l") == int(seat.config.orders.leverage)
+        if "ai" in changed or (seat is not None and not is_ours):
+            self.risk.alarm("mode_changed", json.dumps(changed), now_ms)
 
     async def _work(self) -> None:
         """Look at every trade when something was heard, or when it is time to."""
@@ -292,7 +309,7 @@ class AsterAccount:
         account = entry_gate.Account(
             figures=overseer.figures,
             clock=self._reading,
-            is_reconciled=overseer.is_green and overseer.refused.keys().isdisjoint({None, symbol}),
+            is_reconciled=self._is_set_up and overseer.is_green and overseer.refused.keys().isdisjoint({None, symbol}),
             is_listening=self.stream is not None and self.stream.is_open and overseer.is_ready.is_set(),
             is_trading=seat.is_trading,
         )

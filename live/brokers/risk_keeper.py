@@ -11,12 +11,15 @@ from live.order_evidence import OrderSeen
 from live.protection import Phase
 from live.risk import Alarmed, Flatten, Naked, RiskEvent, RiskLimits, RiskState, react
 
+_PEAK_STEP = 0.0005  # a peak that is higher by less is written with the next event
+
 
 class RiskKeeper:
     """Attributes: ``state``, see ``live.risk``."""
 
     def __init__(self, limits: RiskLimits, cases: Cases, diary: Diary):
         self.state = RiskState()
+        self._written = self.state
         self._limits, self._cases, self._diary = limits, cases, diary
 
     def restore(self, bodies: Iterable[str]) -> None:
@@ -24,12 +27,14 @@ class RiskKeeper:
         for body in bodies:
             told = json.loads(body)["state"]
             self.state = load(RiskState, {name: value for name, value in told.items() if value is not None}, "journal")
+        self._written = self.state
 
     def react(self, event: RiskEvent) -> None:
         """Something happened."""
         before = self.state
         self.state, flattens = react(self._limits, before, event)
-        if self.state.lowered != before.lowered or self.state.spent_day != before.spent_day or self._is_to_keep(before):
+        if self._is_to_keep():
+            self._written = self.state
             cause = type(event).__name__
             self._diary.event("risk", "", state=asdict(self.state), cause=cause, level=self.state.level)
         for flatten in flattens:
@@ -63,8 +68,10 @@ class RiskKeeper:
             case.held_since_ms = now_ms
         self.react(Naked(time_ms=now_ms, symbol=case.trade.symbol, for_ms=now_ms - case.held_since_ms))
 
-    def _is_to_keep(self, before: RiskState) -> bool:
-        """Counts and pauses have changed; peaks are kept with the next such event, and with every new day."""
-        return (self.state.losses_in_a_row, self.state.paused_until_ms, self.state.day) != (
-            before.losses_in_a_row, before.paused_until_ms, before.day
-        )  # fmt: skip
+    def _is_to_keep(self) -> bool:
+        """Something has changed that must outlive a restart. Small steps of the peaks are left out."""
+        now, kept = self.state, self._written
+        now_peaks, kept_peaks = ((each.day_peak_usdt, each.peak_usdt or 0.0) for each in (now, kept))
+        is_another_peak = any(abs(new - old) > _PEAK_STEP * old for new, old in zip(now_peaks, kept_peaks, strict=True))
+        same_peaks = {"day_peak_usdt": kept.day_peak_usdt, "peak_usdt": kept.peak_usdt}
+        return is_another_peak or replace(now, **same_peaks) != kept

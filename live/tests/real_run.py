@@ -17,7 +17,7 @@ from data.loopback.faults import RequestFault
 from data.loopback.server import Loopback
 from data.venues.aster import Answer, venue_of
 from data.venues.aster_signed import NoAnswer, SignedRest
-from data.venues.signing import AgentKey, Parameters
+from data.venues.signing import AgentKey, ApiKey, Parameters
 from data.wal import Log
 from live.account_rules import AccountRules
 from live.brokers.aster import AsterAccount
@@ -150,13 +150,16 @@ class WatchedRest(SignedRest):
         return answer
 
 
-async def trade(run: Run, config: TradingConfig, *, minutes: float, rules: AccountRules = RULES) -> Run:
+async def trade(
+    run: Run, config: TradingConfig, *, minutes: float, rules: AccountRules = RULES, is_v1: bool = False
+) -> Run:
     """One session on an exchange that is at work, until its time is over or the run is stopped."""
     with ExitStack() as stack:
         log = stack.enter_context(Log(feed_folder(run.path)))
         journal = stack.enter_context(Journal(run.path, log.sync))
         venue, run.clock = await venue_of(run.exchange.rest_url), FollowedClock()
-        key = AgentKey(run.exchange.office.keys[0].private_key)
+        keys = run.exchange.office.keys[0]
+        key = ApiKey(keys.api_key, keys.api_secret) if is_v1 else AgentKey(keys.private_key)
         floor_us = journal.last_ms * 1_000 + 1_000_000
         async with WatchedRest(venue, run.clock, key, symbols=frozenset({config.symbol}), floor_us=floor_us) as rest:
             rest.run = run
@@ -179,6 +182,7 @@ def real(
     is_hedge: bool = False,
     rules: AccountRules = RULES,
     accounts: dict[str, Any] | None = None,
+    is_v1: bool = False,
     **exchange: Any,
 ) -> Run:
     """Trade for so many market minutes on an exchange of its own."""
@@ -191,7 +195,7 @@ def real(
             if is_hedge:
                 account_modes.set_hedge(loopback.office.accounts[0], True, loopback.office.now_ms)
             run = Run(loopback, path, before=[*before], after=[*after])
-            return await trade(run, config, minutes=minutes, rules=replace(rules, is_hedge=is_hedge))
+            return await trade(run, config, minutes=minutes, rules=replace(rules, is_hedge=is_hedge), is_v1=is_v1)
 
     return asyncio.run(session())
 

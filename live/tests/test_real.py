@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -21,9 +23,9 @@ from live.journal import Journal, read_journal, trades
 from live.real import permitted
 from live.runner import feed_folder
 from live.session import walk
-from live.tests.invariants import check, level, told_of
+from live.tests.invariants import alerts, check, held_and_guarded, level, told_of
 from live.tests.paper_run import START, market
-from live.tests.real_run import BTC, often, real
+from live.tests.real_run import BTC, RULES, guarded, often, real
 
 ROOT = Path(__file__).resolve().parents[2]
 AGENT = "4fd0a42218f3eae43a6ce26d22544e986139a01e5b34a62db53757ffca81bae1"  # of Aster's own documents: never funded
@@ -64,6 +66,27 @@ def test_a_run_trades_to_the_last_digit_and_its_log_writes_the_same_journal(conf
     assert listed.height >= 2 and len(closed) == listed.filter(reason="trailing").height == 1
     executed = [float(each["realised_usdt"]) - float(each["commission"]) for each in told_of(run, "execution")[:2]]
     assert listed["net_pnl_usdt"][0] == pytest.approx(sum(executed), abs=1e-6)
+
+
+def test_holders_of_old_keys_trade_by_v1(config, tmp_path):
+    run = real(often(config), tmp_path / "real.sqlite", minutes=3, is_v1=True)
+    check(run, naked_ms=0)
+    assert held_and_guarded(run) and not told_of(run, "alert")
+
+
+def test_money_that_is_taken_out_is_no_loss(config, tmp_path):
+    def take(run):
+        run.exchange.office.deposit(0, Decimal(-5_000))
+
+    rules = replace(RULES, risk=replace(RULES.risk, max_daily_drawdown=0.3))
+    run = real(often(config), tmp_path / "real.sqlite", minutes=4, rules=rules, before=[guarded(take)])
+    assert held_and_guarded(run) and level(run) == "ACTIVE"
+    assert told_of(run, "risk")[-1]["state"]["day_peak_usdt"] == pytest.approx(5_000, abs=5)
+
+
+def test_another_fee_than_the_config_s_stops_entries(config, tmp_path):
+    run = real(often(config), tmp_path / "real.sqlite", minutes=3, accounts={"taker_fee": 0.0005})
+    assert not run.orders() and level(run) == "REDUCING" and "fee" in alerts(run)
 
 
 def test_without_the_symbols_typed_again_nothing_may_be_sent(config):
