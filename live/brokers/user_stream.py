@@ -17,6 +17,7 @@ from live.brokers.requests import Requests
 from live.budget import Urgency
 
 KEEP_ALIVE_MS = 20 * 60_000  # a key lives for an hour
+LIFE_S = 82_800.0  # then its connection is replaced, the new one first; the exchange ends those of a day
 SILENCE_S = 20.0  # nothing, not even an answer to a ping
 _RETRY_S = 1.0
 
@@ -72,7 +73,7 @@ class UserStream:
             key = await self._key()
             self._is_stale.clear()
             stream = Stream(
-                self._venue, (key,), clock=self._clock, sink=self, sockets=1, silence_s=SILENCE_S,
+                self._venue, (key,), clock=self._clock, sink=self, sockets=1, silence_s=SILENCE_S, life_s=LIFE_S,
                 seed=self._jitter.randrange(1 << 30), is_wrapped=False, asked=self._asked,
             )  # fmt: skip
             tasks = [asyncio.create_task(job) for job in (stream.run(), self._keep_alive(), self._is_stale.wait())]

@@ -10,6 +10,7 @@ from decimal import Decimal
 import pytest
 
 from data.loopback.faults import Faults, StreamFault
+from live.brokers import user_stream
 from live.risk import Flatten
 from live.tests.invariants import alerts, check, held_and_guarded, level, told_of
 from live.tests.real_run import BTC, Run, guarded, new
@@ -123,6 +124,14 @@ def test_f10_the_listen_key_is_gone(run_real, how):
     run = run_real(before=[guarded(lose)])
     assert not run.amount and [body["leg"] for body in told_of(run, "fill")] == ["E", "T"]
     assert len(told_of(run, "execution")) == 2
+
+
+@in_both_modes("F11")
+def test_f11_connections_that_grow_old_are_replaced_without_a_pause(run_real, monkeypatch):
+    monkeypatch.setattr(user_stream, "LIFE_S", 100.0)
+    run = run_real(minutes=9)
+    assert [body["reason"] for body in told_of(run, "deaf")] == ["stopped"]
+    assert len(told_of(run, "execution")) == len(run.account.ledger.fills) >= 2
 
 
 @in_both_modes("F13", is_quick=True)

@@ -1,4 +1,4 @@
-"""Killed at K0 to K8, and started again: nothing is filled twice, and what is held has its stop.
+"""Fault matrix, row F12: killed at K0 to K8 and started again, nothing is filled twice and what is held has its stop.
 
 ``ASTER_KILLS=20`` kills at every point so often, at random moments around it; without it once, where a position has no
 stop yet. K7: between two cancellations. K9 does not exist: the journal is neither copied nor compacted while it runs.
@@ -22,7 +22,8 @@ from live.tests.real_run import Run, often, trade
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = int(os.environ.get("ASTER_KILLS", "0"))
 POINTS = ("K0", "K1", "K2", "K3", "K4", "K5", "K6", "K7", "K8")
-CASES = [(point, seed) for point in POINTS for seed in range(KILLS)] or [("K3", 0)]
+TWICE = ("K4", "KR", "KR")  # a position, and then killed while it is reconciled, again and again
+CASES = [(points, seed) for points in [*((point,) for point in POINTS), TWICE] for seed in range(KILLS)]
 
 KILLED = """
 import asyncio, os, signal, sys
@@ -40,12 +41,13 @@ from live.tests.real_run import BTC, RULES
 
 url, key, chosen, path, point, after_s = sys.argv[1:]
 path = Path(path)
-kinds = {  # method and leg of the request, how many of them go through first
-    "K0": ("POST", "E", 0), "K1": ("POST", "E", 0), "K2": ("POST", "E", 0), "K3": ("POST", "S", 0),
-    "K4": ("POST", "S", 0), "K5": ("POST", "T", 0), "K6": ("DELETE", "", 0), "K7": ("DELETE", "", 1),
-    "K8": ("POST", "X", 0),
+kinds = {  # method, name and leg of the request, how many of them go through first
+    "K0": ("POST", "order", "E", 0), "K1": ("POST", "order", "E", 0), "K2": ("POST", "order", "E", 0),
+    "K3": ("POST", "order", "S", 0), "K4": ("POST", "order", "S", 0), "K5": ("POST", "order", "T", 0),
+    "K6": ("DELETE", "order", "", 0), "K7": ("DELETE", "order", "", 1), "K8": ("POST", "order", "X", 0),
+    "KR": ("GET", "positionRisk", "", 0),
 }
-method, leg, left = kinds[point]
+method, kind, leg, left = kinds[point]
 send = SignedRest.send
 
 def die():
@@ -55,7 +57,7 @@ async def watched(self, how, name, parameters=(), within_s=2.0):
     global left
     told = dict(parameters)
     named = order_name(told.get("newClientOrderId", told.get("origClientOrderId", "")))
-    is_it = how == method and name == "order" and named is not None and leg in ("", named.leg)
+    is_it = (how, name) == (method, kind) and leg in ("", "" if named is None else named.leg)
     if is_it and left:
         left, is_it = left - 1, False
     if is_it and point in ("K0", "K3", "K5", "K6"):
@@ -80,10 +82,10 @@ with Log(feed_folder(path)) as log, Journal(path, log.sync) as journal:
 """
 
 
-@pytest.mark.parametrize(("point", "seed"), CASES)
-def test_killed_and_started_again_a_run_keeps_every_invariant(config, promoted, tmp_path, point, seed):
-    traded, path = often(config), tmp_path / "real.sqlite"
-    chosen, after_s = promoted(traded), Random(f"{point}/{seed}").uniform(0.0, 0.006)
+@pytest.mark.parametrize(("points", "seed"), CASES or [(("K3",), 0)], ids=str)
+def test_killed_and_started_again_a_run_keeps_every_invariant(config, promoted, tmp_path, points, seed):
+    traded, path, point = often(config), tmp_path / "real.sqlite", points[0]
+    chosen, random = promoted(traded), Random(f"{points}/{seed}")
 
     async def kill_and_resume() -> Run:
         accounts = AccountSettings(taker_fee=traded.costs.taker_fee_bps / 1e4, leverage=1)
@@ -92,9 +94,10 @@ def test_killed_and_started_again_a_run_keeps_every_invariant(config, promoted, 
             Loopback(market(), start=START, quiet_every_s=1.0, accounts=accounts) as exchange,
         ):
             key = exchange.office.keys[0].private_key
-            asked = (exchange.rest_url, key, chosen, path, point, after_s)
-            killed = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, *map(str, asked), cwd=ROOT)
-            assert await killed.wait() == -signal.SIGKILL
+            for where in points:
+                asked = (exchange.rest_url, key, chosen, path, where, random.uniform(0.0, 0.006))
+                killed = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, *map(str, asked), cwd=ROOT)
+                assert await killed.wait() == -signal.SIGKILL
             return await trade(Run(exchange, path), traded, minutes=3.0)
 
     run = asyncio.run(kill_and_resume())
