@@ -121,20 +121,22 @@ class AsterAccount:
         self.diary.executed = {(each.symbol, each.body["execution_id"]) for each in executions}
         self.risk.restore(body for _, kind, *_, body in written if kind == "risk")
         self._funding_seen = {each.body["transaction_id"] for each in events if "transaction_id" in each.body}
-        missed = {each.client_order_id for each in events if each.kind == "missed"}
+        told = {kind: {each.trade_id for each in events if each.kind == kind} for kind in ("adopted", "closed")}
         for trade in open_trades(events, now_ms):
-            self._take_up(trade, is_missed=not missed.isdisjoint(trade.orders))
-        opened = [each.ts_ms for each in events if each.trade_id in {case.trade.trade_id for case in self.cases.open()}]
+            if trade.trade_id not in told["adopted"]:  # those are found again, and adopted again
+                self._take_up(trade)
+        going_on = {case.trade.trade_id for case in self.cases.open()} | (told["adopted"] - told["closed"])
+        opened = [each.ts_ms for each in events if each.trade_id in going_on]
         self._funding_since_ms = min([now_ms, *opened])
         self.overseer.begin(min(opened, default=now_ms))
 
-    def _take_up(self, trade: Trade, *, is_missed: bool) -> None:
+    def _take_up(self, trade: Trade) -> None:
         seat, plan = self.seats.get(trade.symbol), self._plans.get(trade.trade_id)
         if seat is None:
             raise ValueError(f"{trade.symbol}: the journal has an open trade of it; give its config too")
         if plan is not None:
             trade = replace(trade, levels=plan.levels)
-        self.cases.add(Case(trade=trade, contract=seat.contract, is_entry_told=plan is not None or is_missed))
+        self.cases.add(Case(trade=trade, contract=seat.contract, is_entry_told=plan is not None))
 
     def place(self, seat: SeatBroker, order: EntryOrder | ExitOrders) -> None:
         """A desk's order; what is sent is decided a moment later, when the desk is done."""
@@ -271,7 +273,9 @@ class AsterAccount:
             # The desk has given it up; the exchange has not.
             case.is_planned = False
             case.trade = replace(case.trade, levels=case.emergency(self.rules.emergency_stop_bps))
-            self.risk.alarm("adopted", f"{case.trade.trade_id} was filled after it had been given up", now_ms)
+            why = f"{case.trade.trade_id} was filled after it had been given up"
+            self.diary.event("adopted", case.trade.symbol, case.trade.trade_id, config_hash=seat.config_hash, why=why)
+            self.risk.alarm("adopted", why, now_ms)
         report = case.entry_report(now_ms)
         if report is not None:
             self.diary.report(seat.key, report)

@@ -24,7 +24,7 @@ from live.brokers.aster import AsterAccount
 from live.gates import EntryLimits
 from live.journal import Journal
 from live.orders import order_name
-from live.risk import RiskLimits
+from live.risk import Flatten, RiskLimits
 from live.runner import feed_folder
 from live.session import Session
 from live.tests.paper_run import OFTEN, START, market
@@ -222,20 +222,28 @@ def guarded(do: Callable[[Run], object], seconds: float = 5.0) -> Callable[[Run,
     return new("R", lambda run: run.later(seconds, lambda: do(run)))
 
 
-def twice(
+def flatten(run: Run) -> None:
+    """The operator has the position closed."""
+    run.broker.risk.flatten(Flatten(symbol=BTC, reason="told to"))
+    run.broker.executor.wake.set()
+
+
+def again(
     config: TradingConfig,
     path: Path,
     *,
-    minutes: tuple[float, float],
+    minutes: Sequence[float],
     then: Callable[[Run], Path | None] = lambda run: None,
     is_hedge: bool = False,
-    rules: AccountRules = RULES,
-    later_rules: AccountRules | None = None,
+    rules: Sequence[AccountRules] = (RULES, RULES, RULES),
     before: Sequence[Callable[[Run, Asked], None]] = (),
-) -> tuple[Run, Run]:
-    """Two sessions on one exchange, one after the other; ``then`` comes between and may give another journal."""
+) -> list[Run]:
+    """Sessions on one exchange, one after the other; ``then`` comes between and may give another journal.
 
-    async def sessions() -> tuple[Run, Run]:
+    ``before`` is of the first.
+    """
+
+    async def sessions() -> list[Run]:
         settings = AccountSettings(taker_fee=config.costs.taker_fee_bps / 1e4, leverage=1)
         async with (
             asyncio.timeout(120),
@@ -244,10 +252,12 @@ def twice(
             await loopback.office.catch_up()
             if is_hedge:
                 account_modes.set_hedge(loopback.office.accounts[0], True, loopback.office.now_ms)
-            first = Run(loopback, path, before=[*before])
-            await trade(first, config, minutes=minutes[0], rules=replace(rules, is_hedge=is_hedge))
-            second = Run(loopback, then(first) or path)
-            later = later_rules or rules
-            return first, await trade(second, config, minutes=minutes[1], rules=replace(later, is_hedge=is_hedge))
+            runs, journal = [Run(loopback, path, before=[*before])], path
+            for number, length in enumerate(minutes):
+                if number:
+                    journal = then(runs[-1]) or journal
+                    runs.append(Run(loopback, journal))
+                await trade(runs[-1], config, minutes=length, rules=replace(rules[number], is_hedge=is_hedge))
+            return runs
 
     return asyncio.run(sessions())

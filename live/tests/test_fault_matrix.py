@@ -11,9 +11,8 @@ import pytest
 
 from data.loopback.faults import Faults, StreamFault
 from live.brokers import user_stream
-from live.risk import Flatten
 from live.tests.invariants import alerts, check, held_and_guarded, level, told_of
-from live.tests.real_run import BTC, Run, guarded, new
+from live.tests.real_run import BTC, Run, flatten, guarded, new
 from live.tests.rows import in_both_modes
 
 D = Decimal
@@ -26,12 +25,6 @@ def entered_once(run: Run) -> bool:
     first = next(asked for asked in run.asked if asked.is_new("E"))
     same = [asked for asked in run.asked if asked.is_new("E") and asked.told == first.told]
     return len(same) == 1 and [order.filled for order in run.orders("E")] == [SIZE]
-
-
-def flatten(run: Run) -> None:
-    """The operator has the position closed."""
-    run.broker.risk.flatten(Flatten(symbol=BTC, reason="told to"))
-    run.broker.executor.wake.set()
 
 
 def thin_book(run: Run, price: str, quantity: str) -> None:
@@ -47,7 +40,7 @@ def test_f1_the_line_is_cut_after_the_exchange_took_the_entry(run_real):
     assert "UNKNOWN" not in [order.status for order in run.broker.cases.open()[0].trade.orders.values()]
 
 
-@in_both_modes("F2", is_quick=True)
+@in_both_modes("F2")
 def test_f2_the_line_is_cut_before_the_exchange_gets_the_entry(run_real):
     run = run_real(before=[new("E", lambda run: run.strike("cut_before"))])
     entries = [asked for asked in run.asked if asked.is_new("E")]
@@ -68,7 +61,7 @@ def test_f4_the_answer_comes_after_the_stream_has_told_the_fill(run_real):
     assert entered_once(run) and held_and_guarded(run) and len(told_of(run, "execution")) == 1
 
 
-@in_both_modes("F5", is_quick=True)
+@in_both_modes("F5")
 def test_f5_every_message_of_the_account_comes_three_times(run_real):
     twice = StreamFault(kind="duplicate", streams=USER)
     run = run_real(minutes=9, faults=Faults(streams=(twice, twice)))
@@ -134,7 +127,7 @@ def test_f11_connections_that_grow_old_are_replaced_without_a_pause(run_real, mo
     assert len(told_of(run, "execution")) == len(run.account.ledger.fills) >= 2
 
 
-@in_both_modes("F13", is_quick=True)
+@in_both_modes("F13")
 def test_f13_the_entry_is_filled_in_part(run_real):
     run = run_real(
         before=[new("E", lambda run: thin_book(run, run.asked[-1].told["price"], "0.004"))],
@@ -177,7 +170,7 @@ def test_f16_target_or_trailing_order_is_refused(run_real, leg):
     assert held_and_guarded(run) and "exit_refused" in alerts(run)
 
 
-@in_both_modes("F17", is_quick=True)
+@in_both_modes("F17")
 def test_f17_the_mark_is_through_the_stop_before_it_stands(run_real):
     run = run_real(before=[new("S", lambda run: run.moves("60453", mark="60600"))])
     assert not run.amount and [body["leg"] for body in told_of(run, "fill")] == ["E", "X"]

@@ -3,24 +3,18 @@
 import itertools
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
 from data.loopback import account_modes
 from data.loopback.faults import ContractChange, Faults
-from live.risk import Flatten
 from live.tests.invariants import alerts, check, held_and_guarded, level, told_of
-from live.tests.real_run import BTC, RULES, Run, guarded, new, often, twice
+from live.tests.real_run import BTC, RULES, Run, again, flatten, guarded, new, often
 from live.tests.rows import in_both_modes
 
 D = Decimal
 SIZE = D("0.009")
-
-
-def flatten(run: Run) -> None:
-    """The operator has the position closed."""
-    run.broker.risk.flatten(Flatten(symbol=BTC, reason="told to"))
-    run.broker.executor.wake.set()
 
 
 def legs(run: Run) -> list[str]:
@@ -38,7 +32,7 @@ def test_f19_the_clocks_differ_from_the_start(run_real, offset_ms, trades):
 
 
 @pytest.mark.parametrize("offset_ms", [15_000, -15_000])
-@in_both_modes("F19", is_quick=True)
+@in_both_modes("F19")
 def test_f19_the_exchange_s_clock_steps_and_the_exit_leaves_with_a_corrected_nonce(run_real, offset_ms):
     def step(run: Run) -> None:
         run.exchange.set_clock(offset_ms)
@@ -61,7 +55,7 @@ def test_f20_429_while_a_position_is_closed(run_real):
     assert all(asked.is_new("X") or asked.is_new("F") for asked in throttled)
 
 
-@in_both_modes("F21", is_quick=True)
+@in_both_modes("F21")
 def test_f21_418_for_two_minutes_while_a_position_is_open(run_real):
     def ban(run: Run) -> None:
         run.strike("status", status=418, path="positionRisk", method="GET", retry_after_s=120.0)
@@ -93,18 +87,20 @@ def test_f22_positions_cannot_be_read_for_minutes(run_real):
 def test_f24_the_journal_is_damaged(config, tmp_path, is_hedge):
     path = tmp_path / "real.sqlite"
 
-    def damage(run: Run):
-        content = bytearray(path.read_bytes())
-        place = content.index(b'"leg":"E"')
-        content[place + 7 : place + 8] = b"X"
-        path.write_bytes(content)
+    def damage(run: Run) -> Path:
+        if run.path == path:
+            content = bytearray(path.read_bytes())
+            place = content.index(b'"leg":"E"')
+            content[place + 7 : place + 8] = b"X"
+            path.write_bytes(content)
         return tmp_path / "new.sqlite"
 
-    _, second = twice(often(config), path, minutes=(2.5, 2.0), then=damage, is_hedge=is_hedge)
+    _, adopted, restarted = again(often(config), path, minutes=(2.5, 1.0, 6.0), then=damage, is_hedge=is_hedge)
     with pytest.raises(ValueError, match="not a sound journal"):
-        twice(often(config), path, minutes=(1.0, 1.0), is_hedge=is_hedge)
-    assert held_and_guarded(second) and level(second) == "REDUCING"
-    assert len(told_of(second, "adopted")) == 1 and len(second.orders("E")) == 1
+        again(often(config), path, minutes=(1.0,), is_hedge=is_hedge)
+    assert len(adopted.orders("E")) == 1 and not [asked for asked in adopted.asked if asked.is_new("E")]
+    assert level(restarted) == "REDUCING" and len(told_of(restarted, "adopted")) == 2
+    assert not restarted.amount and len(told_of(restarted, "closed")) == 1  # at its stop
 
 
 @in_both_modes("F25", is_quick=True)
@@ -129,7 +125,7 @@ def test_f25_the_operator_adds_by_hand_and_has_an_order_of_his_own(run_real, is_
     assert len([order for order in run.account.open.values() if order.price == D("63000")]) == 1
 
 
-@in_both_modes("F26", is_quick=True)
+@in_both_modes("F26")
 def test_f26_another_runner_trades_the_account(run_real, is_hedge):
     side = {"position_side": "SHORT"} if is_hedge else {}
     other = {"type": "LIMIT", "price": D("63000"), "client_id": "wbtwo-abcdefghij-E0", **side}
@@ -155,7 +151,7 @@ def test_f28_the_symbol_is_not_trading(run_real):
     assert not run.orders("E")
 
 
-@in_both_modes("F30", is_quick=True)
+@in_both_modes("F30")
 def test_f30_the_position_is_deleveraged(run_real, is_hedge):
     def deleverage(run: Run) -> None:
         run.exchange.office.deleverage(0, BTC, "SHORT" if is_hedge else "BOTH")
@@ -165,7 +161,7 @@ def test_f30_the_position_is_deleveraged(run_real, is_hedge):
     assert legs(run) == ["E", "L"] and not [order for order in run.orders() if order.is_open]
 
 
-@in_both_modes("F31", is_quick=True)
+@in_both_modes("F31")
 def test_f31_funding_is_paid_while_a_position_is_open(run_real):
     def pay(run: Run) -> None:
         run.account.on_funding(BTC, D("0.0001"), run.exchange.office.now_ms)
@@ -180,18 +176,18 @@ def test_f31_funding_is_paid_while_a_position_is_open(run_real):
 
 @in_both_modes("F34", is_quick=True)
 def test_f34_stopped_with_a_position_and_started_again(config, tmp_path, is_hedge):
-    first, second = twice(often(config), tmp_path / "real.sqlite", minutes=(2.5, 6.0), is_hedge=is_hedge)
+    first, second = again(often(config), tmp_path / "real.sqlite", minutes=(2.5, 6.0), is_hedge=is_hedge)
     assert not [asked for asked in first.asked if asked.method == "DELETE"]
     check(second)
     assert legs(second)[:2] == ["E", "R"] and not [asked for asked in second.asked if asked.is_new("S")][1:]
 
 
-@in_both_modes("F35", is_quick=True)
+@in_both_modes("F35")
 def test_f35_a_day_that_is_spent_stays_so_after_a_restart(config, tmp_path, is_hedge):
     limits = replace(RULES.risk, max_daily_drawdown=0.00002)
-    first, second = twice(
+    first, second = again(
         often(config), tmp_path / "real.sqlite", minutes=(3.5, 6.0), is_hedge=is_hedge,
-        rules=replace(RULES, risk=limits), later_rules=RULES,
+        rules=(replace(RULES, risk=limits), RULES),
     )  # fmt: skip
     assert not first.amount and legs(first) == ["E", "X"]
     assert len(second.orders("E")) == 1
@@ -204,7 +200,7 @@ def test_f36_a_firewall_answers_403(run_real):
     assert held_and_guarded(run) and "firewall" in alerts(run)
 
 
-@in_both_modes("F37", is_quick=True)
+@in_both_modes("F37")
 def test_f37_a_cancellation_finds_no_order(run_real):
     def refuse(run: Run) -> None:
         run.strike("status", method="DELETE", status=400, code=-2011, count=2)

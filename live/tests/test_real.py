@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from data.clock import RealClock
 from data.loopback.account_settings import AccountSettings
@@ -21,7 +22,7 @@ from data.venues.questions import Venue
 from data.venues.signing import AgentKey, ApiKey
 from live.journal import Journal, read_journal, trades
 from live.real import permitted
-from live.runner import feed_folder
+from live.runner import feed_folder, main
 from live.session import walk
 from live.tests.invariants import alerts, check, held_and_guarded, level, told_of
 from live.tests.paper_run import START, market
@@ -44,12 +45,6 @@ max_total_notional_usdt = 5000.0
 max_open_orders_per_symbol = 1
 max_entries_per_hour = 60
 """
-
-
-def aster_live(*asked: object) -> subprocess.CompletedProcess:
-    """The command, over."""
-    command = [sys.executable, "-m", "live.runner", *map(str, asked)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
 @pytest.mark.parametrize("is_hedge", [False, True])
@@ -162,9 +157,9 @@ def test_the_command_refuses_other_symbols_and_open_key_files(config, promoted, 
     keys.chmod(0o644)
     for symbols, words in (("ETHUSDT", "typed again"), (BTC, "chmod 600")):
         asked = ["--config", chosen, "--mode", "real", "--send-orders", symbols, "--account", rules, "--keys", keys]
-        done = aster_live(*asked)
-        assert done.returncode == 1 and words in done.stderr and AGENT not in done.stderr
+        done = CliRunner().invoke(main, [*map(str, asked)])
+        assert done.exit_code == 1 and words in done.output and AGENT not in done.output
     keys.chmod(0o600)
     asked += ["--journal", tmp_path / "j.sqlite", "--venue", "aster"]
-    done = aster_live(*asked)
-    assert done.returncode == 1 and "no signed request leaves this machine" in done.stderr
+    done = CliRunner().invoke(main, [*map(str, asked)])
+    assert done.exit_code == 1 and "no signed request leaves this machine" in done.output
