@@ -57,6 +57,9 @@ class LiveAccount(Account, Protocol):
     async def run(self, asked: Asked) -> None:
         """Keep to the account until cancelled; ``asked`` is of the market's streams."""
 
+    async def come_to_rest(self) -> None:
+        """Let no entry out any more, and return once what is held has its stop; not much later in any case."""
+
 
 class Session:
     """One run of paper or real mode on an open log and journal. The ``Sink`` of ``data.stream``.
@@ -134,6 +137,8 @@ class Session:
                 tasks.append(asyncio.create_task(self._account.run(asked)))
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                if self._account is not None and not tasks[-1].done():
+                    await self._account.come_to_rest()
             finally:
                 with getattr(self._clock, "hold", nullcontext)():
                     for task in tasks:

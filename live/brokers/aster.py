@@ -10,6 +10,7 @@ import asyncio
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ LOOK_MS = 250  # between two looks at a trade that is not at rest
 REST_MS = 60_000  # between two looks at one that is
 CLOCK_MS = 60_000
 STALE_MS = 3_000  # an acknowledged order that the stream has not told of by then: it tells nothing any more
+END_WITHIN_S = 10.0  # of the machine's time
+_PASS_S = 0.01
 _TRANSFERS = ("DEPOSIT", "WITHDRAW", "ADMIN_DEPOSIT", "ADMIN_WITHDRAW", "ASSET_TRANSFER")
 _ASSET = "USDT"
 _BUSY = (Phase.ENTERING, Phase.NAKED, Phase.CLOSING, Phase.EMPTYING)
@@ -69,7 +72,7 @@ class AsterAccount:
         self.seats: dict[str, SeatBroker] = {}
         self._venue, self._clock = venue, clock
         self._plans: dict[str, ExitOrders] = {}  # by trade id, while a log is walked
-        self._is_walking, self._is_set_up = True, False
+        self._is_walking, self._is_set_up, self._is_ending = True, False, False
         self._reading: ClockReading | None = None
         self._is_clock_wanted = asyncio.Event()
         self._is_funding_due = asyncio.Event()
@@ -185,6 +188,14 @@ class AsterAccount:
         for task in done:
             task.result()
 
+    async def come_to_rest(self) -> None:
+        """Let no entry out any more, and return once what is held has its stop; not much later in any case."""
+        self._is_ending = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_WITHIN_S):
+                while any(case.trade.phase in _BUSY for case in self.cases.open()):
+                    await asyncio.sleep(_PASS_S)
+
     async def _listen(self) -> None:
         """Listen to the account, which is where everything begins: what is held is seen to before anything else."""
         await self._measure_clock()
@@ -252,7 +263,8 @@ class AsterAccount:
         """Do what every trade needs. Returns when to look again, ms."""
         now_ms = self._clock.now_ms()
         due_ms = now_ms + REST_MS
-        self._look_for_silence(now_ms)
+        if any(now_ms - told_ms >= STALE_MS for told_ms in self.executor.acknowledged_ms.values()):
+            self._stale()
         for case in self.cases.open():
             self._report(case, now_ms)
             if not self.overseer.is_ready.is_set() or case.is_done:
@@ -321,14 +333,11 @@ class AsterAccount:
             order, seat.terms, seat.market, self.cases, account, seat.entries_ms, symbol, now_ms
         )  # fmt: skip
         reasons = refusals(self.rules.entries, self.risk.state, moment)
+        reasons += ["the run is ending"] if self._is_ending else []
         return reasons + [reason for on, reason in overseer.refused.items() if on in (None, symbol)]
 
-    def _look_for_silence(self, now_ms: int) -> None:
-        """An order that was acknowledged and never told of: the stream is dead, though it is open."""
-        if any(now_ms - told_ms >= STALE_MS for told_ms in self.executor.acknowledged_ms.values()):
-            self._stale()
-
     def _stale(self) -> None:
+        """The account's stream is dead, though it is open."""
         self.executor.acknowledged_ms.clear()
         if self.stream is not None:
             self.stream.renew()

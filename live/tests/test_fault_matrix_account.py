@@ -182,6 +182,12 @@ def test_f34_stopped_with_a_position_and_started_again(config, tmp_path, is_hedg
     assert legs(second)[:2] == ["E", "R"] and not [asked for asked in second.asked if asked.is_new("S")][1:]
 
 
+@in_both_modes("F34")
+def test_f34_stopped_while_an_entry_is_under_way(run_real):
+    run = run_real(before=[new("E", lambda run: run.stop.set())])
+    assert held_and_guarded(run) and legs(run) == ["E"] and not [order for order in run.orders("E") if order.is_open]
+
+
 @in_both_modes("F35")
 def test_f35_a_day_that_is_spent_stays_so_after_a_restart(config, tmp_path, is_hedge):
     limits = replace(RULES.risk, max_daily_drawdown=0.00002)

@@ -1,0 +1,92 @@
+"""What an account was asked, read: nothing that cannot be read becomes empty, flat or zero."""
+
+import asyncio
+import json
+
+import pytest
+
+from data.clock import FollowedClock
+from data.venues.aster import Answer
+from data.venues.aster_signed import NoAnswer, weight_of
+from live.brokers.account_reader import AccountReader
+from live.brokers.requests import Requests, Withheld
+from live.budget import Limits, RequestBudget, Urgency
+from live.order_evidence import Unread
+
+
+class Line:
+    """In place of signed requests: gives the same answer to all, and counts them."""
+
+    def __init__(self, answer: Answer | NoAnswer):
+        self.answer, self.sent = answer, []
+
+    async def send(self, method, name, parameters=()):
+        self.sent.append((method, name, parameters))
+        return self.answer
+
+
+def requests_of(answer: Answer | NoAnswer, **limits) -> tuple[Line, Requests, list[str]]:
+    line, alarms = Line(answer), []
+    budget = RequestBudget(Limits(**limits))
+    return line, Requests(line, FollowedClock(60_000_000_000), budget, lambda what, detail: alarms.append(what)), alarms
+
+
+def told(body: object, status: int = 200, **headers: str) -> Answer:
+    return Answer(status, headers, json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        NoAnswer("no answer within 2 s"),
+        told({"code": -1001, "msg": "Internal error"}),
+        told({"code": -1001, "msg": "Internal error"}, 503),
+        Answer(200, {}, b"<html>maintenance</html>"),
+        Answer(200, {}, b'[{"symbol":"BTCUSDT"'),
+        told([{"symbol": "BTCUSDT"}]),
+        told([{"symbol": "BTCUSDT", "positionAmt": "0.0.1"}]),
+        told([]),
+    ],
+)
+def test_positions_that_cannot_be_read_are_not_flat(answer):
+    _, requests, _ = requests_of(answer)
+    reader = AccountReader(requests, FollowedClock(), ["BTCUSDT"])
+    assert isinstance(asyncio.run(reader.positions(Urgency.AUDIT)), Unread)
+
+
+def test_one_part_that_cannot_be_read_is_named_in_the_view():
+    _, requests, _ = requests_of(NoAnswer("cut"))
+    reader = AccountReader(requests, FollowedClock(), ["BTCUSDT"])
+    view = asyncio.run(reader.view(Urgency.AUDIT, 0, has_all_orders=True))
+    assert [part.split(":")[0] for part in view.unread] == [
+        "positions", "orders", "fills", "is_hedge", "is_multi_assets"
+    ]  # fmt: skip
+
+
+def test_an_entry_without_room_in_the_budget_is_withheld_and_an_exit_goes_out():
+    line, requests, _ = requests_of(told({}), orders_per_minute=10, buffer=0.0, reserve=0.3)
+
+    async def orders() -> list[bool]:
+        entries = [await requests.send(Urgency.ENTRY, "POST", "order") for _ in range(9)]
+        await requests.send(Urgency.EXIT, "POST", "order")
+        return [isinstance(answer, Withheld) for answer in entries]
+
+    assert asyncio.run(orders()) == [False] * 7 + [True] * 2  # 3 of 10 are for ways out
+    assert len(line.sent) == 8
+
+
+@pytest.mark.parametrize(("status", "alarm"), [(418, ["banned"]), (403, ["firewall"]), (429, []), (503, [])])
+def test_what_an_answer_says_about_all_that_follow(status, alarm):
+    _, requests, alarms = requests_of(told({"code": -1003, "msg": "no"}, status))
+
+    async def twice() -> object:
+        await requests.send(Urgency.AUDIT, "GET", "openOrders")
+        return await requests.send(Urgency.AUDIT, "GET", "openOrders")
+
+    assert isinstance(asyncio.run(twice()), Withheld) is (status != 503)
+    assert alarms == alarm
+
+
+def test_the_weights_are_those_of_the_documents():
+    assert weight_of("GET", "openOrders") == 40 and weight_of("GET", "openOrders", (("symbol", "BTCUSDT"),)) == 1
+    assert (weight_of("GET", "income"), weight_of("GET", "positionRisk"), weight_of("POST", "order")) == (30, 5, 1)
