@@ -102,8 +102,7 @@ class AsterAccount:
     def restore(self, dispatcher: Dispatcher, journal: Path, write: Callable[..., None]) -> None:
         """Take up the trades and the risk state that the journal has not seen the end of."""
         self._is_walking = False
-        clock, seats = self._clock, self.seats
-        now_ms = clock.now_ms()
+        clock, seats, now_ms = self._clock, self.seats, self._clock.now_ms()
         self.diary = Diary(clock, write)
         self.reader = AccountReader(self.requests, clock, seats)
         self.executor = Executor(self.requests, self.reader, self.cases, self.diary, clock)
