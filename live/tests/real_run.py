@@ -138,7 +138,7 @@ class WatchedRest(SignedRest):
     run: Run
 
     async def send(
-        self, method: str, name: str, parameters: Parameters = (), within_s: float = 0.5
+        self, method: str, name: str, parameters: Parameters = (), within_s: float = 10.0
     ) -> Answer | NoAnswer:
         asked = Asked(ms=self.run.clock.now_ms(), method=method, name=name, told=dict(parameters))
         self.run.asked.append(asked)
