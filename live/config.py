@@ -1,10 +1,12 @@
 """The one file a run is started from: a promoted config, proven unchanged since it was promoted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data.config import load
+from live.oversight import RiskConfig
 from research.engine import TradingConfig
 
 
@@ -17,11 +19,13 @@ class Chosen:
     config_hash : sha256 of the canonical JSON form of ``config``, as written at promotion.
     config : what is traded.
     provenance : where it came from; not part of the hash.
+    risk : what a run of it may lose and hold; None: a paper run is watched by nobody, a real one is refused.
     """
 
     config_hash: str
     config: TradingConfig
     provenance: dict[str, Any]
+    risk: RiskConfig | None = None
 
 
 def require_for_real(chosen: Chosen) -> None:
@@ -59,3 +63,21 @@ def load_chosen(path: Path) -> Chosen:
             "it was edited after promotion; promote again"
         )
     return chosen
+
+
+def risk_of(chosen: Sequence[Chosen]) -> RiskConfig | None:
+    """The limits of a run of these together.
+
+    Raises
+    ------
+    ValueError
+        When they do not say the same: the limits are those of the account.
+    """
+    first = chosen[0].risk
+    for other in chosen:
+        if other.risk != first:
+            raise ValueError(
+                f"[risk] of {other.config.symbol} is not that of {chosen[0].config.symbol}: it limits the run as a "
+                "whole, so all of its files say the same"
+            )
+    return first

@@ -1,13 +1,23 @@
 """One config on one symbol: its state, its broker, its lines in the journal."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from live.brokers.paper import PaperBroker
-from live.feed import Event, FeedEnded, Header, Tick
+from live.feed import Event, ExecutionBar, FeedEnded, Header, Marked, Tick
 from live.journal import Journal, Record
-from live.orders import EntryFilled, EntryOrder, ExitFilled, ExitOrders, FundingPaid, Report
-from live.trader import flat, rules_of, step
+from live.orders import (
+    CloseAsked,
+    CloseOrder,
+    EntryFilled,
+    EntryOrder,
+    ExitFilled,
+    ExitOrders,
+    FundingPaid,
+    Report,
+)
+from live.trader import Gate, always_open, flat, rules_of, step
 from research.engine import TradingConfig
 from research.fills import Terms
 
@@ -20,7 +30,7 @@ class Broker(Protocol):
 
     def __init__(self, terms: Terms) -> None: ...
 
-    def place(self, order: EntryOrder | ExitOrders) -> None: ...
+    def place(self, order: EntryOrder | ExitOrders | CloseOrder) -> None: ...
 
     def on(self, event: Event) -> list[Report]: ...
 
@@ -36,6 +46,7 @@ class Desk:
     Attributes
     ----------
     closed_trades, net_pnl_usdt : so far, for people who watch; the journal has the exact account.
+    gate : that every entry has to pass.
 
     Raises
     ------
@@ -62,6 +73,8 @@ class Desk:
         self._broker = broker(self.rules.terms)
         self._no_map_because: str | None = None
         self._cash_usdt = 0.0  # of everything since flat
+        self._mark_price = 0.0  # the newest since the entry, else its price
+        self.gate: Gate = always_open
         self.closed_trades = 0
         self.net_pnl_usdt = 0.0
 
@@ -76,6 +89,23 @@ class Desk:
         return None if self._state.position is None else self._state.position.exits
 
     @property
+    def is_busy(self) -> bool:
+        """Something is held or on its way."""
+        return self._state.position is not None or self._state.order is not None
+
+    @property
+    def notional_usdt(self) -> float:
+        """Of what is held, at the newest mark."""
+        return 0.0 if self._state.position is None else self._state.position.exits.quantity * self._mark_price
+
+    @property
+    def result_usdt(self) -> float:
+        """Net of everything so far, what is held at the newest mark."""
+        if self._state.position is None:
+            return self.net_pnl_usdt
+        return self.net_pnl_usdt + self._cash_usdt + self.side * self.notional_usdt
+
+    @property
     def next_entry_ms(self) -> int:
         """Open_time of the first row that may enter again."""
         return self._state.next_entry_ms
@@ -87,6 +117,10 @@ class Desk:
 
     def handle(self, event: Event, journal: Journal) -> None:
         """The market acts on the orders first, then we hear of it."""
+        if isinstance(event, Marked):
+            self._mark_price = event.mark
+        elif isinstance(event, ExecutionBar) and not math.isnan(event.market.mark_open[0]):
+            self._mark_price = float(event.market.mark_open[0])
         for report in self._broker.on(event):
             self.hear(report, journal)
         if isinstance(event, Tick):
@@ -100,14 +134,18 @@ class Desk:
         self._account(report)
         self._apply(report, journal)
 
+    def close(self, asked: CloseAsked, journal: Journal) -> None:
+        """Close what is held, and what an order on its way brings; the fill comes with the market's next events."""
+        self._apply(asked, journal)
+
     def tell_of_map(self, time_ms: int, reason: str | None, journal: Journal) -> None:
         """Write down that there is a liquidation map to decide on, or why there is none, when that has changed."""
         if reason != self._no_map_because:
             self._no_map_because = reason
             journal.append([self._note("map", time_ms, available=reason is None, reason=reason)])
 
-    def _apply(self, event: Event | Report, journal: Journal) -> None:
-        self._state, effects = step(self.rules, self._state, event)
+    def _apply(self, event: Event | Report | CloseAsked, journal: Journal) -> None:
+        self._state, effects = step(self.rules, self._state, event, self.gate)
         journal.append(effect for effect in effects if isinstance(effect, Record))
         for effect in effects:
             if not isinstance(effect, Record):
@@ -116,6 +154,7 @@ class Desk:
     def _account(self, report: Report) -> None:
         match report:
             case EntryFilled():
+                self._mark_price = report.price
                 self._cash_usdt = -self._state.order.side * report.quantity * report.price - report.fee_usdt
             case FundingPaid():
                 self._cash_usdt -= report.paid_usdt

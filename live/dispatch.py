@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import polars as pl
 
+from data.config import load
 from data.landing_answers import turn_answer
 from data.messages import decode
 from data.messages_rest import Answer, decode_answer
@@ -23,6 +24,7 @@ from live.feed import Event, Header, plain
 from live.journal import Journal
 from live.journal import Record as Written
 from live.map_feed import ASSUMPTION, MAP_HISTORY, MapFeed, history_of, no_bars
+from live.oversight import Oversight, RiskConfig
 from live.readings import NS_PER_MS, known_ms
 from live.reports import report_of
 from live.stream_feed import StreamFeed
@@ -72,6 +74,7 @@ class Dispatcher:
     seats : one per config, in their order; empty until the log holds all that trading needs to begin.
     resolution, since_ms : as the log says.
     last_ns : when the last record arrived.
+    oversight : what the run may do.
     maps : by symbol, of those whose configs look at the liquidation map.
     opened : how often a connection was opened that was not open, by number.
     open : number and life of every open connection; two lives of one while it is renewed.
@@ -82,6 +85,7 @@ class Dispatcher:
         if len(set(keys)) < len(keys):
             raise ValueError("the same config was given twice: every config runs once per symbol")
         self.seats: tuple[Seat, ...] = ()
+        self.oversight = Oversight(journal)
         self.maps: dict[str, MapFeed] = {}
         self.resolution: str | None = None
         self.since_ms = 0
@@ -137,6 +141,7 @@ class Dispatcher:
     def _tell(self, seat: Seat, events: Sequence[Event]) -> None:
         for event in events:
             seat.desk.handle(event, self._journal)
+            self.oversight.heard(seat.desk, event)
 
     def _tell_of_map(self, symbol: str, now_ms: int) -> None:
         """Write down that the map became available, or why it is not."""
@@ -182,6 +187,8 @@ class Dispatcher:
                 self.open.add((record.connection, told.get("life", 0)))
             case "closed":
                 self.open.discard((record.connection, told.get("life", 0)))
+            case "command":
+                self.oversight.obey(known_ms(record.recv_ns), told)
             case "gave_up":
                 for seat in self._by_symbol.get(told["symbol"], ()):
                     if seat.feed.interval == told["interval"]:
@@ -210,6 +217,7 @@ class Dispatcher:
             raise ValueError(
                 f"the input log is of {told.get('instance', 'a paper run')}, this run is {mine}; give another journal"
             )
+        self.oversight.limits = load(RiskConfig, told["risk"]) if told.get("risk") else None
 
     def _ready(self, recv_ns: int) -> None:
         """All that must be known before trading begins is known."""
@@ -220,6 +228,7 @@ class Dispatcher:
         for answered_ns, answer in self._history:
             self._bars_answered(answered_ns, answer)
         self._history.clear()
+        self.oversight.watch([seat.desk for seat in self.seats])
         for seat in self.seats:
             seat.feed.history_ended()
             told = {"resolution": self.resolution, "first_open_ms": seat.feed.next_ms, "since_ms": self.since_ms}

@@ -49,7 +49,8 @@ class Record:
 
     Attributes
     ----------
-    kind : start, map, decision, intent, missed, fill, cancelled, funding, ambiguous, held, end.
+    kind : start, map, decision, intent, missed, fill, cancelled, funding, ambiguous, held, end; of the run as a whole,
+        with config_hash and symbol empty: command, answer, risk.
     body : JSON values; NaN is written as null. Names the lake row it comes from: interval and open_time_ms.
     """
 

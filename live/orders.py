@@ -130,6 +130,24 @@ class ExitOrders:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CloseOrder:
+    """Market order that takes a position out before its exits do."""
+
+    client_order_id: str
+    leg: Leg  # CLOSE or FLATTEN
+    reason: str  # operator or risk
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloseAsked:
+    """The operator or a limit wants the symbol flat: what is held is closed, and what an order on its way brings."""
+
+    time_ms: int
+    leg: Leg
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class EntryFilled:
     """The entry order opened the position."""
 

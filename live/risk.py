@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from research.daily_loss import DAY_MS
 
+OPERATOR = "operator"  # the reason that is a person
 HALTING_OFFSET_MS = 8_000  # the exchange takes nonces of 10 s
 
 
@@ -156,6 +157,13 @@ class Commanded:
     level: Level
 
 
+@dataclass(frozen=True, kw_only=True)
+class Acknowledged:
+    """The operator has looked at what left only exits: those reasons are taken back, not what halts."""
+
+    time_ms: int
+
+
 ALARMS: Mapping[str, Level] = {
     "liquidated": Level.HALTED,  # or deleveraged: the account is not what we think it is
     "banned": Level.REDUCING,  # HTTP 418
@@ -177,12 +185,16 @@ class Flatten:
     reason: str
 
 
-RiskEvent = EquitySeen | Transferred | TradeClosed | MarginSeen | ClockSeen | Naked | Alarmed | Commanded
+RiskEvent = EquitySeen | Transferred | TradeClosed | MarginSeen | ClockSeen | Naked | Alarmed | Commanded | Acknowledged
 Outcome = tuple[RiskState, list[Flatten]]
 
 
-def react(limits: RiskLimits, state: RiskState, event: RiskEvent) -> Outcome:
+def react(limits: RiskLimits | None, state: RiskState, event: RiskEvent) -> Outcome:
     """The next state, and what has to be closed.
+
+    Parameters
+    ----------
+    limits : None where only people and alarms lower the level: nothing measured is told then.
 
     Raises
     ------
@@ -215,6 +227,9 @@ def react(limits: RiskLimits, state: RiskState, event: RiskEvent) -> Outcome:
             return _lowered(state, event.what, ALARMS[event.what]), []
         case Commanded():
             return _commanded(state, event.level), []
+        case Acknowledged():
+            kept = {why: each for why, each in state.lowered.items() if each is Level.HALTED or why == OPERATOR}
+            return replace(state, lowered=kept, losses_in_a_row=0), []
 
 
 def _weighed(limits: RiskLimits, state: RiskState, seen: EquitySeen) -> Outcome:
@@ -248,7 +263,7 @@ def _lowered(state: RiskState, reason: str, level: Level) -> RiskState:
 def _commanded(state: RiskState, level: Level) -> RiskState:
     """The operator's level; above a reason it takes the reason back, and what had counted up to it."""
     kept = {reason: each for reason, each in state.lowered.items() if _DEPTHS[each] <= _DEPTHS[level]}
-    kept.pop("operator", None)
+    kept.pop(OPERATOR, None)
     if level is not Level.ACTIVE:
-        return replace(state, lowered={**kept, "operator": level})
+        return replace(state, lowered={**kept, OPERATOR: level})
     return replace(state, lowered=kept, losses_in_a_row=0, peak_usdt=None)

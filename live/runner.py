@@ -23,13 +23,13 @@ from data.clock import FollowedClock, RealClock
 from data.config import parse_utc
 from data.venues.aster import ASTER, Unavailable, venue_of
 from data.wal import Log, segments
-from live.config import load_chosen
+from live.config import load_chosen, risk_of
+from live.ctl import JOURNALS, ctl
 from live.journal import Journal
 from live.recordings import CHECKOUT, recording_from_lake, replayed, run
 from live.session import Progress, Session, walk
 from live.summary import feed_summary, for_people, summary
 
-JOURNALS = CHECKOUT / "live" / "journals"
 LAKE = CHECKOUT / "data" / "lake"
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -77,7 +77,8 @@ def paper(
     paths: list[Path], place: str, resolution: str, lake: Path | None, run_length_s: float | None, path: Path
 ) -> dict[str, Any]:
     """Trade promoted configs on paper until the run length is over or a signal comes; goes on with an old journal."""
-    configs = [load_chosen(chosen).config for chosen in paths]
+    promoted = [load_chosen(chosen) for chosen in paths]
+    configs, limits = [each.config for each in promoted], risk_of(promoted)
     path.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         log = stack.enter_context(Log(feed_folder(path)))
@@ -93,8 +94,9 @@ def paper(
             # A loopback exchange plays days that the lake of real ones knows otherwise.
             known = LAKE if lake is None and LAKE.is_dir() and not venue.is_loopback else lake
             session = Session(
-                configs, venue, clock, log, journal, resolution=resolution, lake=known, run_length_s=run_length_s
-            )
+                configs, venue, clock, log, journal,
+                resolution=resolution, limits=limits, lake=known, run_length_s=run_length_s,
+            )  # fmt: skip
             await session.run(stop, tell)
             return session
 
@@ -188,12 +190,12 @@ def _seconds(context: click.Context, option: click.Option, text: str | None) -> 
     return float(found[1]) * _UNIT_S[found[2]]
 
 
-@click.command()
+@click.group(invoke_without_command=True)
+@click.pass_context
 @click.option(
     "--config",
     "paths",
     multiple=True,
-    required=True,
     type=click.Path(path_type=Path),
     help="Promoted config to run; several may be given.",
 )
@@ -234,6 +236,7 @@ def _seconds(context: click.Context, option: click.Option, text: str | None) -> 
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 def main(
+    context: click.Context,
     paths: Iterable[Path],
     mode: str,
     send_orders: str | None,
@@ -250,6 +253,10 @@ def main(
     as_json: bool,
 ) -> None:
     """Run promoted configs: feed, decide, orders, journal."""
+    if context.invoked_subcommand is not None:
+        return
+    if not paths:
+        raise click.UsageError("missing option '--config': a file that `aster promote` wrote")
     if mode != "real" and (send_orders, rules_path, keys) != (None, None, None):
         raise click.UsageError(
             f"--send-orders, --account and --keys have no place in --mode {mode}, which never sends an order; leave "
@@ -279,6 +286,8 @@ def main(
         raise click.ClickException(str(error)) from error
     click.echo(json.dumps(result) if as_json else "\n".join(for_people(result)))
 
+
+main.add_command(ctl)
 
 if __name__ == "__main__":
     main()

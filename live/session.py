@@ -8,21 +8,23 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from data import wal
-from data.clock import Clock
+from data.clock import Clock, RealClock
 from data.sockets import Asked
 from data.stream import Stream
 from data.stream_names import streams_of
 from data.venues.aster import AsterRest, Unavailable, Venue, open_interest_questions
 from data.wal import Kind, Log, Record
+from live.commands import Inbox
 from live.dispatch import SINCE_MS, Account, Dispatcher
 from live.journal import Journal
 from live.map_feed import OPEN_INTEREST_EVERY_MS
+from live.oversight import RiskConfig
 from live.readings import NS_PER_MS
 from live.stream_feed import ASKED_BARS, OVERDUE_MS, StreamFeed
 from live.warm_start import warm_start
@@ -30,7 +32,7 @@ from research.engine import TradingConfig
 
 GIVEN_UP_MS = 60_000  # after its end a bar that REST does not give either is a gap
 _STREAMS = ("bookTicker", "markPrice", "aggTrade")
-_TELL_S, _SYNC_S = 0.5, 1.0  # of the machine's time
+_TELL_S, _SYNC_S, _LOOK_S = 0.5, 1.0, 0.1  # of the machine's time
 _TOLERATED_MS = 60_000  # the clock may be so far behind the log
 
 
@@ -68,6 +70,7 @@ class Session:
     ----------
     configs : what to trade.
     resolution : tick or bar.
+    limits : on what may be lost; None for none.
     lake : for the warm start; None for REST alone.
     run_length_s : stop by itself so long after the first connection, by the clock; None to go on.
     account : that orders go to; None for paper.
@@ -75,7 +78,7 @@ class Session:
     Raises
     ------
     ValueError
-        When the log is of other configs, of another resolution, or of the future.
+        When the log is of other configs or limits, of another resolution, or of the future.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Session:
         journal: Journal,
         *,
         resolution: str,
+        limits: RiskConfig | None = None,
         lake: Path | None = None,
         run_length_s: float | None = None,
         account: LiveAccount | None = None,
@@ -97,7 +101,7 @@ class Session:
                 segment.unlink()
             self.dispatcher = Dispatcher(configs, journal, account)
         self._configs, self._venue, self._clock = configs, venue, clock
-        self._log, self._journal, self._resolution = log, journal, resolution
+        self._log, self._journal, self._resolution, self._limits = log, journal, resolution, limits
         self._lake, self._run_length_s, self._account = lake, run_length_s, account
         self._last_ns = max(self.dispatcher.last_ns, journal.last_ms * NS_PER_MS)
         self._pending: list[Record] = []
@@ -110,6 +114,8 @@ class Session:
                 f"{log.folder} is a log of resolution {self.dispatcher.resolution}: go on with that, or give another "
                 "journal"
             )
+        if self.dispatcher.seats and self.dispatcher.oversight.limits != limits:
+            raise ValueError(f"{log.folder} is a log under another [risk]: go on with that, or give another journal")
 
     async def run(self, stop: asyncio.Event, tell: Callable[[Progress], None] = lambda progress: None) -> None:
         """Trade until ``stop`` is set or the run length is over.
@@ -131,7 +137,7 @@ class Session:
             asked = Asked()
             stream = Stream(self._venue, names, clock=self._clock, sink=self, sockets=1, seed=os.getpid(), asked=asked)
             jobs = (stop.wait(), self._run_length(), stream.run(), self._keep_time(), self._recover(rest),
-                    self._ask_open_interest(rest), self._sync_forever(), self._tell(tell))  # fmt: skip
+                    self._ask_open_interest(rest), self._sync_forever(), self._obey(), self._tell(tell))  # fmt: skip
             tasks = [asyncio.create_task(job) for job in jobs]
             if self._account is not None:
                 tasks.append(asyncio.create_task(self._account.run(asked)))
@@ -204,6 +210,8 @@ class Session:
         told = {"resolution": self._resolution, "since_ms": since_ms, "venue": self._venue.name, "pid": os.getpid()}
         if self._account is not None:
             told["instance"] = self._account.instance
+        if self._limits is not None:
+            told["risk"] = asdict(self._limits)
         self._keep(Kind.NOTE, wal.note("started", configs=[config.config_hash for config in self._configs], **told))
         for payload in answers:
             self._keep(Kind.ANSWER, payload)
@@ -304,6 +312,15 @@ class Session:
         while True:
             await asyncio.to_thread(self._log.sync)
             await asyncio.sleep(_SYNC_S)
+
+    async def _obey(self) -> None:
+        """Do what the operator wants, as soon as it is asked."""
+        with Inbox(self._journal.path) as inbox:
+            while True:
+                for wish in inbox.unread():
+                    if wish.key not in self.dispatcher.oversight.obeyed:
+                        self._note("command", **asdict(wish), is_late=RealClock().now_ms() > wish.until_ms)
+                await asyncio.sleep(_LOOK_S)
 
     async def _tell(self, tell: Callable[[Progress], None]) -> None:
         while True:

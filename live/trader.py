@@ -5,6 +5,7 @@ this same function; only who delivers the events and who takes the orders differ
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
@@ -28,6 +29,8 @@ from live.feed import (
 from live.journal import Record
 from live.orders import (
     AmbiguousBar,
+    CloseAsked,
+    CloseOrder,
     EntryFilled,
     EntryMissed,
     EntryOrder,
@@ -106,6 +109,7 @@ class State:
     order, decision : the entry order that is not answered yet and the decision behind it.
     next_entry_ms : the first open_time that may enter again.
     book : net PnL of the day that money moved in last.
+    leaving : that the position has to be closed which the order on its way may open.
     """
 
     window: np.ndarray
@@ -114,10 +118,12 @@ class State:
     position: Position | None = None
     next_entry_ms: int = 0
     book: DayBook = NOTHING_BOOKED
+    leaving: CloseAsked | None = None
 
 
-Effect = Record | EntryOrder | ExitOrders
+Effect = Record | EntryOrder | ExitOrders | CloseOrder
 Outcome = tuple[State, list[Effect]]
+Gate = Callable[[int, float], str | None]  # time in ms and notional in USDT of an entry; why it must not leave
 
 
 def input_names(config: TradingConfig) -> tuple[str, ...]:
@@ -172,11 +178,15 @@ def flat(rules: Rules) -> State:
     return State(window=np.empty((len(rules.inputs), 0)))
 
 
-def step(rules: Rules, state: State, event: Event | Report) -> Outcome:
+def always_open(time_ms: int, notional_usdt: float) -> None:
+    """The gate of a run that nobody watches over."""
+
+
+def step(rules: Rules, state: State, event: Event | Report | CloseAsked, gate: Gate = always_open) -> Outcome:
     """The next state, and what to write and send: records first, then orders, so that no order precedes its intent."""
     match event:
         case BarClosed():
-            return _decide(rules, _remembered(rules, state, event), event)
+            return _decide(rules, _remembered(rules, state, event), event, gate)
         case Gap():
             return _remembered(rules, state, event), []
         case EntryFilled():
@@ -185,6 +195,8 @@ def step(rules: Rules, state: State, event: Event | Report) -> Outcome:
             return _missed(rules, state, event)
         case ExitFilled():
             return _closed(rules, state, event)
+        case CloseAsked():
+            return _leaving(rules, state, event)
         case FundingPaid():
             book = booked(state.book, _day(rules, event.row), -event.paid_usdt)
             return replace(state, book=book), [_on_position(rules, state, event)]
@@ -217,7 +229,7 @@ def _remembered(rules: Rules, state: State, event: BarClosed | Gap) -> State:
     return replace(state, window=np.concatenate((state.window[:, oldest:], event.inputs[:, None]), axis=1))
 
 
-def _decide(rules: Rules, state: State, event: BarClosed) -> Outcome:
+def _decide(rules: Rules, state: State, event: BarClosed, gate: Gate) -> Outcome:
     is_busy = state.order is not None or state.position is not None
     hour = event.time_ms // HOUR_MS % 24
     if is_busy or event.row.open_ms < state.next_entry_ms or not event.market.can_enter[0]:
@@ -241,6 +253,8 @@ def _decide(rules: Rules, state: State, event: BarClosed) -> Outcome:
     decided = note("decision", name, **decision._asdict(), features=looked_at)
     if quantity <= 0.0:
         return state, [decided, note("missed", name, cause="no quantity within the limits")]
+    if (refusal := gate(event.time_ms, quantity * price)) is not None:
+        return state, [decided, note("missed", name, cause=refusal)]
     intent = note(
         "intent", name, leg=Leg.ENTRY, type="LIMIT IOC", side=side, quantity=quantity, decision_price=price,
         limit_ticks=rules.terms.entry_limit_ticks,
@@ -274,7 +288,29 @@ def _opened(rules: Rules, state: State, fill: EntryFilled) -> Outcome:
     ]
     position = Position(row=order.row, exits=exits, entry_price=fill.price, last_price=fill.price)
     book = booked(state.book, _day(rules, order.row), -fill.fee_usdt)
-    return replace(state, order=None, decision=None, position=position, book=book), [entry, *intents, exits]
+    state, effects = replace(state, order=None, decision=None, position=position, book=book), [entry, *intents, exits]
+    if state.leaving is None:
+        return state, effects
+    state, closing = _leaving(rules, state, replace(state.leaving, time_ms=fill.time_ms))
+    return state, [*effects, *closing]
+
+
+def _leaving(rules: Rules, state: State, asked: CloseAsked) -> Outcome:
+    """A market order for what is held; its exits stay until it has filled."""
+    position = state.position
+    if position is None:
+        return replace(state, leaving=None if state.order is None else asked), []
+    exits = position.exits
+    if {Leg.CLOSE, Leg.FLATTEN} & exits.client_order_ids.keys():
+        return state, []
+    name = client_order_id(rules.instance, exits.trade_id, asked.leg)
+    note = _Notes(rules, asked.time_ms, exits.trade_id, position.row)
+    intent = note(
+        "intent", name, leg=asked.leg, type="MARKET", side=-exits.side, quantity=exits.quantity, reason=asked.reason
+    )  # fmt: skip
+    exits = replace(exits, client_order_ids={**exits.client_order_ids, asked.leg: name})
+    order = CloseOrder(client_order_id=name, leg=asked.leg, reason=asked.reason)
+    return replace(state, position=replace(position, exits=exits), leaving=None), [intent, order]
 
 
 def _day(rules: Rules, row: RowKey) -> int:
@@ -303,7 +339,7 @@ def _missed(rules: Rules, state: State, report: EntryMissed) -> Outcome:
     order = _answered(state, report)
     note = _Notes(rules, report.time_ms, order.trade_id, order.row)
     record = note("missed", order.client_order_id, cause="expired without a fill")
-    return replace(state, order=None, decision=None), [record]
+    return replace(state, order=None, decision=None, leaving=None), [record]
 
 
 def _closed(rules: Rules, state: State, fill: ExitFilled) -> Outcome:

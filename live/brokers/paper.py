@@ -11,6 +11,7 @@ from live.feed import Event, ExecutionBar, ExecutionOpen
 from live.orders import (
     LEG_OF_REASON,
     AmbiguousBar,
+    CloseOrder,
     EntryFilled,
     EntryMissed,
     EntryOrder,
@@ -55,12 +56,16 @@ class PaperBroker:
         self._terms = terms
         self._entry: EntryOrder | None = None
         self._exits: ExitOrders | None = None
+        self._close: CloseOrder | None = None
         self._trailing = Trailing(math.nan, False)
         self._last_open = math.nan
 
-    def place(self, order: EntryOrder | ExitOrders) -> None:
-        """Accept an order; it meets the market with the next event."""
-        if isinstance(order, EntryOrder):
+    def place(self, order: EntryOrder | ExitOrders | CloseOrder) -> None:
+        """Accept an order; it meets the market with the next event, one that closes with the next window."""
+        if isinstance(order, CloseOrder):
+            assert self._exits is not None, "there is nothing to close"
+            self._close = order
+        elif isinstance(order, EntryOrder):
             assert self._entry is None and self._exits is None, "one position at a time"
             self._entry = order
         else:
@@ -78,6 +83,8 @@ class PaperBroker:
     def _on_open(self, event: ExecutionOpen) -> list[Report]:
         self._last_open = float(event.market.exec_open[0])
         order, self._entry = self._entry, None
+        if self._close is not None and not math.isnan(self._last_open):
+            return [self._exit_fill(self._exits, Exit(OPEN, self._last_open, True, False, self._trailing), event)]
         if order is None:
             return []
         return [entry_report(order, event, self._terms)]
@@ -99,19 +106,25 @@ class PaperBroker:
             reports.append(FundingPaid(time_ms=event.time_ms, row=event.row, paid_usdt=paid))
         if exit_.reason != OPEN:
             reports.append(self._exit_fill(position, exit_, event))
-            self._exits = None
         return reports
 
-    def _exit_fill(self, position: ExitOrders, exit_: Exit, event: ExecutionBar) -> ExitFilled:
-        half_spread_bps, leg = event.market.half_spread_bps[0], LEG_OF_REASON[exit_.reason]
+    def _exit_fill(self, position: ExitOrders, exit_: Exit, event: ExecutionBar | ExecutionOpen) -> ExitFilled:
+        """What ended the position; ``OPEN``: the order that was sent to close."""
+        half_spread_bps = event.market.half_spread_bps[0]
+        if exit_.reason == OPEN:
+            leg, why, name, filled_ms = self._close.leg, self._close.reason, self._close.client_order_id, event.time_ms
+        else:
+            leg, why = LEG_OF_REASON[exit_.reason], REASONS[exit_.reason]
+            name, filled_ms = position.name_of(leg), event.opened_ms if exit_.at_open else event.time_ms - 1
+        self._exits = self._close = None
         price = exit_price(position.side, exit_, half_spread_bps, self._terms.slippage_bps)
         return ExitFilled(
             time_ms=event.time_ms,
-            filled_ms=event.opened_ms if exit_.at_open else event.time_ms - 1,
+            filled_ms=filled_ms,
             row=event.row,
-            client_order_id=position.name_of(leg),
+            client_order_id=name,
             leg=leg,
-            reason=REASONS[exit_.reason],
+            reason=why,
             price=price,
             quantity=position.quantity,
             fee_usdt=fee_usdt(price, position.quantity, self._terms.taker_fee_bps),

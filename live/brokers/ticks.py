@@ -4,7 +4,7 @@ import math
 
 from live.brokers.paper import entry_report
 from live.feed import Event, ExecutionOpen, FundingDue, Marked, Quoted, Traded
-from live.orders import LEG_OF_REASON, EntryOrder, ExitFilled, ExitOrders, FundingPaid, Report, RowKey
+from live.orders import LEG_OF_REASON, CloseOrder, EntryOrder, ExitFilled, ExitOrders, FundingPaid, Report, RowKey
 from research.fills import (
     OPEN,
     REASONS,
@@ -25,6 +25,7 @@ class TickBroker:
         self._terms = terms
         self._entry: EntryOrder | None = None
         self._exits: ExitOrders | None = None
+        self._close: CloseOrder | None = None
         self._trailing = Trailing(math.nan, False)
         self._row: RowKey | None = None  # the last whose order met the market
         self._half_spread_bps = math.nan
@@ -32,9 +33,12 @@ class TickBroker:
         self._quote: Quoted | None = None
         self._mark_ns: int | None = None
 
-    def place(self, order: EntryOrder | ExitOrders) -> None:
+    def place(self, order: EntryOrder | ExitOrders | CloseOrder) -> None:
         """Accept an order; it meets the market with the next event."""
-        if isinstance(order, EntryOrder):
+        if isinstance(order, CloseOrder):
+            assert self._exits is not None, "there is nothing to close"
+            self._close = order
+        elif isinstance(order, EntryOrder):
             assert self._entry is None and self._exits is None, "one position at a time"
             self._entry = order
         else:
@@ -48,6 +52,8 @@ class TickBroker:
                 return self._on_trade(event)
             case Quoted():
                 self._quote = event
+                if self._close is not None:
+                    return [self._exit(self._exits, OPEN, event.recv_ns)]
             case Marked():
                 return self._on_mark(event)
             case FundingDue():
@@ -66,6 +72,8 @@ class TickBroker:
         position = self._exits
         if position is None:
             return []
+        if self._close is not None:
+            return [self._exit(position, OPEN, trade.recv_ns)]
         # Plain Python gives the compiled bits, and a call of it is cheaper.
         mark_age_ms = math.nan if self._mark_ns is None else (trade.recv_ns - self._mark_ns) / 1e6
         watch_stop = stop_watches_last.py_func(mark_age_ms)
@@ -79,6 +87,8 @@ class TickBroker:
         position = self._exits
         if position is None:
             return []
+        if self._close is not None:
+            return [self._exit(position, OPEN, mark.recv_ns)]
         reason = exit_on_mark.py_func(position.side, position.levels, mark.mark)
         return [] if reason == OPEN else [self._exit(position, reason, mark.recv_ns)]
 
@@ -90,7 +100,7 @@ class TickBroker:
         return [] if paid == 0.0 else [FundingPaid(time_ms=funding.time_ms, row=self._row, paid_usdt=paid)]
 
     def _exit(self, position: ExitOrders, reason: int, recv_ns: int) -> ExitFilled:
-        """The market order that an exit order becomes."""
+        """The market order that an exit order becomes; ``OPEN``: the one that was sent to close."""
         bid = ask = quote_age_ms = math.nan
         if self._quote is not None:
             bid, ask, quote_age_ms = self._quote.bid, self._quote.ask, (recv_ns - self._quote.recv_ns) / 1e6
@@ -105,15 +115,16 @@ class TickBroker:
             self._half_spread_bps,
             self._terms.slippage_bps,
         )
-        self._exits = None
-        leg, time_ms = LEG_OF_REASON[reason], -(-recv_ns // NS_PER_MS)
+        close, self._exits, self._close = self._close, None, None
+        leg, why = (LEG_OF_REASON[reason], REASONS[reason]) if close is None else (close.leg, close.reason)
+        time_ms = -(-recv_ns // NS_PER_MS)
         return ExitFilled(
             time_ms=time_ms,
             filled_ms=time_ms,
             row=self._row,
-            client_order_id=position.name_of(leg),
+            client_order_id=position.name_of(leg) if close is None else close.client_order_id,
             leg=leg,
-            reason=REASONS[reason],
+            reason=why,
             price=price,
             quantity=position.quantity,
             fee_usdt=fee_usdt(price, position.quantity, self._terms.taker_fee_bps),

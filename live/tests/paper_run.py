@@ -20,6 +20,7 @@ from data.sealer import seal_folder
 from data.venues.aster import venue_of
 from data.wal import Log
 from live.journal import Journal, trades
+from live.oversight import RiskConfig
 from live.runner import feed_folder
 from live.session import Session, walk
 from live.stream_feed import StreamFeed
@@ -66,6 +67,7 @@ def paper(
     hours: float,
     resolution: str = "tick",
     lake: Path | None = None,
+    limits: RiskConfig | None = None,
     at_the_start: Callable[[Loopback], None] = lambda exchange: None,
     **exchange,
 ) -> tuple[Session, str]:
@@ -76,7 +78,7 @@ def paper(
             venue = await venue_of(loopback.rest_url)
             session = Session(
                 configs, venue, FollowedClock(), log, journal,
-                resolution=resolution, lake=lake, run_length_s=hours * 3_600,
+                resolution=resolution, limits=limits, lake=lake, run_length_s=hours * 3_600,
             )  # fmt: skip
             begun = iter([True])
             await session.run(asyncio.Event(), lambda progress: next(begun, None) and at_the_start(loopback))
