@@ -46,6 +46,7 @@ class Desk:
     Attributes
     ----------
     closed_trades, net_pnl_usdt : so far, for people who watch; the journal has the exact account.
+    mode : of the run.
     gate : that every entry has to pass.
 
     Raises
@@ -68,7 +69,7 @@ class Desk:
         self.header = header
         self.rules = rules_of(config, header, instance)
         self.key = (self.rules.config_hash, config.symbol)
-        self._mode = mode
+        self.mode = mode
         self._state = flat(self.rules)
         self._broker = broker(self.rules.terms)
         self._no_map_because: str | None = None
@@ -172,5 +173,5 @@ class Desk:
             symbol=symbol,
             trade_id=None,
             client_order_id=None,
-            body={"mode": self._mode, **body},
+            body={"mode": self.mode, **body},
         )

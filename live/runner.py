@@ -23,6 +23,7 @@ from data.clock import FollowedClock, RealClock
 from data.config import parse_utc
 from data.venues.aster import ASTER, Unavailable, venue_of
 from data.wal import Log, segments
+from live.alerts import Alerts, destinations
 from live.config import load_chosen, risk_of
 from live.ctl import JOURNALS, ctl
 from live.journal import Journal
@@ -83,6 +84,7 @@ def paper(
     with ExitStack() as stack:
         log = stack.enter_context(Log(feed_folder(path)))
         journal = stack.enter_context(Journal(path, log.sync))
+        alerts = stack.enter_context(Alerts(destinations(), "runner"))
         tell = stack.enter_context(_live_line())
 
         async def trade() -> Session:
@@ -95,12 +97,18 @@ def paper(
             known = LAKE if lake is None and LAKE.is_dir() and not venue.is_loopback else lake
             session = Session(
                 configs, venue, clock, log, journal,
-                resolution=resolution, limits=limits, lake=known, run_length_s=run_length_s,
+                resolution=resolution, limits=limits, alerts=alerts, lake=known, run_length_s=run_length_s,
             )  # fmt: skip
             await session.run(stop, tell)
             return session
 
-        session = asyncio.run(trade())
+        alerts.post("started", f"paper on {place}, journal {path}")
+        try:
+            session = asyncio.run(trade())
+        except BaseException as error:
+            alerts.post("died", f"{type(error).__name__}: {error}; journal {path}")
+            raise
+        alerts.post("stopped", f"paper on {place}, journal {path}")
         head = journal.head
     return feed_summary("paper", session.dispatcher, log.folder, path, head)
 

@@ -20,8 +20,10 @@ from data.stream import Stream
 from data.stream_names import streams_of
 from data.venues.aster import AsterRest, Unavailable, Venue, open_interest_questions
 from data.wal import Kind, Log, Record
+from live.alerts import Alerts
 from live.commands import Inbox
 from live.dispatch import SINCE_MS, Account, Dispatcher
+from live.heartbeat import EVERY_S, Beat, tell_systemd, write_beat
 from live.journal import Journal
 from live.map_feed import OPEN_INTEREST_EVERY_MS
 from live.oversight import RiskConfig
@@ -71,6 +73,7 @@ class Session:
     configs : what to trade.
     resolution : tick or bar.
     limits : on what may be lost; None for none.
+    alerts : that people are told through; None: nobody is.
     lake : for the warm start; None for REST alone.
     run_length_s : stop by itself so long after the first connection, by the clock; None to go on.
     account : that orders go to; None for paper.
@@ -91,6 +94,7 @@ class Session:
         *,
         resolution: str,
         limits: RiskConfig | None = None,
+        alerts: Alerts | None = None,
         lake: Path | None = None,
         run_length_s: float | None = None,
         account: LiveAccount | None = None,
@@ -103,6 +107,8 @@ class Session:
         self._configs, self._venue, self._clock = configs, venue, clock
         self._log, self._journal, self._resolution, self._limits = log, journal, resolution, limits
         self._lake, self._run_length_s, self._account = lake, run_length_s, account
+        self._alerts = alerts
+        self.dispatcher.oversight.news.clear()  # of the run before: it was told
         self._last_ns = max(self.dispatcher.last_ns, journal.last_ms * NS_PER_MS)
         self._pending: list[Record] = []
         self._is_listening = asyncio.Event()
@@ -137,7 +143,8 @@ class Session:
             asked = Asked()
             stream = Stream(self._venue, names, clock=self._clock, sink=self, sockets=1, seed=os.getpid(), asked=asked)
             jobs = (stop.wait(), self._run_length(), stream.run(), self._keep_time(), self._recover(rest),
-                    self._ask_open_interest(rest), self._sync_forever(), self._obey(), self._tell(tell))  # fmt: skip
+                    self._ask_open_interest(rest), self._sync_forever(), self._obey(), self._beat_forever(),
+                    self._tell(tell))  # fmt: skip
             tasks = [asyncio.create_task(job) for job in jobs]
             if self._account is not None:
                 tasks.append(asyncio.create_task(self._account.run(asked)))
@@ -155,6 +162,8 @@ class Session:
                     task.result()
             self._note("stopped")
             self._log.sync()
+            tell_systemd("STOPPING=1")
+            write_beat(self._journal.path, self._beat(has_ended=True))
 
     def opened(self, recv_ns: int, connection: int, streams: Sequence[str], life: int) -> None:
         self._write(recv_ns, Kind.NOTE, connection, wal.note("opened", streams=list(streams), life=life))
@@ -321,6 +330,36 @@ class Session:
                     if wish.key not in self.dispatcher.oversight.obeyed:
                         self._note("command", **asdict(wish), is_late=RealClock().now_ms() > wish.until_ms)
                 await asyncio.sleep(_LOOK_S)
+
+    async def _beat_forever(self) -> None:
+        """Say that we live, and to people what they should know."""
+        tell_systemd("READY=1")
+        while True:
+            write_beat(self._journal.path, self._beat())
+            tell_systemd("WATCHDOG=1")
+            self._tell_people()
+            await asyncio.sleep(EVERY_S)
+
+    def _beat(self, *, has_ended: bool = False) -> Beat:
+        desks, progress = [seat.desk for seat in self.dispatcher.seats], self.progress()
+        return Beat(
+            pid=os.getpid(),
+            told_ms=RealClock().now_ms(),
+            market_ms=round(progress.now.timestamp() * 1_000),
+            mode=desks[0].mode,
+            level=self.dispatcher.oversight.state.level,
+            connection=progress.connection,
+            instance=desks[0].rules.instance,
+            symbols=tuple(dict.fromkeys(desk.key[1] for desk in desks)),
+            has_ended=has_ended,
+        )
+
+    def _tell_people(self) -> None:
+        news = self.dispatcher.oversight.news
+        while news:
+            said = news.popleft()
+            if self._alerts is not None:
+                self._alerts.post(said.kind, said.detail)
 
     async def _tell(self, tell: Callable[[Progress], None]) -> None:
         while True:

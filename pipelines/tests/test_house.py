@@ -35,6 +35,7 @@ HOMES = {
     "ray": ("pipelines/executors.py",),
     "optuna": ("research/optimiser.py",),
     "scipy": ("research/search.py",),
+    "apprise": ("live/alerts.py",),
 }
 
 
@@ -81,7 +82,7 @@ def test_each_heavy_library_has_one_home(library):
 def test_the_runner_starts_without_the_heavy_libraries():
     code = (
         "import live.runner, live.session, sys; "
-        "print([name for name in ('vectorbt', 'plotly', 'pandas', 'duckdb') if name in sys.modules])"
+        "print([name for name in ('vectorbt', 'plotly', 'pandas', 'duckdb', 'apprise') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"

@@ -1,0 +1,76 @@
+"""The runner's sign of life: a small file beside the journal, written anew every second, and a word to systemd.
+
+It comes out of the event loop that also trades: where that is stuck there is no sign of life.
+"""
+
+import json
+import os
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+EVERY_S = 1.0  # of the machine's time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beat:
+    """One sign of life.
+
+    Attributes
+    ----------
+    told_ms : of the machine's clock. market_ms : of the run's.
+    mode : paper or real.
+    level : of ``live.risk``.
+    connection : to the market's streams: starting, connected, reconnecting.
+    instance : of the run's order ids.
+    symbols : that it trades.
+    has_ended : it was stopped in good order.
+    """
+
+    pid: int
+    told_ms: int
+    market_ms: int
+    mode: str
+    level: str
+    connection: str
+    instance: str
+    symbols: tuple[str, ...]
+    has_ended: bool = False
+
+
+def beat_path(journal: Path) -> Path:
+    """The sign of life of the run that writes a journal."""
+    return journal.with_name(f"{journal.name}.alive")
+
+
+def write_beat(journal: Path, beat: Beat) -> None:
+    """Put it in place, whole."""
+    path = beat_path(journal)
+    unfinished = path.with_name(f"{path.name}.new")
+    unfinished.write_text(json.dumps(asdict(beat)), encoding="utf-8")
+    unfinished.replace(path)
+
+
+def read_beat(journal: Path) -> Beat | None:
+    """The last one; None where there never was any."""
+    path = beat_path(journal)
+    if not path.exists():
+        return None
+    told = json.loads(path.read_text(encoding="utf-8"))
+    return Beat(**{**told, "symbols": tuple(told["symbols"])})
+
+
+def tell_systemd(words: str) -> None:
+    """Say READY=1, WATCHDOG=1 or STOPPING=1 to the service manager, where there is one.
+
+    Source: sd_notify(3).
+    """
+    place = os.environ.get("NOTIFY_SOCKET")
+    if not place:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as manager:
+        address = f"\0{place[1:]}" if place.startswith("@") else place
+        try:
+            manager.sendto(words.encode(), address)
+        except (BlockingIOError, ConnectionRefusedError, FileNotFoundError):
+            return  # the next one is a second away
