@@ -7,6 +7,7 @@ from typing import Any
 
 from data.config import load
 from live.oversight import RiskConfig
+from live.promotion import Approval
 from research.engine import TradingConfig
 
 
@@ -20,12 +21,14 @@ class Chosen:
     config : what is traded.
     provenance : where it came from; not part of the hash.
     risk : what a run of it may lose and hold; None: a paper run is watched by nobody, a real one is refused.
+    approval : by which the operator lets it trade for real; None: it may not.
     """
 
     config_hash: str
     config: TradingConfig
     provenance: dict[str, Any]
     risk: RiskConfig | None = None
+    approval: Approval | None = None
 
 
 def require_for_real(chosen: Chosen) -> None:
@@ -62,6 +65,8 @@ def load_chosen(path: Path) -> Chosen:
             f"{path}: config_hash is {chosen.config_hash}, but [config] hashes to {chosen.config.config_hash}: "
             "it was edited after promotion; promote again"
         )
+    if chosen.config.symbol.startswith("TEST"):
+        raise ValueError(f"{path}: {chosen.config.symbol} is one of the exchange's own test symbols; take another")
     return chosen
 
 

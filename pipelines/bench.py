@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines.identity import CHECKOUT, code_identity
+from live.identity import code_identity
+from pipelines.identity import CHECKOUT
 
 
 def real_data() -> Path | None:

@@ -11,9 +11,9 @@ from data import wal
 from data.lake import Lake
 from data.sealer import seal_folder
 from live.config import load_chosen
+from live.identity import code_identity
 from live.journal import trades as journal_trades
 from pipelines.demo_exchange import Exchange
-from pipelines.identity import code_identity
 from pipelines.paper_report import PaperRun
 from pipelines.runs import write_whole
 from pipelines.sweep_job import Progress

@@ -9,9 +9,14 @@ from typing import Any
 import polars as pl
 import tomli_w
 
+from data.config import load
 from data.lake import Lake
+from live.config import Chosen
+from live.identity import code_identity
+from live.oversight import RiskConfig
+from live.promotion import document_of, prediction_of
 from pipelines.gate_job import findings_of, gate_of, open_holdout
-from pipelines.identity import CHECKOUT, code_identity
+from pipelines.identity import CHECKOUT
 from pipelines.runs import RunFolder, write_whole
 from pipelines.sweep_job import bars_for, data_of
 from research.engine import refusals
@@ -19,7 +24,15 @@ from research.engine import refusals
 CHOSEN = CHECKOUT / "live" / "configs" / "chosen.toml"
 
 
-def promote(run: RunFolder, lake: Lake, *, rank: int, symbol: str | None = None, destination: Path = CHOSEN) -> Path:
+def promote(
+    run: RunFolder,
+    lake: Lake,
+    *,
+    rank: int,
+    symbol: str | None = None,
+    risk: Path | None = None,
+    destination: Path = CHOSEN,
+) -> Path:
     """Write the config of one ranked row, with what the gate says of it.
 
     Refused: a rank that is not in the table, a config the exchange could not execute, one whose orders VectorBT did
@@ -27,7 +40,11 @@ def promote(run: RunFolder, lake: Lake, *, rank: int, symbol: str | None = None,
     The holdout, where one was kept, is opened here, and the opening written into the lake.
 
     A config that the gate stops is written too, for replays and paper, where it may prove itself: its
-    ``statistical_gate`` is false, and ``live.config.require_for_real`` takes no such file.
+    ``statistical_gate`` is false, and ``live.promotion`` takes no such file.
+
+    Parameters
+    ----------
+    risk : file of ``live.oversight.RiskConfig``, what a run may lose and hold; without one it can be run on paper only.
 
     Returns
     -------
@@ -56,6 +73,7 @@ def promote(run: RunFolder, lake: Lake, *, rank: int, symbol: str | None = None,
             f"rank {rank} of {symbol} was not confirmed by VectorBT: the sweep confirms its best {config.top}; "
             "raise `top` in the sweep's config and run it again"
         )
+    limits = None if risk is None else load(RiskConfig, risk, str(risk))
     found = findings(run, lake, row)
     judged = gate_of(run, symbol)
     is_promotable = judged["passes"]
@@ -65,11 +83,8 @@ def promote(run: RunFolder, lake: Lake, *, rank: int, symbol: str | None = None,
         is_promotable = is_promotable and holdout.passes is True
     else:
         found.append("no holdout was kept: nothing unseen speaks for it; set holdout_days in [folds]")
-    document = {
-        "config_hash": chosen.config_hash,
-        "config": _without_none(asdict(chosen)),
-        "provenance": {**_provenance(run, manifest, row), "statistical_gate": is_promotable, "findings": found},
-    }
+    provenance = {**_provenance(run, manifest, row), "statistical_gate": is_promotable, "findings": found}
+    document = document_of(Chosen(config_hash=chosen.config_hash, config=chosen, provenance=provenance, risk=limits))
     write_whole(destination, (_HEADER + tomli_w.dumps(document)).encode())
     return destination
 
@@ -116,17 +131,11 @@ def _provenance(run: RunFolder, manifest: dict[str, Any], row: dict[str, Any]) -
         "run": run.path.name,
         "rank": row["rank"],
         "created": datetime.now(UTC).replace(microsecond=0),
-        "code": _without_none(manifest["code"]),
+        "code": manifest["code"],
         "data_start": run.config.start,
         "data_end": run.config.end,
         "data_files": len(manifest["identity"]["data"]),
         "configs_tried": manifest["configs"],
         "metrics": {name: row[name] for name in measured},
+        "prediction": asdict(prediction_of(run.frame("walk_forward_trades").filter(pl.col("symbol") == row["symbol"]))),
     }
-
-
-def _without_none(value: Any) -> Any:
-    """TOML has no null: an absent key says the same."""
-    if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    return list(value) if isinstance(value, tuple) else value

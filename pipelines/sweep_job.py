@@ -12,10 +12,11 @@ import polars as pl
 
 from data.config import config_hash, load
 from data.lake import Lake
+from live.identity import code_identity
 from pipelines.cluster_data import current_map_ids
 from pipelines.executors import LOCAL, KeptBlocks, executor
 from pipelines.gate_job import judge_run
-from pipelines.identity import code_identity, data_identity
+from pipelines.identity import data_identity
 from pipelines.runs import FINISHED, RUNNING, RunFolder, start_run
 from pipelines.search_job import find_configs, with_is_found
 from research.bars import Bars, build_bars

@@ -22,7 +22,7 @@ TRADES = pl.Schema(
         "target_price": pl.Float64,
         "activation_price": pl.Float64,
         "callback_bps": pl.Float64,
-        "reason": pl.String,  # of research.fills; live also operator, risk; open: held at the end, marked to the last price
+        "reason": pl.String,  # an exit order, liquidation, or live operator, risk; open: still held, at the last price
         "gross_pnl_usdt": pl.Float64,
         "fees_usdt": pl.Float64,
         "funding_usdt": pl.Float64,  # paid when positive

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from urllib.parse import urlencode
 
-from eth_account.messages import encode_typed_data
+from eth_account.messages import SignableMessage, encode_defunct, encode_typed_data
 from eth_hash.auto import keccak
 from eth_keys import KeyAPI
 from eth_keys.backends import CoinCurveECCBackend
+from eth_keys.exceptions import BadSignature, ValidationError
 
 # A library behind eth-account raises it to 100,000 calls: brackets without end in a message would end the process then.
 sys.setrecursionlimit(1_000)
@@ -26,6 +27,7 @@ PRODUCTION_CHAIN_ID, TESTNET_CHAIN_ID = 1666, 714
 Parameters = Sequence[tuple[str, str]]
 _PRIVATE_KEY = re.compile(r"(0x)?[0-9a-fA-F]{64}")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+_SIGNATURE = re.compile(r"0x[0-9a-fA-F]{130}")
 _FIRST_V = 27  # Ethereum counts the two curve points from here
 _MESSAGE_TYPE = keccak(b"Message(string msg)")
 _TYPES = {
@@ -72,6 +74,10 @@ class AgentKey(_Redacted):
             raise ValueError("private key of an agent: expected a number below the order of secp256k1, and not zero")
         self._key = KeyAPI().PrivateKey(number.to_bytes(32, "big"))
         self.address = self.name = self._key.public_key.to_checksum_address()
+
+
+class OperatorKey(AgentKey):
+    """The private key that the operator approves configs with. It is never one that trades."""
 
 
 class ApiKey(_Redacted):
@@ -193,3 +199,31 @@ def signed_v1(parameters: Parameters, *, timestamp_ms: int, key: ApiKey, recv_wi
 def signature_v1(text: str, key: ApiKey) -> str:
     """The HMAC-SHA256 of a text, in hex."""
     return hmac.new(key._secret, text.encode(), hashlib.sha256).hexdigest()
+
+
+def signed_message(text: str, key: OperatorKey) -> str:
+    """The operator's signature of a text, 0x and 130 hex digits, as wallets make it (EIP-191, personal_sign)."""
+    signature = key._key.sign_msg_hash(_message_hash(encode_defunct(text=text)))
+    return f"0x{signature.to_bytes()[:64].hex()}{signature.v + _FIRST_V:02x}"
+
+
+def message_signer(text: str, signature: str) -> str:
+    """Address of whoever signed a text; of anything else than what was signed it is somebody else's.
+
+    Raises
+    ------
+    ValueError
+        When it is no signature at all.
+    """
+    if not _SIGNATURE.fullmatch(signature):
+        raise ValueError(f"signature: expected 0x and 130 hex digits, got {len(signature)} characters")
+    parts = bytes.fromhex(signature[2:])
+    try:
+        found = KeyAPI().Signature(parts[:64] + bytes([parts[64] - _FIRST_V]))
+        return found.recover_public_key_from_msg_hash(_message_hash(encode_defunct(text=text))).to_checksum_address()
+    except (BadSignature, ValidationError, ValueError) as error:
+        raise ValueError(f"signature: it is none of any key: {error}") from error
+
+
+def _message_hash(message: SignableMessage) -> bytes:
+    return keccak(b"\x19" + message.version + message.header + message.body)
