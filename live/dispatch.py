@@ -228,7 +228,7 @@ class Dispatcher:
         for answered_ns, answer in self._history:
             self._bars_answered(answered_ns, answer)
         self._history.clear()
-        self.oversight.watch([seat.desk for seat in self.seats])
+        self.oversight.watch([seat.desk for seat in self.seats], is_paper=self._account is None)
         for seat in self.seats:
             seat.feed.history_ended()
             told = {"resolution": self.resolution, "first_open_ms": seat.feed.next_ms, "since_ms": self.since_ms}

@@ -6,7 +6,7 @@ it follows from the input log, so that a restart forgets nothing and a replay wr
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -69,6 +69,8 @@ class Oversight:
     state : of ``live.risk``.
     obeyed : keys of the commands that were answered.
     news : for people; whoever sends them on takes them out.
+    forward : takes what concerns the level in a real run, whose account keeps its own state of ``live.risk``; None on
+        paper, and while an old log is walked.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -76,14 +78,16 @@ class Oversight:
         self.state = RiskState()
         self.obeyed: set[str] = set()
         self.news: deque[News] = deque()
+        self.forward: Callable[[RiskEvent], None] | None = None
+        self._is_paper = True
         self._journal = journal
         self._desks: Sequence[Desk] = ()
         self._booked: dict[tuple[str, str], tuple[int, float]] = {}  # by desk: closed trades and their net, USDT
         self._entries_ms: dict[str, deque[int]] = {}  # by symbol: the entries of the last hour
 
-    def watch(self, desks: Sequence[Desk]) -> None:
+    def watch(self, desks: Sequence[Desk], *, is_paper: bool) -> None:
         """From now on no entry of these leaves without being let through."""
-        self._desks = desks
+        self._desks, self._is_paper = desks, is_paper
         for desk in desks:
             self._booked[desk.key] = (0, 0.0)
             desk.gate = partial(self.refusal, desk)
@@ -145,7 +149,9 @@ class Oversight:
         """Whether it was carried out, and what follows, in words."""
         match command:
             case "adopt":
-                return False, "there is nothing to adopt on paper: the journal knows every position"
+                if self._is_paper:
+                    return False, "there is nothing to adopt on paper: the journal knows every position"
+                return False, f"name {symbol} under adopting in the account's file and start the runner again"
             case "close":
                 mine = [desk for desk in self._desks if desk.key[1] == symbol]
                 if not mine:
@@ -154,8 +160,6 @@ class Oversight:
                 return True, self._close(mine, Leg.CLOSE, risk.OPERATOR, time_ms)
             case "ack":
                 self._react(Acknowledged(time_ms=time_ms))
-            case "pause" | "reduce" if self.state.level is Level.HALTED:
-                pass  # neither raises
             case _:
                 self._react(Commanded(time_ms=time_ms, level=_LEVELS[command]))
         if command == "flatten":
@@ -173,11 +177,14 @@ class Oversight:
     def _react(self, event: RiskEvent) -> None:
         """The next state; a change that matters is written down, and what has to be closed is."""
         before = self.state
+        if self.forward is not None:
+            self.forward(event)
         self.state, wanted = risk.react(self.limits and self.limits.account, before, event)
         if (self.state.lowered, self.state.spent_day) != (before.lowered, before.spent_day):
             reasons = [each.reason for each in wanted]
             told = {"level": self.state.level, "cause": type(event).__name__, "because": reasons}
-            self._write("risk", event.time_ms, None, told | {"state": asdict(self.state)})
+            if self._is_paper:
+                self._write("risk", event.time_ms, None, told | {"state": asdict(self.state)})
             if self.state.level is not before.level or self.state.spent_day != before.spent_day:
                 why = "; ".join(reasons) or ", ".join(self.state.lowered)
                 self.news.append(News(kind="level", detail=f"{before.level} → {self.state.level}: {why}"))

@@ -151,7 +151,7 @@ class Alarmed:
 
 @dataclass(frozen=True, kw_only=True)
 class Commanded:
-    """The operator sets a level; the one hand that raises it. Reasons that still hold come back by themselves."""
+    """The operator lowers the level, or raises it to ACTIVE: the one hand that does. What still holds comes back."""
 
     time_ms: int
     level: Level
@@ -261,9 +261,7 @@ def _lowered(state: RiskState, reason: str, level: Level) -> RiskState:
 
 
 def _commanded(state: RiskState, level: Level) -> RiskState:
-    """The operator's level; above a reason it takes the reason back, and what had counted up to it."""
-    kept = {reason: each for reason, each in state.lowered.items() if _DEPTHS[each] <= _DEPTHS[level]}
-    kept.pop(OPERATOR, None)
+    """The operator's level. ACTIVE takes every reason back, and what had counted up to it; nothing else raises."""
     if level is not Level.ACTIVE:
-        return replace(state, lowered={**kept, OPERATOR: level})
-    return replace(state, lowered=kept, losses_in_a_row=0, peak_usdt=None)
+        return _lowered(state, OPERATOR, level)
+    return replace(state, lowered={}, losses_in_a_row=0, peak_usdt=None)

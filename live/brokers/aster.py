@@ -38,7 +38,7 @@ from live.gates import refusals
 from live.journal import read_journal
 from live.order_answers import Refused
 from live.order_evidence import OrderSeen, Unread, of_stream
-from live.orders import EntryOrder, ExitOrders, FundingPaid, RowKey
+from live.orders import CloseOrder, EntryOrder, ExitOrders, FundingPaid, RowKey
 from live.protection import Finding, Phase, Trade, next_steps
 from live.restore import Event, open_trades
 from live.risk import ClockSeen, TradeClosed, Transferred
@@ -121,6 +121,7 @@ class AsterAccount:
         self.diary.intended = {each.client_order_id for each in events if each.kind == "intent"}
         executions = (each for each in events if each.kind == "execution")
         self.diary.executed = {(each.symbol, each.body["execution_id"]) for each in executions}
+        dispatcher.oversight.forward = self.risk.react
         self.risk.restore(body for _, kind, *_, body in written if kind == "risk")
         self._funding_seen = {each.body["transaction_id"] for each in events if "transaction_id" in each.body}
         told = {kind: {each.trade_id for each in events if each.kind == kind} for kind in ("adopted", "closed")}
@@ -140,11 +141,18 @@ class AsterAccount:
             trade = replace(trade, levels=plan.levels)
         self.cases.add(Case(trade=trade, contract=seat.contract, is_entry_told=plan is not None))
 
-    def place(self, seat: SeatBroker, order: EntryOrder | ExitOrders) -> None:
+    def place(self, seat: SeatBroker, order: EntryOrder | ExitOrders | CloseOrder) -> None:
         """A desk's order; what is sent is decided a moment later, when the desk is done."""
         if isinstance(order, ExitOrders):
             self._plans[order.trade_id] = order
         if self._is_walking:
+            return
+        if isinstance(order, CloseOrder):
+            for case in self.cases.open():
+                if case.trade.symbol == seat.config.symbol:
+                    case.trade = replace(case.trade, close_because=order.reason)
+            self.diary.intended.add(order.client_order_id)
+            self.executor.wake.set()
             return
         if isinstance(order, ExitOrders):
             case = next(case for case in self.cases.open() if case.trade.trade_id == order.trade_id)

@@ -10,6 +10,7 @@ from live.order_questions import is_watched
 from live.order_state import Evidence, Order, Status, forced, heard
 from live.orders import EntryFilled, EntryMissed, ExitFilled, Leg, RowKey, order_name
 from live.protection import Phase, Trade, with_orders
+from live.risk import OPERATOR
 from research.fills import Levels
 
 Key = tuple[str, int]  # trade id and tranche
@@ -106,11 +107,16 @@ class Case:
             row=row,
             client_order_id=BY_HAND if last is None else last.client_order_id,
             leg=Leg.CLOSE if last is None else last.leg,
-            reason=BY_HAND if last is None else _REASONS[last.leg],
+            reason=BY_HAND if last is None else self._reason(last.leg),
             price=price,
             quantity=quantity,
             fee_usdt=fee,
         )
+
+    def _reason(self, leg: Leg) -> str:
+        """Why an order of this leg closed it: what the operator closes is told apart."""
+        is_commanded = leg in (Leg.CLOSE, Leg.FLATTEN) and self.trade.close_because == OPERATOR
+        return OPERATOR if is_commanded else _REASONS[leg]
 
     def net_usdt(self, report: ExitFilled) -> float:
         """Gain of the closed trade, before funding."""

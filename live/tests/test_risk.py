@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from data.config import canonical_json, load
 from live.risk import (
     ALARMS,
+    Acknowledged,
     Alarmed,
     ClockSeen,
     Commanded,
@@ -114,9 +115,18 @@ def test_f35_a_restart_takes_nothing_back():
 def test_the_operator_raises_what_fell():
     state, _ = after(LOSS, LOSS, LOSS, Alarmed(time_ms=1, what="liquidated", detail=""))
     state, _ = after(Commanded(time_ms=2, level=Level.REDUCING), state=state)
-    assert state.level is Level.REDUCING
+    assert state.level is Level.HALTED  # whoever asks for less does not get more
     state, _ = after(Commanded(time_ms=3, level=Level.ACTIVE), state=state)
     assert (state.level, state.losses_in_a_row) == (Level.ACTIVE, 0)
+
+
+def test_what_was_looked_at_is_taken_back_and_what_halts_stays():
+    state, _ = after(LOSS, LOSS, LOSS, Commanded(time_ms=1, level=Level.REDUCING))
+    state, _ = after(Alarmed(time_ms=2, what="parity", detail=""), state=state)
+    state, _ = after(Acknowledged(time_ms=3), state=state)
+    assert (state.lowered, state.losses_in_a_row) == ({"operator": Level.REDUCING}, 0)
+    state, _ = after(Alarmed(time_ms=4, what="liquidated", detail=""), Acknowledged(time_ms=5), state=state)
+    assert state.level is Level.HALTED
 
 
 def test_the_operator_lowers_it_too():
