@@ -1,6 +1,7 @@
 """What the operator allows a real run to do with an account: the one file beside the promoted config."""
 
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from data.config import load
@@ -8,6 +9,8 @@ from data.venues.signing import PRODUCTION_CHAIN_ID
 from live.budget import Limits
 from live.gates import EntryLimits
 from live.risk import RiskLimits
+
+WARNED_BEFORE = timedelta(days=14)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +24,8 @@ class AccountRules:
     is_hedge, is_isolated : modes that the account has to be in.
     adopting : symbols of which a position that is not ours may be taken over.
     chain_id : what an agent signs for.
+    operator : address of the key whose signature a promoted config needs; None lets nothing trade but on a loopback.
+    agent_expires : when the agent's key ends, as the exchange's page said; nobody tells it later.
     """
 
     instance: str
@@ -32,6 +37,14 @@ class AccountRules:
     adopting: tuple[str, ...] = ()
     budget: Limits = field(default_factory=Limits)
     chain_id: int = PRODUCTION_CHAIN_ID
+    operator: str | None = None
+    agent_expires: datetime | None = None
+
+    def expiry_warning(self, now: datetime) -> str | None:
+        """What to say of the agent's end while it is near; None while it is far, or not known."""
+        if self.agent_expires is None or self.agent_expires - now > WARNED_BEFORE:
+            return None
+        return f"the agent's key ends {self.agent_expires:%Y-%m-%d %H:%M} UTC"
 
 
 def load_account_rules(path: Path) -> AccountRules:

@@ -258,7 +258,7 @@ def _unknown(setup: Setup, exchange: ExchangeView, position: PositionSeen) -> li
         name = max(entries, key=lambda each: each[1].told_ms)[0]
         trade_id, tranche = name.trade_id, name.tranche
     else:
-        trade_id, tranche = _digest(symbol, position.amount, position.told_ms), 0
+        trade_id, tranche = digest(symbol, position.amount, position.told_ms), 0
     empty = Trade(
         instance=setup.instance, trade_id=trade_id, symbol=symbol, side=side, tranche=tranche, levels=levels
     )  # fmt: skip
@@ -342,10 +342,10 @@ def _identity(trade: Trade) -> tuple[str, str, int]:
 
 
 def _adjustment_id(trade: Trade, position: PositionSeen) -> str:
-    return _digest(trade.trade_id, trade.quantity, position.amount)
+    return digest(trade.trade_id, trade.quantity, position.amount)
 
 
-def _digest(*told: object) -> str:
+def digest(*told: object) -> str:
     """Ten characters, as in ``research.trades.trade_id``; a digit first, which no base 32 text begins with."""
     text = "|".join(str(each) for each in told)
     return f"0{hashlib.blake2s(text.encode()).hexdigest()[:9]}"

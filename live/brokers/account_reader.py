@@ -77,6 +77,13 @@ class AccountReader:
             is_multi_assets=is_multi_assets,
         )
 
+    async def standing(self, urgency: Urgency) -> tuple[tuple[PositionSeen, ...], tuple[OrderSeen, ...]] | Unread:
+        """Every position, and every order that is open."""
+        orders = await self._orders(urgency, "openOrders", None)
+        positions = await self.positions(urgency)
+        missing = next((each for each in (orders, positions) if isinstance(each, Unread)), None)
+        return missing or (positions, orders)
+
     async def positions(self, urgency: Urgency, symbol: str | None = None) -> tuple[PositionSeen, ...] | Unread:
         """Every position, flat ones too; of one symbol where it is named."""
         asked_ms = self._clock.now_ms()
