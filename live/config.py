@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from data.config import load
+from live.approval import Approval
 from live.oversight import RiskConfig
-from live.promotion import Approval
 from research.engine import TradingConfig
 
 

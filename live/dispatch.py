@@ -198,6 +198,7 @@ class Dispatcher:
                 seat.desk.hear(report_of(told["told"]), self._journal)
             case "event":
                 self._journal.append([Written(**told["event"])])
+                self.oversight.noticed(told["event"]["kind"], told["event"]["body"])
             case "stopped":
                 for seat in self.seats:
                     seat.desk.handle(seat.feed.stopped(record.recv_ns), self._journal)

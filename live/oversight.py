@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from live import risk
+from live.alerts import KINDS
 from live.desk import Desk
 from live.feed import BarClosed, Event, ExecutionBar, FeedEnded, Marked, Quoted, Traded
 from live.gates import HOUR_MS, EntryLimits, Moment, refusals
@@ -119,6 +120,14 @@ class Oversight:
     def alarmed(self, alarm: risk.Alarmed) -> None:
         """Something from outside the desks: see ``risk.ALARMS``."""
         self._react(alarm)
+
+    def noticed(self, kind: str, body: Mapping[str, Any]) -> None:
+        """The account of a real run wrote an event: what people should hear of it."""
+        if kind == "alert":
+            what = body["what"] if body["what"] in KINDS else "order"
+            self.news.append(News(kind=what, detail=f"{body['what']}: {body['detail']}"))
+        elif kind == "risk" and body["level"] != Level.ACTIVE:
+            self.news.append(News(kind="level", detail=f"{body['level']}: {', '.join(body['state']['lowered'])}"))
 
     @property
     def equity_usdt(self) -> float:

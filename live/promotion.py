@@ -5,90 +5,22 @@ a paper stage went as predicted, its replay decided the same, and the operator h
 """
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from data.config import canonical_json, load
 from data.venues.signing import message_signer
+from live.approval import Demands, PaperStage, Prediction
+from live.config import Chosen
 from live.identity import CodeIdentity
 from live.journal import read_journal, trades
 
-if TYPE_CHECKING:
-    from live.config import Chosen
-
-_WIDTH = 1.96  # standard errors to either side: 95 of 100 honest paper stages lie within
 _DAY_MS = 86_400_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """What one trade earned out of sample; net of costs, bps of its notional."""
-
-    trades: int
-    mean_net_bps: float
-    deviation_net_bps: float
-
-    def interval_bps(self, paper_trades: int) -> tuple[float, float]:
-        """Where the mean of so many further trades should lie."""
-        if not self.trades or not paper_trades:
-            return -math.inf, math.inf
-        error = self.deviation_net_bps * math.sqrt(1.0 / self.trades + 1.0 / paper_trades)
-        return self.mean_net_bps - _WIDTH * error, self.mean_net_bps + _WIDTH * error
-
-
-@dataclass(frozen=True, kw_only=True)
-class PaperStage:
-    """What a config did on paper, of a journal that ends with ``chain_head``.
-
-    Attributes
-    ----------
-    days : from the first event to the last.
-    low_bps, high_bps : the predicted interval of ``mean_net_bps``.
-    """
-
-    chain_head: str
-    days: float
-    trades: int
-    mean_net_bps: float
-    low_bps: float
-    high_bps: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Demands:
-    """How much is asked for before a config trades for real."""
-
-    least_paper_days: float = 7.0
-    least_paper_trades: int = 30
-    most_data_age_days: float = 60.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Approval:
-    """The operator's word. All of the file but ``signature`` itself is signed, in its canonical form.
-
-    Attributes
-    ----------
-    operator : address of the key that signed; never one that trades.
-    code_hash, lock_hash : of the code and the locked libraries that were tested.
-    parity : of what was replayed, and came out the same.
-    """
-
-    operator: str
-    approved: datetime
-    expires: datetime
-    code_hash: str
-    lock_hash: str
-    paper: PaperStage
-    parity: tuple[str, ...]
-    demands: Demands = field(default_factory=Demands)
-    signature: str = ""
 
 
 def prediction_of(listed: pl.DataFrame) -> Prediction:
@@ -107,7 +39,7 @@ def net_bps(listed: pl.DataFrame) -> pl.Series:
     return (closed["net_pnl_usdt"] / (closed["quantity"] * closed["entry_price"]) * 1e4).rename("net_bps")
 
 
-def paper_stage(journal: Path, chosen: "Chosen") -> PaperStage:
+def paper_stage(journal: Path, chosen: Chosen) -> PaperStage:
     """What a paper run's journal says of a config.
 
     Raises
@@ -136,7 +68,7 @@ def paper_stage(journal: Path, chosen: "Chosen") -> PaperStage:
     )
 
 
-def predicted(chosen: "Chosen") -> Prediction:
+def predicted(chosen: Chosen) -> Prediction:
     """What the sweep predicts of the config's trades.
 
     Raises
@@ -156,13 +88,13 @@ def signed_text(document: Mapping[str, Any]) -> str:
     return canonical_json({**document, "approval": approval}).decode()
 
 
-def document_of(chosen: "Chosen") -> dict[str, Any]:
+def document_of(chosen: Chosen) -> dict[str, Any]:
     """A promoted config as plain values, what is None left out: TOML has no word for it."""
     return _without_none(asdict(chosen))
 
 
 def real_refusals(
-    chosen: "Chosen", *, operator: str, trading_signer: str | None, code: CodeIdentity, now: datetime
+    chosen: Chosen, *, operator: str, trading_signer: str | None, code: CodeIdentity, now: datetime
 ) -> list[str]:
     """Every reason why a config must not trade for real; none when it may.
 
@@ -229,7 +161,7 @@ def stage_refusals(paper: PaperStage, demands: Demands) -> list[str]:
     return [reason for holds, reason in said if holds]
 
 
-def _is_signed(chosen: "Chosen", operator: str) -> bool:
+def _is_signed(chosen: Chosen, operator: str) -> bool:
     if chosen.approval.operator.lower() != operator.lower():
         return False
     try:

@@ -6,15 +6,21 @@ again.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from data.clock import FollowedClock, RealClock
-from data.venues.aster import venue_of
+from data.venues.aster import ASTER, venue_of
 from data.venues.aster_signed import SignedRest
+from data.venues.signing import AgentKey
 from data.wal import Log
 from live.account_rules import AccountRules
+from live.alerts import Alerts
 from live.brokers.aster import AsterAccount
+from live.config import Chosen
+from live.identity import code_identity
 from live.journal import Journal
+from live.promotion import real_refusals
 from live.secrets import SigningKey
 from live.session import Progress, Session
 from research.engine import TradingConfig
@@ -40,6 +46,29 @@ def permitted(send_orders: str | None, configs: Sequence[TradingConfig]) -> froz
     return frozenset(typed)
 
 
+def require_approved(
+    promoted: Sequence[Chosen], rules: AccountRules, key: SigningKey, place: str, now: datetime
+) -> None:
+    """See to it that every config may trade for real; a loopback exchange asks only where the account has an operator.
+
+    Raises
+    ------
+    ValueError
+        With every reason against it.
+    """
+    if place != ASTER.name and rules.operator is None:
+        return
+    if rules.operator is None:
+        raise ValueError("the account's file names no operator: whose approval counts? Nothing is sent")
+    signer, code = key.address if isinstance(key, AgentKey) else None, code_identity()
+    for chosen in promoted:
+        reasons = real_refusals(chosen, operator=rules.operator, trading_signer=signer, code=code, now=now)
+        if chosen.risk is not None and (chosen.risk.account, chosen.risk.entries) != (rules.risk, rules.entries):
+            reasons.append("the account's file has other limits than were approved")
+        if reasons:
+            raise ValueError(f"{chosen.config.symbol} must not trade for real: " + "; ".join(reasons))
+
+
 async def session(
     configs: Sequence[TradingConfig],
     symbols: frozenset[str],
@@ -53,6 +82,7 @@ async def session(
     *,
     lake: Path | None,
     run_length_s: float | None,
+    alerts: Alerts | None = None,
 ) -> Session:
     """Trade until stopped.
 
@@ -70,7 +100,7 @@ async def session(
         account = AsterAccount(rules, venue, clock, rest)
         made = Session(
             configs, venue, clock, log, journal,
-            resolution="tick", lake=lake, run_length_s=run_length_s, account=account,
+            resolution="tick", lake=lake, run_length_s=run_length_s, account=account, alerts=alerts,
         )  # fmt: skip
         await made.run(stop, tell)
         return made

@@ -85,6 +85,7 @@ def paper(
         log = stack.enter_context(Log(feed_folder(path)))
         journal = stack.enter_context(Journal(path, log.sync))
         alerts = stack.enter_context(Alerts(destinations(), "runner"))
+        stack.enter_context(_told(alerts, f"paper on {place}, journal {path}"))
         tell = stack.enter_context(_live_line())
 
         async def trade() -> Session:
@@ -102,13 +103,7 @@ def paper(
             await session.run(stop, tell)
             return session
 
-        alerts.post("started", f"paper on {place}, journal {path}")
-        try:
-            session = asyncio.run(trade())
-        except BaseException as error:
-            alerts.post("died", f"{type(error).__name__}: {error}; journal {path}")
-            raise
-        alerts.post("stopped", f"paper on {place}, journal {path}")
+        session = asyncio.run(trade())
         head = journal.head
     return feed_summary("paper", session.dispatcher, log.folder, path, head)
 
@@ -128,15 +123,22 @@ def real(
     from live.account_rules import load_account_rules
     from live.secrets import signing_key
 
-    configs = [load_chosen(chosen).config for chosen in paths]
+    promoted = [load_chosen(chosen) for chosen in paths]
+    configs = [each.config for each in promoted]
     symbols = real_mode.permitted(send_orders, configs)
     rules = load_account_rules(rules_path)
-    key = signing_key(keys)
+    key, now = signing_key(keys), datetime.now(UTC)
+    real_mode.require_approved(promoted, rules, key, place, now)
     known = LAKE if lake is None and LAKE.is_dir() and place == ASTER.name else lake
     path.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         log = stack.enter_context(Log(feed_folder(path)))
         journal = stack.enter_context(Journal(path, log.sync))
+        alerts = stack.enter_context(Alerts(destinations(), "runner"))
+        stack.enter_context(_told(alerts, f"real on {place}, journal {path}"))
+        if (warning := rules.expiry_warning(now)) is not None:
+            alerts.post("agent", warning)
+            click.echo(f"warning: {warning}", err=True)
         tell = stack.enter_context(_live_line("real"))
 
         async def trade() -> Session:
@@ -144,12 +146,25 @@ def real(
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
             return await real_mode.session(
-                configs, symbols, rules, key, place, log, journal, stop, tell, lake=known, run_length_s=run_length_s
-            )
+                configs, symbols, rules, key, place, log, journal, stop, tell,
+                lake=known, run_length_s=run_length_s, alerts=alerts,
+            )  # fmt: skip
 
         session = asyncio.run(trade())
         head = journal.head
     return feed_summary("real", session.dispatcher, log.folder, path, head)
+
+
+@contextmanager
+def _told(alerts: Alerts, what: str) -> Iterator[None]:
+    """Tell people that a run begins, and how it ends."""
+    alerts.post("started", what)
+    try:
+        yield
+    except BaseException as error:
+        alerts.post("died", f"{type(error).__name__}: {error}; {what}")
+        raise
+    alerts.post("stopped", what)
 
 
 @contextmanager

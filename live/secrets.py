@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from data.venues.signing import AgentKey, ApiKey
+from data.venues.signing import AgentKey, ApiKey, OperatorKey
 
 SigningKey = AgentKey | ApiKey
 _PREFIX = "ASTER_"
@@ -30,6 +30,12 @@ class Secrets(BaseSettings):
     agent_key: SecretStr | None = None
     api_key: SecretStr | None = None
     api_secret: SecretStr | None = None
+
+
+def operator_key(path: Path) -> OperatorKey:
+    """The key that configs are approved with, of a file that holds nothing else; raises like ``signing_key``."""
+    _check_private(path)
+    return OperatorKey(path.read_text(encoding="ascii").strip())
 
 
 def signing_key(path: Path | None) -> SigningKey:

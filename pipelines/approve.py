@@ -8,10 +8,11 @@ from pathlib import Path
 import tomli_w
 
 from data.venues.signing import OperatorKey, signed_message
+from live.approval import Approval, Demands
 from live.config import Chosen, load_chosen
 from live.identity import code_identity
 from live.journal import Journal
-from live.promotion import Approval, Demands, document_of, paper_stage, signed_text, stage_refusals
+from live.promotion import document_of, paper_stage, signed_text, stage_refusals
 from live.runner import feed_folder
 from live.session import walk
 from pipelines.runs import write_whole

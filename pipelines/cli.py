@@ -10,6 +10,7 @@ from pipelines.cli_audit import audit
 from pipelines.cli_clusters import clusters, signals
 from pipelines.cli_history import backfill, repair
 from pipelines.cli_lake import compact, coverage, push, sizes, tail, verify
+from pipelines.cli_live import alert, approve, up
 from pipelines.cli_market import loopback, record
 from pipelines.cli_nightly import nightly
 from pipelines.cli_robust import robust
@@ -34,9 +35,8 @@ def cli() -> None:
 
 for command in (record, backfill, repair, coverage, verify, compact, push, sizes, tail, loopback, clusters, signals):
     cli.add_command(command)
-cli.add_command(audit)
-cli.add_command(robust)
-cli.add_command(nightly)
+for command in (audit, robust, nightly, approve, up, alert):
+    cli.add_command(command)
 
 
 @cli.command("import")
@@ -217,10 +217,11 @@ def sweep(config, runs_path, executor, ray_address, notebook, lake_path, as_json
 @click.option("--rank", type=int, required=True, help="Row of the sweep's ranked table.")
 @click.option("--symbol", default=None, help="Where the sweep had several [its first].")
 @click.option("--runs", "runs_path", type=click.Path(path_type=Path), default=None, help="[pipelines/runs]")
+@click.option("--risk", type=click.Path(path_type=Path), default=None, help="TOML file: what a run may lose and hold.")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="[live/configs/chosen.toml]")
 @lake_option
 @json_option
-def promote(run, rank, symbol, runs_path, out, lake_path, as_json) -> None:
+def promote(run, rank, symbol, runs_path, risk, out, lake_path, as_json) -> None:
     """Write a sweep's row as the config the runner executes. RUN is a folder, its name, or `latest`."""
     import tomllib
 
@@ -229,7 +230,7 @@ def promote(run, rank, symbol, runs_path, out, lake_path, as_json) -> None:
     from pipelines.runs import default_runs, open_run
 
     folder = open_run(runs_path or default_runs(), run)
-    path = write_chosen(folder, open_lake(lake_path), rank=rank, symbol=symbol, destination=out or CHOSEN)
+    path = write_chosen(folder, open_lake(lake_path), rank=rank, symbol=symbol, risk=risk, destination=out or CHOSEN)
     document = tomllib.loads(path.read_text())
     passed = document["provenance"]["statistical_gate"]
     if as_json:

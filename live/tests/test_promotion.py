@@ -8,21 +8,12 @@ import pytest
 import tomli_w
 
 from data.venues.signing import OperatorKey, message_signer, signed_message
+from live.approval import Approval, Demands, PaperStage, Prediction
 from live.config import Chosen, load_chosen, risk_of
 from live.gates import EntryLimits
 from live.identity import CodeIdentity
 from live.oversight import RiskConfig
-from live.promotion import (
-    Approval,
-    Demands,
-    PaperStage,
-    Prediction,
-    document_of,
-    prediction_of,
-    real_refusals,
-    signed_text,
-    stage_refusals,
-)
+from live.promotion import document_of, prediction_of, real_refusals, signed_text, stage_refusals
 from live.risk import RiskLimits
 
 OPERATOR, OTHER = OperatorKey("0x" + "11" * 32), OperatorKey("0x" + "22" * 32)

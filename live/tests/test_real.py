@@ -162,4 +162,4 @@ def test_the_command_refuses_other_symbols_and_open_key_files(config, promoted, 
     keys.chmod(0o600)
     asked += ["--journal", tmp_path / "j.sqlite", "--venue", "aster"]
     done = CliRunner().invoke(main, [*map(str, asked)])
-    assert done.exit_code == 1 and "no signed request leaves this machine" in done.output
+    assert done.exit_code == 1 and "names no operator" in done.output

@@ -7,10 +7,11 @@ import pytest
 import tomli_w
 
 from data.venues.signing import OperatorKey
+from live.approval import Demands, Prediction
 from live.config import Chosen, load_chosen
 from live.identity import code_identity
 from live.journal import Journal
-from live.promotion import Demands, Prediction, document_of, real_refusals
+from live.promotion import document_of, real_refusals
 from live.tests.conftest import a_config
 from live.tests.paper_run import OFTEN, paper
 from live.tests.test_promotion import RISK

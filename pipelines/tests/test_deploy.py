@@ -10,16 +10,18 @@ import click
 import pytest
 import yaml
 
+from live.runner import main as runner
+from live.watchdog import main as watchdog
 from pipelines.cli import cli
 
+PROGRAMS = {"aster": cli, "aster-live": runner, "aster-watchdog": watchdog}
 CHECKOUT = Path(__file__).parents[2]
 DEPLOY = CHECKOUT / "pipelines" / "deploy"
 UNITS = sorted(path.name for path in DEPLOY.glob("aster-*.*"))
 
 
-def assert_is_a_command(words: list[str]) -> None:
+def assert_is_a_command(words: list[str], command: click.Command = cli) -> None:
     """The command line takes these words; what would be read from files and environment is not looked at."""
-    command: click.Command = cli
     context = click.Context(cli)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         found = command.get_command(context, words[0])
@@ -33,9 +35,10 @@ def test_every_command_of_the_units_exists():
     for unit in UNITS:
         for line in re.findall(r"^ExecStart=(.*)$", (DEPLOY / unit).read_text(), flags=re.MULTILINE):
             program, *words = shlex.split(line)
-            assert program == "/opt/aster/.venv/bin/aster"
+            place, _, name = program.rpartition("/")
+            assert place == "/opt/aster/.venv/bin"
             assert words
-            assert_is_a_command(words)
+            assert_is_a_command(words, PROGRAMS[name])
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -44,7 +47,7 @@ def test_systemd_finds_no_fault_with_the_unit(unit, tmp_path):
         pytest.skip("systemd-analyze is not installed (Debian package systemd)")
     for name in UNITS:
         text = (DEPLOY / name).read_text()
-        (tmp_path / name).write_text(text.replace("/opt/aster/.venv/bin/aster", "/bin/true"))
+        (tmp_path / name).write_text(re.sub("/opt/aster/.venv/bin/[a-z-]+", "/bin/true", text))
     found = subprocess.run(
         ["systemd-analyze", "verify", f"./{unit}"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
