@@ -54,7 +54,8 @@ KINDS = {
     "fee": Kind("the account's fee is not the config's", "Sweep and promote with the true fee; entries stay off."),
     "agent": Kind("the agent's key will expire", "Make a new agent on the exchange's page and put its key in place."),
     "parity": Kind(
-        "a replay decided otherwise than the run", "`aster explain` on the run; no entries before it is understood."
+        "a replay decided otherwise than the run",
+        "Read the nightly report; `aster-live ctl ack` once the difference is understood.",
     ),
     "nightly": Kind("the nightly work found something", "Read the nightly report."),
     "unit": Kind("a service failed", "`systemctl status` and `journalctl -u` of the unit that is named."),

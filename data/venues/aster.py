@@ -28,10 +28,16 @@ _MINUTE_MS = 60_000
 
 
 ASTER = Venue(name="aster", rest_url="https://fapi.asterdex.com", stream_url="wss://fstream.asterdex.com")
+# The documents name fstream5 for its market streams too; which of them works only the testnet can say.
+TESTNET = Venue(
+    name="testnet",
+    rest_url="https://fapi.asterdex-testnet.com",
+    stream_url="wss://fstream.asterdex-testnet.com",
+)
 
 
 async def venue_of(place: str) -> Venue:
-    """The venue that a user named: ``aster``, ``loopback`` (at ``LOOPBACK_URL``) or the URL of a loopback exchange.
+    """The venue that a user named: ``aster``, ``testnet``, ``loopback`` (at ``LOOPBACK_URL``) or a loopback's URL.
 
     Raises
     ------
@@ -40,8 +46,8 @@ async def venue_of(place: str) -> Venue:
     Unavailable
         When nobody answers at the URL.
     """
-    if place == ASTER.name:
-        return ASTER
+    if place in (ASTER.name, TESTNET.name):
+        return ASTER if place == ASTER.name else TESTNET
     url = LOOPBACK_URL if place == "loopback" else place.rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"venue: expected aster, loopback or a URL such as {LOOPBACK_URL}, got {place!r}")

@@ -1,0 +1,136 @@
+"""Limits on a running paper session: what it may lose, hold and enter; a restart resets nothing (F35)."""
+
+import json
+from dataclasses import asdict, replace
+
+import polars as pl
+import pytest
+
+from data import wal
+from data.wal import Kind, Log
+from live.gates import EntryLimits
+from live.journal import Journal, read_journal, trades
+from live.oversight import RiskConfig
+from live.risk import Level, RiskLimits
+from live.runner import feed_folder
+from live.session import Session, walk
+from live.tests.paper_run import OFTEN, paper
+
+WIDE = RiskConfig(
+    paper_equity_usdt=1_000.0,
+    account=RiskLimits(max_daily_drawdown=0.5, max_drawdown=0.6, max_losses_in_a_row=1_000),
+    entries=EntryLimits(
+        max_symbol_notional_usdt=1_000.0,
+        max_total_notional_usdt=1_000.0,
+        max_open_orders_per_symbol=1,
+        max_entries_per_hour=1_000,
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """The input log of market hours without limits, and its config."""
+    from live.tests.conftest import a_config
+
+    config, path = a_config(**OFTEN), tmp_path_factory.mktemp("feed") / "paper.sqlite"
+    paper([config], path, hours=1.3)
+    return config, feed_folder(path)
+
+
+@pytest.fixture
+def under(recorded, tmp_path):
+    """The same hours under other limits: ``under(account={...})`` gives dispatcher, journal and config."""
+
+    def play(*, account=None, entries=None, paper_equity_usdt=1_000.0):
+        config, folder = recorded
+        limits = replace(
+            WIDE,
+            paper_equity_usdt=paper_equity_usdt,
+            account=replace(WIDE.account, **(account or {})),
+            entries=replace(WIDE.entries, **(entries or {})),
+        )
+        path = tmp_path / "limited.sqlite"
+        with Log(feed_folder(path)) as log:
+            for segment in wal.segments(folder):
+                for record in wal.read(segment):
+                    log.write(*record[:3], with_limits(record, limits))
+            log.flush()
+            with Journal(path) as journal:
+                return walk([config], log.folder, journal), path, config
+
+    return play
+
+
+def with_limits(record, limits: RiskConfig) -> bytes:
+    """The payload; where the run began, under these limits."""
+    if record.kind is not Kind.NOTE or json.loads(record.payload)["note"] != "started":
+        return record.payload
+    told = json.loads(record.payload) | {"risk": asdict(limits)}
+    return wal.note(told.pop("note"), **told)
+
+
+def levels(path) -> list[str]:
+    return [json.loads(body)["level"] for body in of_kind(path, "risk")["body"]]
+
+
+def of_kind(path, kind: str) -> pl.DataFrame:
+    return read_journal(path).filter(pl.col("kind") == kind)
+
+
+def test_limits_that_are_never_reached_change_nothing(under, recorded):
+    dispatcher, path, config = under()
+    with Journal(path.with_suffix(".free")) as journal:
+        walk([config], recorded[1], journal)
+    free = read_journal(path.with_suffix(".free"))
+    assert read_journal(path)["hash"].to_list() == free["hash"].to_list()
+    assert dispatcher.oversight.state.peak_usdt > 1_000.0 - 50.0
+
+
+def test_two_losses_in_a_row_leave_only_exits(under):
+    dispatcher, path, config = under(account={"max_losses_in_a_row": 2})
+    listed = trades(path, config.config_hash, config.symbol)
+    assert (listed["net_pnl_usdt"][-2:] < 0).all() and listed.height >= 2
+    assert levels(path) == ["REDUCING"] and dispatcher.oversight.state.level is Level.REDUCING
+    assert {json.loads(body)["cause"] for body in of_kind(path, "missed")["body"]} >= {"REDUCING: losses"}
+
+
+def test_a_drawdown_closes_what_is_held_and_halts(under):
+    dispatcher, path, config = under(account={"max_drawdown": 0.001})
+    assert dispatcher.oversight.state.level is Level.HALTED
+    listed = trades(path, config.config_hash, config.symbol)
+    assert "risk" in set(listed["reason"][-2:])
+    reached = of_kind(path, "risk")["ts_ms"][-1]
+    assert (listed["entry_time"].dt.epoch("ms") <= reached + 1_000).all()
+
+
+def test_a_day_that_has_lost_what_it_may_takes_no_entry_more(under):
+    dispatcher, path, _ = under(account={"max_daily_drawdown": 0.001})
+    assert dispatcher.oversight.state.level is Level.ACTIVE
+    assert dispatcher.oversight.state.spent_day == dispatcher.oversight.state.day
+    assert any("the day has lost" in json.loads(body)["cause"] for body in of_kind(path, "missed")["body"])
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ({"max_entries_per_hour": 1}, "entries within the hour"),
+        ({"max_symbol_notional_usdt": 400.0}, "USDT in the symbol"),
+        ({"max_total_notional_usdt": 400.0}, "USDT in all"),
+        ({"entry_hours": (3,)}, "no entries in hour"),
+    ],
+)
+def test_an_entry_beyond_its_limits_is_missed_with_the_reason(under, entries, words):
+    _, path, config = under(entries=entries)
+    assert any(words in json.loads(body)["cause"] for body in of_kind(path, "missed")["body"])
+    most = 3 if "max_entries_per_hour" in entries else 0
+    assert trades(path, config.config_hash, config.symbol).height <= most
+
+
+def test_a_restart_resets_nothing_and_other_limits_are_refused(under):
+    dispatcher, path, config = under(account={"max_losses_in_a_row": 2})
+    with Log(feed_folder(path)) as log, Journal(path) as journal:
+        again = walk([config], log.folder, journal)
+        assert again.oversight.state == dispatcher.oversight.state
+        with pytest.raises(ValueError, match=r"a log under another \[risk\]"):
+            Session([config], None, None, log, Journal(path.with_suffix(".x")), resolution="tick", limits=WIDE)
