@@ -6,7 +6,7 @@ it follows from the input log, so that a restart forgets nothing and a replay wr
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -70,8 +70,8 @@ class Oversight:
     state : of ``live.risk``.
     obeyed : keys of the commands that were answered.
     news : for people; whoever sends them on takes them out.
-    forward : takes what concerns the level in a real run, whose account keeps its own state of ``live.risk``; None on
-        paper, and while an old log is walked.
+    ordered : what the operator said of the level, for the account of a real run, which keeps its own state of
+        ``live.risk``; whoever hands it on takes it out, once the record it came with has been acted on.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -79,7 +79,7 @@ class Oversight:
         self.state = RiskState()
         self.obeyed: set[str] = set()
         self.news: deque[News] = deque()
-        self.forward: Callable[[RiskEvent], None] | None = None
+        self.ordered: deque[RiskEvent] = deque()
         self._is_paper = True
         self._journal = journal
         self._desks: Sequence[Desk] = ()
@@ -186,8 +186,8 @@ class Oversight:
     def _react(self, event: RiskEvent) -> None:
         """The next state; a change that matters is written down, and what has to be closed is."""
         before = self.state
-        if self.forward is not None:
-            self.forward(event)
+        if isinstance(event, Commanded | Acknowledged):
+            self.ordered.append(event)
         self.state, wanted = risk.react(self.limits and self.limits.account, before, event)
         if (self.state.lowered, self.state.spent_day) != (before.lowered, before.spent_day):
             reasons = [each.reason for each in wanted]

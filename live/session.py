@@ -28,6 +28,7 @@ from live.journal import Journal
 from live.map_feed import OPEN_INTEREST_EVERY_MS
 from live.oversight import RiskConfig
 from live.readings import NS_PER_MS
+from live.risk import RiskEvent
 from live.stream_feed import ASKED_BARS, OVERDUE_MS, StreamFeed
 from live.warm_start import warm_start
 from research.engine import TradingConfig
@@ -57,6 +58,9 @@ class LiveAccount(Account, Protocol):
 
     def restore(self, dispatcher: Dispatcher, journal: Path, write: Callable[..., None]) -> None:
         """Take up what a run before left; from now on ``write`` puts notes into the log."""
+
+    def ordered(self, event: RiskEvent) -> None:
+        """What the operator said of the level."""
 
     async def run(self, asked: Asked) -> None:
         """Keep to the account until cancelled; ``asked`` is of the market's streams."""
@@ -109,6 +113,7 @@ class Session:
         self._lake, self._run_length_s, self._account = lake, run_length_s, account
         self._alerts = alerts
         self.dispatcher.oversight.news.clear()  # of the run before: it was told
+        self.dispatcher.oversight.ordered.clear()
         self._last_ns = max(self.dispatcher.last_ns, journal.last_ms * NS_PER_MS)
         self._pending: list[Record] = []
         self._is_listening = asyncio.Event()
@@ -329,7 +334,16 @@ class Session:
                 for wish in inbox.unread():
                     if wish.key not in self.dispatcher.oversight.obeyed:
                         self._note("command", **asdict(wish), is_late=RealClock().now_ms() > wish.until_ms)
+                    self._hand_on_orders()
                 await asyncio.sleep(_LOOK_S)
+
+    def _hand_on_orders(self) -> None:
+        """The account writes notes of its own: they come after all that a command wrote."""
+        ordered = self.dispatcher.oversight.ordered
+        while ordered:
+            event = ordered.popleft()
+            if self._account is not None:
+                self._account.ordered(event)
 
     async def _beat_forever(self) -> None:
         """Say that we live, and to people what they should know."""

@@ -41,7 +41,7 @@ from live.order_evidence import OrderSeen, Unread, of_stream
 from live.orders import CloseOrder, EntryOrder, ExitOrders, FundingPaid, RowKey
 from live.protection import Finding, Phase, Trade, next_steps
 from live.restore import Event, open_trades
-from live.risk import ClockSeen, TradeClosed, Transferred
+from live.risk import ClockSeen, RiskEvent, TradeClosed, Transferred
 from research.engine import TradingConfig
 from research.fills import Terms
 
@@ -121,7 +121,6 @@ class AsterAccount:
         self.diary.intended = {each.client_order_id for each in events if each.kind == "intent"}
         executions = (each for each in events if each.kind == "execution")
         self.diary.executed = {(each.symbol, each.body["execution_id"]) for each in executions}
-        dispatcher.oversight.forward = self.risk.react
         self.risk.restore(body for _, kind, *_, body in written if kind == "risk")
         self._funding_seen = {each.body["transaction_id"] for each in events if "transaction_id" in each.body}
         told = {kind: {each.trade_id for each in events if each.kind == kind} for kind in ("adopted", "closed")}
@@ -168,6 +167,10 @@ class AsterAccount:
         case.keep(order_of(request))
         self.cases.add(case)
         self.executor.spawn(self._enter(seat, case, order, request))
+
+    def ordered(self, event: RiskEvent) -> None:
+        """What the operator said of the level."""
+        self.risk.react(event)
 
     async def run(self, asked: AskedFollowers) -> None:
         """Keep to the account until cancelled.

@@ -1,0 +1,42 @@
+"""The operator's commands in real mode: what is held is closed on the exchange, and the account's level follows."""
+
+import time
+
+import pytest
+
+from live.commands import ask
+from live.journal import Journal, read_journal, trades
+from live.risk import Level
+from live.runner import feed_folder
+from live.session import walk
+from live.tests.real_run import BTC, often, real
+
+
+def once_held(command: str, symbol: str | None = None):
+    """Asks as soon as the first position has its stop."""
+    asked = []
+
+    def look(run, request):
+        if request.is_new("S") and not asked:
+            now_ms = time.time_ns() // 1_000_000
+            asked.append(ask(run.path, command, symbol, by="test", now_ms=now_ms, patience_ms=600_000))
+
+    return look
+
+
+@pytest.mark.parametrize(
+    ("command", "symbol", "level"), [("flatten", None, Level.HALTED), ("close", BTC, Level.ACTIVE)]
+)
+def test_what_is_held_is_closed_at_the_market(config, tmp_path, command, symbol, level):
+    config, path = often(config, stop_bps=300.0, target_bps=300.0), tmp_path / "real.sqlite"
+    run = real(config, path, minutes=40, after=[once_held(command, symbol)], speed=600.0)
+    closed = trades(path, config.config_hash, BTC)[0].row(0, named=True)
+    assert closed["reason"] == "operator"
+    assert run.broker.risk.state.level is level
+    answers = read_journal(path).filter(kind="answer")
+    assert answers.height == 1
+    if level is Level.HALTED:
+        assert run.amount == 0 and trades(path, config.config_hash, BTC).height == 1
+    with Journal(path.with_suffix(".replayed")) as again:
+        walk([config], feed_folder(path), again)
+        assert again.head == read_journal(path)["hash"][-1]
