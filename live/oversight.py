@@ -130,6 +130,11 @@ class Oversight:
             self.news.append(News(kind="level", detail=f"{body['level']}: {', '.join(body['state']['lowered'])}"))
 
     @property
+    def level(self) -> Level:
+        """What may be done."""
+        return self.state.level
+
+    @property
     def equity_usdt(self) -> float:
         """Of the paper account: what it began with and every desk's result."""
         return self.limits.paper_equity_usdt + sum(desk.result_usdt for desk in self._desks)

@@ -59,6 +59,10 @@ class LiveAccount(Account, Protocol):
     def restore(self, dispatcher: Dispatcher, journal: Path, write: Callable[..., None]) -> None:
         """Take up what a run before left; from now on ``write`` puts notes into the log."""
 
+    @property
+    def level(self) -> str:
+        """Of ``live.risk``."""
+
     def ordered(self, event: RiskEvent) -> None:
         """What the operator said of the level."""
 
@@ -334,16 +338,12 @@ class Session:
                 for wish in inbox.unread():
                     if wish.key not in self.dispatcher.oversight.obeyed:
                         self._note("command", **asdict(wish), is_late=RealClock().now_ms() > wish.until_ms)
-                    self._hand_on_orders()
+                # The account writes notes of its own: they come after all that a command wrote.
+                while ordered := self.dispatcher.oversight.ordered:
+                    event = ordered.popleft()
+                    if self._account is not None:
+                        self._account.ordered(event)
                 await asyncio.sleep(_LOOK_S)
-
-    def _hand_on_orders(self) -> None:
-        """The account writes notes of its own: they come after all that a command wrote."""
-        ordered = self.dispatcher.oversight.ordered
-        while ordered:
-            event = ordered.popleft()
-            if self._account is not None:
-                self._account.ordered(event)
 
     async def _beat_forever(self) -> None:
         """Say that we live, and to people what they should know."""
@@ -351,7 +351,10 @@ class Session:
         while True:
             write_beat(self._journal.path, self._beat())
             tell_systemd("WATCHDOG=1")
-            self._tell_people()
+            while news := self.dispatcher.oversight.news:
+                said = news.popleft()
+                if self._alerts is not None:
+                    self._alerts.post(said.kind, said.detail)
             await asyncio.sleep(EVERY_S)
 
     def _beat(self, *, has_ended: bool = False) -> Beat:
@@ -361,19 +364,12 @@ class Session:
             told_ms=RealClock().now_ms(),
             market_ms=round(progress.now.timestamp() * 1_000),
             mode=desks[0].mode,
-            level=self.dispatcher.oversight.state.level,
+            level=(self._account or self.dispatcher.oversight).level,
             connection=progress.connection,
             instance=desks[0].rules.instance,
             symbols=tuple(dict.fromkeys(desk.key[1] for desk in desks)),
             has_ended=has_ended,
         )
-
-    def _tell_people(self) -> None:
-        news = self.dispatcher.oversight.news
-        while news:
-            said = news.popleft()
-            if self._alerts is not None:
-                self._alerts.post(said.kind, said.detail)
 
     async def _tell(self, tell: Callable[[Progress], None]) -> None:
         while True:

@@ -41,7 +41,7 @@ from live.order_evidence import OrderSeen, Unread, of_stream
 from live.orders import CloseOrder, EntryOrder, ExitOrders, FundingPaid, RowKey
 from live.protection import Finding, Phase, Trade, next_steps
 from live.restore import Event, open_trades
-from live.risk import ClockSeen, RiskEvent, TradeClosed, Transferred
+from live.risk import ClockSeen, Level, RiskEvent, TradeClosed, Transferred
 from research.engine import TradingConfig
 from research.fills import Terms
 
@@ -167,6 +167,11 @@ class AsterAccount:
         case.keep(order_of(request))
         self.cases.add(case)
         self.executor.spawn(self._enter(seat, case, order, request))
+
+    @property
+    def level(self) -> Level:
+        """Of ``live.risk``."""
+        return self.risk.state.level
 
     def ordered(self, event: RiskEvent) -> None:
         """What the operator said of the level."""
