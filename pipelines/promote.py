@@ -1,6 +1,7 @@
 """``aster promote``: one row of a sweep becomes ``live/configs/chosen.toml``, with where it came from."""
 
 import json
+import math
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -136,6 +137,7 @@ def _provenance(run: RunFolder, manifest: dict[str, Any], row: dict[str, Any]) -
         "data_end": run.config.end,
         "data_files": len(manifest["identity"]["data"]),
         "configs_tried": manifest["configs"],
-        "metrics": {name: row[name] for name in measured},
+        # What is signed for has a canonical form, and NaN has none.
+        "metrics": {name: row[name] for name in measured if row[name] is not None and math.isfinite(row[name])},
         "prediction": asdict(prediction_of(run.frame("walk_forward_trades").filter(pl.col("symbol") == row["symbol"]))),
     }
