@@ -31,22 +31,6 @@ class Chosen:
     approval: Approval | None = None
 
 
-def require_for_real(chosen: Chosen) -> None:
-    """Refuse a config that the statistical gate did not let through: it may run in replays and on paper.
-
-    Raises
-    ------
-    ValueError
-        With what was found against it.
-    """
-    if chosen.provenance.get("statistical_gate") is not True:
-        found = "; ".join(chosen.provenance.get("findings", ["it does not say that any gate looked at it"]))
-        raise ValueError(
-            f"config {chosen.config_hash[:12]} is for replay and paper only: {found}. Sweep on more days, keep a "
-            "holdout, and promote what passes"
-        )
-
-
 def load_chosen(path: Path) -> Chosen:
     """Read a promoted config.
 

@@ -161,7 +161,8 @@ class Dispatcher:
         elif not self.seats:
             self._history.append((recv_ns, answer))
         elif answer.name == "openInterest":
-            self.maps[answer.params["symbol"]].answered(recv_ns, answer)
+            if answer.params["symbol"] in self.maps:  # else a shadow asked
+                self.maps[answer.params["symbol"]].answered(recv_ns, answer)
         else:
             self._bars_answered(recv_ns, answer)
 

@@ -76,6 +76,7 @@ class Journal:
     path : created with its folder where missing.
     before_write : called before events are written: it puts on the disk what they rest on, so that no power cut leaves
         the journal ahead of it.
+    is_derived : it follows from a log and no order rests on it: it is made anew, and its intents wait for no disk.
 
     A journal that already holds events is walked over first: ``append`` expects the same events again and writes only
     what comes after the last one. So a replay that was cut off goes on where it stopped, a finished one proves
@@ -89,9 +90,11 @@ class Journal:
         When it cannot be opened or written.
     """
 
-    def __init__(self, path: Path, before_write: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, path: Path, before_write: Callable[[], None] = lambda: None, *, is_derived: bool = False
+    ) -> None:
         self.path = path
-        self._before_write = before_write
+        self._before_write, self._is_derived = before_write, is_derived
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(f"{path}.lock")
         try:
@@ -99,6 +102,9 @@ class Journal:
         except Timeout:
             raise ValueError(f"{path}: another process writes this journal; wait for it or give another file") from None
         self._connection: sqlite3.Connection | None = None
+        if is_derived:
+            for old in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+                old.unlink(missing_ok=True)
         try:
             self._connection = _connected(path)
             self._stored = sum(1 for _ in _checked(path, self._connection))
@@ -142,7 +148,7 @@ class Journal:
             row = (self._stored, *columns, self._head)
             self._head = _hash(row)
             new.append((*row, self._head))
-            is_durable |= record.kind == "intent"
+            is_durable |= record.kind == "intent" and not self._is_derived
         if not new:
             return
         self._before_write()
@@ -197,7 +203,17 @@ def trades(path: Path, config_hash: str, symbol: str) -> pl.DataFrame:
     A position still held when the feed ended is listed with reason open, valued at the last price; one that the journal
     does not know the end of has null exits.
     """
-    events = read_journal(path).filter(pl.col("config_hash") == config_hash, pl.col("symbol") == symbol)
+    return trades_of(events_of(path, config_hash, symbol))
+
+
+def events_of(path: Path, config_hash: str, symbol: str) -> pl.DataFrame:
+    """The events of one config on one symbol, as ``read_journal``."""
+    return read_journal(path).filter(pl.col("config_hash") == config_hash, pl.col("symbol") == symbol)
+
+
+def trades_of(events: pl.DataFrame) -> pl.DataFrame:
+    """``trades`` of the events of one config on one symbol."""
+    symbol = events["symbol"].first()
     by_trade: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for kind, trade, body in events.select("kind", "trade_id", "body").iter_rows():
         if trade is not None:

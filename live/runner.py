@@ -8,7 +8,7 @@ import asyncio
 import json
 import re
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,8 @@ from live.ctl import JOURNALS, ctl
 from live.journal import Journal
 from live.recordings import CHECKOUT, recording_from_lake, replayed, run
 from live.session import Progress, Session, walk
-from live.summary import feed_summary, for_people, summary
+from live.shadows import Shadows, require_same_feed, walk_shadows
+from live.summary import feed_summary, for_people, shadows_summary, summary
 
 LAKE = CHECKOUT / "data" / "lake"
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -55,8 +56,8 @@ def replay(
     return summary("replay", [seat.desk for seat in seats], path, head)
 
 
-def replay_feed(paths: list[Path], folder: Path, path: Path) -> dict[str, Any]:
-    """Replay the input log of a paper run, into a journal that ends as the run's own does.
+def replay_feed(paths: list[Path], folder: Path, path: Path, shadows: Sequence[Path] = ()) -> dict[str, Any]:
+    """Replay the input log of a paper run, into a journal that ends as the run's own does, and its shadows into theirs.
 
     Raises
     ------
@@ -70,13 +71,17 @@ def replay_feed(paths: list[Path], folder: Path, path: Path) -> dict[str, Any]:
         dispatcher = walk(configs, folder, journal)
         if not dispatcher.seats:
             raise LookupError(f"{folder}: trading had not begun when this log ended")
-        head = journal.head
-    return feed_summary("replay", dispatcher, folder, path, head)
+        result = feed_summary("replay", dispatcher, folder, path, journal.head)
+    with Shadows([load_chosen(chosen).config for chosen in shadows], path) as followers:
+        require_same_feed(configs, followers.configs)
+        walk_shadows(followers, folder)
+        return result | shadows_summary(followers)
 
 
 def paper(
-    paths: list[Path], place: str, resolution: str, lake: Path | None, run_length_s: float | None, path: Path
-) -> dict[str, Any]:
+    paths: list[Path], place: str, resolution: str, lake: Path | None, run_length_s: float | None, path: Path,
+    shadows: Sequence[Path] = (),
+) -> dict[str, Any]:  # fmt: skip
     """Trade promoted configs on paper until the run length is over or a signal comes; goes on with an old journal."""
     promoted = [load_chosen(chosen) for chosen in paths]
     configs, limits = [each.config for each in promoted], risk_of(promoted)
@@ -84,6 +89,7 @@ def paper(
     with ExitStack() as stack:
         log = stack.enter_context(Log(feed_folder(path)))
         journal = stack.enter_context(Journal(path, log.sync))
+        followers = stack.enter_context(Shadows([load_chosen(chosen).config for chosen in shadows], path))
         alerts = stack.enter_context(Alerts(destinations(), "runner"))
         stack.enter_context(_told(alerts, f"paper on {place}, journal {path}"))
         tell = stack.enter_context(_live_line())
@@ -99,13 +105,14 @@ def paper(
             session = Session(
                 configs, venue, clock, log, journal,
                 resolution=resolution, limits=limits, alerts=alerts, lake=known, run_length_s=run_length_s,
+                shadows=followers,
             )  # fmt: skip
             await session.run(stop, tell)
             return session
 
         session = asyncio.run(trade())
-        head = journal.head
-    return feed_summary("paper", session.dispatcher, log.folder, path, head)
+        result = feed_summary("paper", session.dispatcher, log.folder, path, journal.head)
+        return result | shadows_summary(followers)
 
 
 def real(
@@ -222,6 +229,13 @@ def _seconds(context: click.Context, option: click.Option, text: str | None) -> 
     type=click.Path(path_type=Path),
     help="Promoted config to run; several may be given.",
 )
+@click.option(
+    "--shadow",
+    "shadows",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Promoted config that trades on paper beside, on the same feed; any number. With --mode paper or --feed.",
+)
 @click.option("--mode", type=click.Choice(["replay", "paper", "real"]), default="replay", show_default=True)
 @click.option("--send-orders", metavar="SYMBOLS", help="Symbols, typed again, that may really be traded (mode real).")
 @click.option(
@@ -261,6 +275,7 @@ def _seconds(context: click.Context, option: click.Option, text: str | None) -> 
 def main(
     context: click.Context,
     paths: Iterable[Path],
+    shadows: Sequence[Path],
     mode: str,
     send_orders: str | None,
     lake: Path | None,
@@ -293,14 +308,18 @@ def main(
         raise click.UsageError(f"--start, --end and --feed are for --mode replay; {mode} trades from now on")
     if feed is not None and (start, end) != (None, None):
         raise click.UsageError("--feed replays a whole input log; leave --start and --end out")
+    if shadows and mode == "real":
+        raise click.UsageError("--shadow has no place in --mode real: run the challengers on paper beside it")
+    if shadows and mode == "replay" and feed is None:
+        raise click.UsageError("--shadow follows a feed or its log; to replay a lake give every config as --config")
     path = path or JOURNALS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{mode}.sqlite"
     try:
         if mode == "paper":
-            result = paper([*paths], venue, resolution, lake, run_length_s, path)
+            result = paper([*paths], venue, resolution, lake, run_length_s, path, shadows)
         elif mode == "real":
             result = real([*paths], send_orders, rules_path, keys, venue, lake, run_length_s, path)
         elif feed is not None:
-            result = replay_feed([*paths], feed, path)
+            result = replay_feed([*paths], feed, path, shadows)
         else:
             result = replay([*paths], lake, start, end, path)
     except (KeyError, IndexError):

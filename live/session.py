@@ -29,6 +29,7 @@ from live.map_feed import OPEN_INTEREST_EVERY_MS
 from live.oversight import RiskConfig
 from live.readings import NS_PER_MS
 from live.risk import RiskEvent
+from live.shadows import Shadows, longest_looking_back, require_same_feed, walk_shadows
 from live.stream_feed import ASKED_BARS, OVERDUE_MS, StreamFeed
 from live.warm_start import warm_start
 from research.engine import TradingConfig
@@ -85,6 +86,7 @@ class Session:
     lake : for the warm start; None for REST alone.
     run_length_s : stop by itself so long after the first connection, by the clock; None to go on.
     account : that orders go to; None for paper.
+    shadows : that hear what this hears; None for none.
 
     Raises
     ------
@@ -106,12 +108,17 @@ class Session:
         lake: Path | None = None,
         run_length_s: float | None = None,
         account: LiveAccount | None = None,
+        shadows: Shadows | None = None,
     ) -> None:
+        self._shadows = shadows or Shadows([], journal.path)
+        require_same_feed(configs, self._shadows.configs)
         self.dispatcher = walk(configs, log.folder, journal, account)
         if not self.dispatcher.seats:  # cut off before trading began: nothing was acted on
             for segment in wal.segments(log.folder):
                 segment.unlink()
             self.dispatcher = Dispatcher(configs, journal, account)
+        else:
+            walk_shadows(self._shadows, log.folder)
         self._configs, self._venue, self._clock = configs, venue, clock
         self._log, self._journal, self._resolution, self._limits = log, journal, resolution, limits
         self._lake, self._run_length_s, self._account = lake, run_length_s, account
@@ -153,7 +160,7 @@ class Session:
             stream = Stream(self._venue, names, clock=self._clock, sink=self, sockets=1, seed=os.getpid(), asked=asked)
             jobs = (stop.wait(), self._run_length(), stream.run(), self._keep_time(), self._recover(rest),
                     self._ask_open_interest(rest), self._sync_forever(), self._obey(), self._beat_forever(),
-                    self._tell(tell))  # fmt: skip
+                    self._tell(tell), self._shadows.run(getattr(self._clock, "hold", nullcontext)))  # fmt: skip
             tasks = [asyncio.create_task(job) for job in jobs]
             if self._account is not None:
                 tasks.append(asyncio.create_task(self._account.run(asked)))
@@ -171,6 +178,7 @@ class Session:
                     task.result()
             self._note("stopped")
             self._log.sync()
+            self._shadows.finish()
             tell_systemd("STOPPING=1")
             write_beat(self._journal.path, self._beat(has_ended=True))
 
@@ -187,6 +195,8 @@ class Session:
         pending, self._pending = self._pending, []
         for record in pending:
             self.dispatcher.take(record)
+        for record in pending:
+            self._shadows.hear(record)
         due_ms = self.dispatcher.due_ms
         if due_ms is not None and (self._armed_ms is None or due_ms < self._armed_ms):
             self._is_new_due.set()
@@ -224,7 +234,8 @@ class Session:
             self._note("resumed", pid=os.getpid())
             return
         since_ms = now_ms - SINCE_MS
-        answers = await warm_start(rest, self._configs, since_ms, self._lake)
+        known = [*self._configs, *longest_looking_back(self._shadows.configs)]
+        answers = await warm_start(rest, known, since_ms, self._lake)
         told = {"resolution": self._resolution, "since_ms": since_ms, "venue": self._venue.name, "pid": os.getpid()}
         if self._account is not None:
             told["instance"] = self._account.instance
@@ -314,7 +325,7 @@ class Session:
         """Ask for what maps are made of, as no stream tells it; without an answer they grow stale by themselves."""
         await self._is_listening.wait()
         while True:
-            for question in open_interest_questions([*self.dispatcher.maps]):
+            for question in open_interest_questions([*self._shadows.with_maps(self.dispatcher.maps)]):
                 try:
                     body = await rest.ask(question)
                 except (Unavailable, ValueError) as error:  # undocumented: it may be refused today and told tomorrow

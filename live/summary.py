@@ -9,6 +9,7 @@ import polars as pl
 from live import journal as journals
 from live.desk import Desk
 from live.dispatch import Dispatcher
+from live.shadows import Shadows
 
 
 def summary(mode: str, desks: Sequence[Desk], path: Path, head: str) -> dict[str, Any]:
@@ -64,6 +65,22 @@ def feed_summary(mode: str, dispatcher: Dispatcher, folder: Path, path: Path, he
     }
 
 
+def shadows_summary(shadows: Shadows) -> dict[str, Any]:
+    """The totals of every shadow, in their order."""
+    told = [
+        {
+            "config_hash": shadow.config.config_hash,
+            "symbol": shadow.config.symbol,
+            "strategy": shadow.config.strategy,
+            **_totals(journals.trades(shadow.journal.path, shadow.config.config_hash, shadow.config.symbol)),
+            "journal": str(shadow.journal.path),
+            "chain_head": shadow.journal.head,
+        }
+        for shadow in shadows.listed
+    ]
+    return {"shadows": told, "shadows_gave_up": shadows.gave_up}
+
+
 def for_people(result: dict[str, Any]) -> list[str]:
     """The lines to print."""
     lines = []
@@ -79,6 +96,13 @@ def for_people(result: dict[str, Any]) -> list[str]:
             f"{result['bars']} bars told, {result['gaps']} gaps, {result['reconnects']} reconnects; input log "
             f"{result['feed']}"
         )
+    for shadow in result.get("shadows", ()):
+        lines.append(
+            f"shadow {shadow['symbol']} {shadow['strategy']} {shadow['config_hash'][:10]}: {shadow['trades']} trades, "
+            f"net {shadow['net_pnl_usdt']:.4f} USDT; journal {shadow['journal']}"
+        )
+    if result.get("shadows_gave_up"):
+        lines.append("the shadows fell behind and gave up: replay the input log with --shadow to have them whole")
     return [*lines, f"journal {result['journal']}", f"chain head {result['chain_head']}"]
 
 

@@ -16,7 +16,7 @@ def real_data() -> Path | None:
     return folder if folder.is_dir() else None
 
 
-BENCHMARKS = ("sweep", "gate", "fills", "clusters", "record", "lake", "soak")
+BENCHMARKS = ("sweep", "gate", "fills", "clusters", "record", "lake", "live", "soak")
 
 
 def run_bench(name: str, folder: Path, minutes: float, tell: Callable[[str, int, int], None]) -> dict[str, Any]:
@@ -55,6 +55,10 @@ def _figures(name: str, folder: Path, minutes: float, tell: Callable[[str, int, 
         from data.benchmarks.bench_lake import bench_lake
 
         return bench_lake(folder, real_data(), tell)
+    if name == "live":
+        from live.benchmarks.bench_live import bench_live
+
+        return bench_live(tell)
     from pipelines.soak import run_soak
 
     return run_soak(folder, minutes, tell)

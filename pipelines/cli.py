@@ -8,6 +8,7 @@ import click
 from pipelines.bench import BENCHMARKS
 from pipelines.cli_audit import audit
 from pipelines.cli_clusters import clusters, signals
+from pipelines.cli_explain import explain, shadows
 from pipelines.cli_history import backfill, repair
 from pipelines.cli_lake import compact, coverage, push, sizes, tail, verify
 from pipelines.cli_live import alert, approve, up
@@ -35,7 +36,7 @@ def cli() -> None:
 
 for command in (record, backfill, repair, coverage, verify, compact, push, sizes, tail, loopback, clusters, signals):
     cli.add_command(command)
-for command in (audit, robust, nightly, approve, up, alert):
+for command in (audit, robust, nightly, explain, shadows, approve, up, alert):
     cli.add_command(command)
 
 

@@ -27,6 +27,7 @@ STEPS = {  # in their order, and where each is: what a step does not need takes 
     "validate": _STUDY,
     "walk_forward": _STUDY,
     "market": _STUDY,
+    "parity": "pipelines.nightly_parity",
 }
 DONE, FAILED = "done", "failed"
 
@@ -46,7 +47,7 @@ class NightSettings:
     report_days : how far back pages look.
     sweeps : configs whose walk-forward is run again up to the night, beside the promoted one's.
     chosen : the promoted config; empty for ``live/configs/chosen.toml``, where there is one.
-    journals : folder of the runner's journals; those of the day are replayed. Empty for ``live/journals``.
+    journals : folder of the runner's journals; those of the day are proven. Empty for ``live/journals``.
     placebo_maps : maps that know nothing, which the validation compares with.
     raw_days : how long raw rows stay in the lake.
     keep_nights : how long the pages of a night stay; its figures always do.

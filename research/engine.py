@@ -193,7 +193,7 @@ def backtest(
         When the bars are another symbol's, or too few of them were seen, or the exchange could not execute the config.
     """
     require_coverage(bars, min_coverage, first, last)
-    module, market, arrays, params, terms = inputs(config, bars)
+    module, market, arrays, params, terms = simulation_inputs(config, bars)
     multiples = size_multiples(config.orders.open_interest_size, arrays, bars.frame.height)
     run = kernel.simulate(
         module, market, arrays, params, terms, first, last, multiples=multiples, days=days_of(bars.frame)
@@ -222,7 +222,7 @@ def backtest_ticks(config: TradingConfig, bars: Bars, ticks: Ticks, *, end_ms: i
     ValueError
         When the bars are another symbol's, or the exchange could not execute the config.
     """
-    module, market, arrays, params, terms = inputs(config, bars)
+    module, market, arrays, params, terms = simulation_inputs(config, bars)
     exec_ms = bars.frame["exec_time"].dt.epoch("ms").to_numpy(writable=True)
     end_ms = int(window_end_ms(bars)[-1]) if end_ms is None else end_ms
     multiples = size_multiples(config.orders.open_interest_size, arrays, bars.frame.height)
@@ -232,7 +232,9 @@ def backtest_ticks(config: TradingConfig, bars: Bars, ticks: Ticks, *, end_ms: i
     return trades_frame(trades, trades["exit_ms"], bars, config)
 
 
-def inputs(config: TradingConfig, bars: Bars) -> tuple[ModuleType, Market, dict[str, np.ndarray], tuple, Terms]:
+def simulation_inputs(
+    config: TradingConfig, bars: Bars
+) -> tuple[ModuleType, Market, dict[str, np.ndarray], tuple, Terms]:
     """What every run of a config starts from, in the order ``kernel.simulate`` takes it.
 
     Raises

@@ -9,7 +9,7 @@ import polars as pl
 from data.schema import TIME_MS
 from research.bars import Bars
 from research.daily_loss import days_of
-from research.engine import TradingConfig, exit_ms_of, inputs, trades_frame, window_end_ms
+from research.engine import TradingConfig, exit_ms_of, simulation_inputs, trades_frame, window_end_ms
 from research.exposure import SharedLimits, SharedTerms
 from research.fills import Market
 from research.portfolio import Book, JointRun, simulate
@@ -118,7 +118,7 @@ def _run(chosen: Mapping[str, TradingConfig], bars: Mapping[str, Bars], fold: Fo
     books = []
     for symbol, config in chosen.items():
         own = bars[symbol]
-        module, market, arrays, params, terms = inputs(config, own)
+        module, market, arrays, params, terms = simulation_inputs(config, own)
         multiples = size_multiples(config.orders.open_interest_size, arrays, own.frame.height)
         books.append(
             Book(

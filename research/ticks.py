@@ -147,7 +147,7 @@ def simulate_ticks(
     params = module.Params(*(float(value) for value in params))
     # An exit and the next entry lie at least two rows apart.
     trades = np.zeros(len(exec_ms) // 2 + 2, TICK_TRADE)
-    met = _market_met(market, exec_ms, ticks)
+    met = market_met(market, exec_ms, ticks)
     multiples = unscaled(len(exec_ms)) if multiples is None else multiples
     days = one_day(len(exec_ms)) if days is None else days
     return trades[: _simulate(params, matrix, columns, met, multiples, days, terms, exec_ms, ticks, end_ms, trades)]
@@ -189,7 +189,7 @@ def _last_by(values: np.ndarray, known: np.ndarray, at: np.ndarray) -> np.ndarra
     return np.append(values, math.nan)[np.searchsorted(known, at, side="right") - 1]
 
 
-def _market_met(market: Market, exec_ms: np.ndarray, ticks: Ticks) -> Market:
+def market_met(market: Market, exec_ms: np.ndarray, ticks: Ticks) -> Market:
     """The market as the orders meet it at ``t_i``: the last trade, and the last quote while it is fresh."""
     exec_ns = exec_ms * NS_PER_MS
     quote_ms = _last_by(-(-ticks.quote_ns // NS_PER_MS), ticks.quote_ns, exec_ns)  # rounded up, as in bars
@@ -223,18 +223,12 @@ def _simulate(params, features, columns, market, multiples, days, terms, exec_ms
         levels = with_liquidation(levels, side, entry, quantity, terms)
         fees = fee_usdt(entry, quantity, terms.taker_fee_bps)
         book = booked(book, days[i], -fees)
-        reason, exit_ns, trade, quote = _first_exit(side, levels, ticks, exec_ms[i] * NS_PER_MS, end_ms * NS_PER_MS)
-        funding, book = _funding_usdt(side, quantity, ticks, exec_ms, i, exit_ns, days, book)
+        reason, exit_ns, trade, quote = first_exit(side, levels, ticks, exec_ms[i] * NS_PER_MS, end_ms * NS_PER_MS)
+        funding, book = funding_between_usdt(side, quantity, ticks, exec_ms, i, exit_ns, days, book)
         exit_, exit_ms, exit_row = ticks.trade_price[trade], end_ms - 1, n_rows - 1
         if reason != OPEN:
-            exit_ms = -(-exit_ns // NS_PER_MS)
-            exit_row = np.searchsorted(exec_ms, exit_ms) - 1
-            bid = ask = quote_age_ms = math.nan
-            if quote >= 0:
-                bid, ask, quote_age_ms = ticks.bid[quote], ticks.ask[quote], (exit_ns - ticks.quote_ns[quote]) / 1e6
-            half_spread_bps = market.half_spread_bps[exit_row]
-            exit_ = exit_price_at_tick(
-                side, reason, levels, bid, ask, quote_age_ms, exit_, half_spread_bps, terms.slippage_bps
+            exit_ms, exit_row, exit_ = exit_met(
+                side, levels, reason, exit_ns, trade, quote, market.half_spread_bps, terms.slippage_bps, exec_ms, ticks
             )
             exit_fee = fee_usdt(exit_, quantity, terms.taker_fee_bps)
             fees += exit_fee
@@ -264,7 +258,7 @@ def _simulate(params, features, columns, market, multiples, days, terms, exec_ms
 
 
 @njit
-def _first_exit(side, levels, ticks, after_ns, end_ns):
+def first_exit(side, levels, ticks, after_ns, end_ns):
     """The first tick of (after_ns, end_ns] that ends a position: its reason and time, the last trade and quote by then.
 
     Reason OPEN at ``end_ns`` when there is none.
@@ -293,7 +287,24 @@ def _first_exit(side, levels, ticks, after_ns, end_ns):
 
 
 @njit
-def _funding_usdt(side, quantity, ticks, exec_ms, entry_row, exit_ns, days, book):
+def exit_met(side, levels, reason, exit_ns, trade, quote, half_spread_bps, slippage_bps, exec_ms, ticks):
+    """Time in ms, row and price of the market order that an exit becomes at ``exit_ns``.
+
+    ``trade`` and ``quote`` are the last by then, -1 for no quote; ``half_spread_bps`` is one per row.
+    """
+    exit_ms = -(-exit_ns // NS_PER_MS)
+    exit_row = np.searchsorted(exec_ms, exit_ms) - 1
+    bid = ask = quote_age_ms = math.nan
+    if quote >= 0:
+        bid, ask, quote_age_ms = ticks.bid[quote], ticks.ask[quote], (exit_ns - ticks.quote_ns[quote]) / 1e6
+    price = exit_price_at_tick(
+        side, reason, levels, bid, ask, quote_age_ms, ticks.trade_price[trade], half_spread_bps[exit_row], slippage_bps
+    )
+    return exit_ms, exit_row, price
+
+
+@njit
+def funding_between_usdt(side, quantity, ticks, exec_ms, entry_row, exit_ns, days, book):
     """Paid at the events after the entry and before the exit, summed in their order, and booked by day."""
     total = 0.0
     for k in range(np.searchsorted(ticks.funding_ms, exec_ms[entry_row], side="right"), ticks.funding_ms.shape[0]):

@@ -23,6 +23,7 @@ from live.journal import Journal, trades
 from live.oversight import RiskConfig
 from live.runner import feed_folder
 from live.session import Session, walk
+from live.shadows import Shadows
 from live.stream_feed import StreamFeed
 from research.bars import Bars, build_bars
 from research.engine import TradingConfig, backtest, backtest_ticks
@@ -68,6 +69,7 @@ def paper(
     resolution: str = "tick",
     lake: Path | None = None,
     limits: RiskConfig | None = None,
+    shadows: Shadows | None = None,
     at_the_start: Callable[[Loopback], None] = lambda exchange: None,
     **exchange,
 ) -> tuple[Session, str]:
@@ -78,7 +80,7 @@ def paper(
             venue = await venue_of(loopback.rest_url)
             session = Session(
                 configs, venue, FollowedClock(), log, journal,
-                resolution=resolution, limits=limits, lake=lake, run_length_s=hours * 3_600,
+                resolution=resolution, limits=limits, lake=lake, run_length_s=hours * 3_600, shadows=shadows,
             )  # fmt: skip
             begun = iter([True])
             await session.run(asyncio.Event(), lambda progress: next(begun, None) and at_the_start(loopback))

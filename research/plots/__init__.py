@@ -1,5 +1,6 @@
 """Figures: frame in, ``go.Figure`` out. The one home of Plotly; importing it forbids every renderer to upload data."""
 
+from research.plots.causes import plot_causes
 from research.plots.coverage import plot_gap_calendar
 from research.plots.equity import plot_equity
 from research.plots.folds import plot_walk_forward
@@ -15,6 +16,7 @@ from research.plots.style import refuse_uploads
 __all__ = [
     "Axis",
     "plot_candles",
+    "plot_causes",
     "plot_cost_surface",
     "plot_drawdown_band",
     "plot_equity",

@@ -1,0 +1,1 @@
+"""Figures beside a named baseline, for `aster bench`."""

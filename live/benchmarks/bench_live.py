@@ -1,0 +1,133 @@
+"""``aster bench live``: how long the runner takes from hearing to deciding to signed bytes, and what it weighs.
+
+The market is a synthetic one, recorded once from the loopback exchange and played into fresh processes at 250 frames a
+second, with shadows and without, in turn. Baselines are what the prior bots publish or were measured at.
+"""
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from data import synthetic
+from data.benchmarks.figures import figure
+from data.clock import FollowedClock
+from data.loopback.server import Loopback
+from data.loopback.tape import SyntheticSource
+from data.venues.aster import venue_of
+from data.venues.signing import AgentKey, Nonces, signed_v3
+from data.wal import Log
+from live.benchmarks.configs import champion
+from live.journal import Journal, Record
+from live.session import Session
+
+SHADOWS = 50
+ROUNDS = 2
+HOURS = 3.0
+FIRST_BARS = 5  # the first decisions of a process load compiled code
+ORDERS = 1_000
+TARGET_DECISION_MS, TARGET_SHADOWS_MS, TARGET_BYTES_MS, TARGET_MEMORY_MB = 50.0, 5.0, 1.0, 200.0
+_START = datetime(2026, 1, 5, 6, 42, 20, tzinfo=UTC)
+_POLLED = "prior-art 003: polls once a second, half of it on average; one bar in ten is never seen"
+
+Progress = Callable[[str, int, int], None]
+
+
+def bench_live(tell: Progress) -> list[dict]:
+    """Figures: what, value, unit, baseline, baseline_value, ratio, target, holds."""
+    with TemporaryDirectory() as folder:
+        feed = Path(folder) / "feed"
+        tell("a market to hear", 0, 1)
+        asyncio.run(_recorded(feed))
+        tell("a market to hear", 1, 1)
+        alone, followed = [], []
+        for number in range(ROUNDS):
+            for shadows, kept in ((0, alone), (SHADOWS, followed)):
+                kept.append(_heard(feed, shadows))
+                tell("decisions", 2 * number + (shadows > 0) + 1, 2 * ROUNDS)
+        signed = _signed(Path(folder), is_synced=True), _signed(Path(folder), is_synced=False)
+    decided, beside = (
+        [1e3 * each for run in runs for each in run["seconds"][FIRST_BARS:]] for runs in (alone, followed)
+    )
+    added_ms = _percentile(beside, 99) - _percentile(decided, 99)
+    return [
+        figure(
+            f"kline final to decision in the journal, {len(decided)} bars, a process's first {FIRST_BARS} aside",
+            _percentile(decided, 50), "ms, median", baseline=_POLLED, baseline_value=500.0,
+        ),
+        figure("the same", _percentile(decided, 99), "ms, 99th percentile", at_most=TARGET_DECISION_MS),
+        figure(f"what {SHADOWS} shadows add to it", added_ms, "ms, 99th percentile", at_most=TARGET_SHADOWS_MS),
+        figure("decision to signed, journaled bytes", _percentile(signed[0], 50), "ms, median"),
+        figure("the same", _percentile(signed[0], 99), "ms, 99th percentile"),
+        figure(
+            "the same without the disk's own sync", _percentile(signed[1], 99), "ms, 99th percentile",
+            at_most=TARGET_BYTES_MS,
+        ),
+        figure(
+            "memory of the runner", max(run["most_bytes"] for run in alone) / 1e6, "MB", at_most=TARGET_MEMORY_MB,
+            baseline="prior-art 001: claims", baseline_value=200.0,
+        ),
+        figure(f"memory with {SHADOWS} shadows", max(run["most_bytes"] for run in followed) / 1e6, "MB"),
+    ]  # fmt: skip
+
+
+async def _recorded(feed: Path) -> None:
+    """The input log of a paper run on the loopback exchange."""
+    market = synthetic.MarketSpec(
+        symbols=(synthetic.BTC_LIKE,),
+        start=_START.replace(minute=0, second=0),
+        days=(HOURS + 1.5) / 24,
+        seed=7,
+        trades_per_second=0.4,
+        quote_interval_s=2,
+        depth_interval_s=20,
+        mark_interval_s=1,
+        momentum_edge=0.6,
+    )
+    async with Loopback(SyntheticSource(market), start=_START) as loopback:
+        venue = await venue_of(loopback.rest_url)
+        with Log(feed) as log, Journal(feed.with_name("recorded.sqlite"), log.sync) as journal:
+            length_s = HOURS * timedelta(hours=1).total_seconds()
+            session = Session(
+                [champion()], venue, FollowedClock(), log, journal, resolution="tick", run_length_s=length_s
+            )  # fmt: skip
+            await session.run(asyncio.Event())
+
+
+def _heard(feed: Path, shadows: int) -> dict:
+    """``hearing`` in a fresh process."""
+    command = [sys.executable, "-m", "live.benchmarks.hearing", str(feed), str(shadows)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(f"{' '.join(command)} ended with status {done.returncode}: {done.stderr[-500:]}")
+    return json.loads(done.stdout)
+
+
+def _signed(folder: Path, *, is_synced: bool) -> list[float]:
+    """Milliseconds from a decision to an order's bytes, its intent in the journal."""
+    key, nonces, taken = AgentKey("ab" * 32), Nonces(), []
+    with Journal(folder / f"orders-{is_synced}.sqlite", is_derived=not is_synced) as journal:
+        for number in range(ORDERS):
+            name = f"wbbch-{number:010d}-E0"
+            body = {"leg": "E", "type": "LIMIT IOC", "side": 1, "quantity": 0.015, "decision_price": 91_234.5}
+            begun = time.perf_counter()
+            journal.append(
+                Record(ts_ms=number, kind=kind, config_hash="0" * 64, symbol="BTCUSDT", trade_id=name[6:16],
+                       client_order_id=name, body=body)
+                for kind in ("decision", "intent")
+            )  # fmt: skip
+            order = [("symbol", "BTCUSDT"), ("side", "BUY"), ("type", "LIMIT"), ("timeInForce", "IOC"),
+                     ("quantity", "0.015"), ("price", "91234.5"), ("newClientOrderId", name)]  # fmt: skip
+            signed_v3(order, nonce_us=nonces.next(time.time_ns() // 1_000), key=key)
+            taken.append(1e3 * (time.perf_counter() - begun))
+    return taken
+
+
+def _percentile(values: Sequence[float], percent: int) -> float:
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]

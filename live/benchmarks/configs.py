@@ -1,0 +1,26 @@
+"""A champion that decides often, and challengers that differ in their stops."""
+
+from research.engine import TradingConfig
+from research.fills import Costs, Orders
+
+_PARAMS = {
+    "momentum_multiple": 0.6, "volatility_window_bars": 5, "volume_multiple": 0.8, "volume_window_bars": 10,
+    "target_bps": 40.0, "stop_bps": 20.0, "activation_bps": 20.0, "activation_buffer_bps": 0.5, "callback_bps": 10.0,
+    "target_gap_bps": 4.0, "max_spread_ticks": 10.0, "max_funding_bps": 5.0,
+}  # fmt: skip
+
+
+def champion(stop_bps: float = 20.0) -> TradingConfig:
+    """A config that enters a few times an hour on the synthetic market."""
+    return TradingConfig(
+        strategy="momentum",
+        symbol="BTCUSDT",
+        params={**_PARAMS, "stop_bps": stop_bps},
+        costs=Costs(taker_fee_bps=4.0, maker_fee_bps=0.5, slippage_bps=0.5, latency_ms=150),
+        orders=Orders(notional_usdt=500.0, max_notional_usdt=600.0, entry_limit_ticks=2, cooldown_bars=1),
+    )
+
+
+def challengers(count: int) -> list[TradingConfig]:
+    """So many others on the same feed."""
+    return [champion(20.0 + 0.25 * number) for number in range(1, count + 1)]

@@ -1,0 +1,39 @@
+"""What a night proves of the day's runs: replay, engine, feed and backtest say what the runner did."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from data.lake import Lake
+from live.journal import read_journal
+from live.runner import JOURNALS, feed_folder
+from pipelines.nightly import Night, Outcome
+from pipelines.parity import parity_id, proofs_of
+from research import formats
+
+
+def parity(night: Night) -> Outcome:
+    """Prove every run that traded on the day; one that cannot be proven is told."""
+    folder = Path(night.settings.journals) if night.settings.journals else JOURNALS
+    journals = [path for path in sorted(folder.glob("*.sqlite")) if feed_folder(path).is_dir() and _ran(path, night)]
+    facts, human = {}, []
+    for path in journals:
+        try:
+            proofs = proofs_of(path, feed_folder(path), Lake(night.lake))
+        except (ValueError, LookupError) as error:
+            human.append(f"{path.name} could not be proven: {error}")
+            continue
+        facts[f"{path.name}: parity"] = parity_id(proofs)[:12]
+        broken = [f"{proof.name}: {proof.found}" for proof in proofs if proof.holds is False]
+        if broken:
+            human.append(f"{path.name}: {'; '.join(broken)}: run `aster explain {path}` before anything new is entered")
+    note = f"{formats.count(len(journals))} runs of the day, {formats.count(len(human))} not proven"
+    return Outcome(note=note, facts=facts, human=tuple(human))
+
+
+def _ran(journal: Path, night: Night) -> bool:
+    """Whether a journal was written to on the day."""
+    written = read_journal(journal)["ts_ms"]
+    if written.is_empty():
+        return False
+    first, last = (datetime.fromtimestamp(ms / 1_000, UTC) for ms in (written.min(), written.max()))
+    return first < night.end and last >= night.start

@@ -1,0 +1,100 @@
+"""The four proofs hold on a paper run, and each fails when what it proves is broken."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from click.testing import CliRunner
+
+from data.lake import Lake
+from data.sealer import seal_folder
+from live.dispatch import first_open_ms
+from live.journal import trades
+from live.runner import feed_folder
+from live.tests.conftest import a_config
+from live.tests.paper_run import OFTEN, START, paper
+from live.tests.planted import dearer_by, records_of, walked, with_a_cut
+from live.tests.random_stream import random_log
+from pipelines.cli import cli
+from pipelines.explain_case import gather
+from pipelines.nightly import Night, NightSettings
+from pipelines.nightly_parity import parity
+from pipelines.parity import parity_id, proofs_of
+from research.explanation import explain
+from research.recorded import Substitutions
+
+CONFIG = a_config(**OFTEN)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A paper run and the lake that a recorder beside it would have written."""
+    folder = tmp_path_factory.mktemp("parity")
+    path = folder / "paper.sqlite"
+    paper([CONFIG], path, hours=0.6)
+    lake = Lake(folder / "lake", create=True)
+    seal_folder(feed_folder(path), lake, keep=True)
+    return path, lake
+
+
+def test_all_four_hold_and_say_the_same_of_the_same_run(run):
+    path, lake = run
+    proofs = proofs_of(path, feed_folder(path), lake)
+    assert [proof.holds for proof in proofs] == [True] * 4
+    assert len({proof.id for proof in proofs}) == 4
+    assert parity_id(proofs) == parity_id(proofs_of(path, feed_folder(path), lake))
+
+
+def test_without_a_recorder_the_feed_is_not_proven_and_the_command_says_so(run):
+    path, _ = run
+    done = CliRunner().invoke(cli, ["explain", str(path), "--parity", "--json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.output)
+    assert [proof["holds"] for proof in told["proofs"]] == [True, True, None, True] and len(told["id"]) == 64
+
+
+def test_a_night_proves_the_runs_of_its_day(run, tmp_path):
+    path, lake = run
+    settings = NightSettings(symbols=(CONFIG.symbol,), journals=str(path.parent))
+    night = Night(day=START.date(), folder=tmp_path, lake=lake.root, settings=settings)
+    found = parity(night)
+    assert found.note == "1 runs of the day, 0 not proven" and found.human == ()
+    assert found.facts == {"paper.sqlite: parity": parity_id(proofs_of(path, feed_folder(path), lake))[:12]}
+    assert parity(replace(night, day=START.date() + timedelta(days=1))).facts == {}
+
+
+def test_bars_that_were_not_heard_break_the_feed_alone(run, tmp_path, monkeypatch):
+    path, lake = run
+    from_ms = int((START + timedelta(minutes=20)).timestamp() * 1_000)
+    cut = with_a_cut(records_of(path), from_ms, from_ms + 600_000, CONFIG.symbol)
+    cut_path = walked(cut, CONFIG, tmp_path / "cut.sqlite", monkeypatch)
+    proofs = proofs_of(cut_path, feed_folder(cut_path), lake)
+    assert [proof.holds for proof in proofs] == [True, True, False, True]
+    assert "0 others without a gap" in proofs[2].found
+
+
+def test_a_broker_that_takes_more_breaks_replay_and_backtest(run, tmp_path, monkeypatch):
+    path, _ = run
+    dear = walked(records_of(path), CONFIG, tmp_path / "dear.sqlite", monkeypatch, dearer_by(1.0))
+    assert [proof.holds for proof in proofs_of(dear, feed_folder(dear), None)] == [False, True, None, False]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_wild_stream_is_proven_and_leaves_nothing_to_explain(seed, tmp_path):
+    start_ms = 1_780_000_017_345
+    config = a_config(
+        momentum_multiple=0.1, volume_multiple=0.1, volatility_window_bars=3, volume_window_bars=3,
+        max_spread_ticks=100.0, max_funding_bps=50.0, entry_limit_ticks=100, cooldown_bars=seed % 2, stop_bps=20.0,
+        target_bps=20.0, activation_bps=10.0, taker_fee_bps=0.4, latency_ms=[0, 150, 2_000][seed % 3],
+        substitutions=Substitutions(funding_interval_hours=8.0),
+    )  # fmt: skip
+    first_ms = first_open_ms(config, start_ms - 10_000)
+    records = random_log(seed, config, slots=40, start_ms=start_ms, first_ms=first_ms, resolution="tick")
+    with pytest.MonkeyPatch.context() as patch:
+        path = walked(records, config, tmp_path / "wild.sqlite", patch)
+    assert [proof.holds for proof in proofs_of(path, feed_folder(path), None)] == [True, True, None, True]
+    (evidence,) = gather(path, feed_folder(path), None)
+    found = explain(evidence.case)
+    assert not any(trade.causes for trade in found.trades)
+    assert len(found.trades) == trades(path, config.config_hash, config.symbol).height > 2
