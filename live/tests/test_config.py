@@ -1,6 +1,6 @@
 import pytest
 
-from live.config import load_chosen, require_for_real
+from live.config import load_chosen
 
 
 def test_a_promoted_config_is_read_back_with_its_hash(config, promoted):
@@ -48,14 +48,3 @@ def test_a_missing_key_is_refused_by_name(config, promoted):
 def test_a_missing_file_says_what_writes_one(tmp_path):
     with pytest.raises(LookupError, match="aster promote"):
         load_chosen(tmp_path / "chosen.toml")
-
-
-@pytest.mark.parametrize("provenance", [{}, {"statistical_gate": False, "findings": ["the record is luck"]}])
-def test_what_the_gate_did_not_let_through_is_not_for_real(config, promoted, provenance):
-    chosen = load_chosen(promoted(config(), provenance=provenance))
-    with pytest.raises(ValueError, match=r"replay and paper only: .*(any gate|luck).*promote what passes"):
-        require_for_real(chosen)
-
-
-def test_what_the_gate_let_through_may_be_real(config, promoted):
-    require_for_real(load_chosen(promoted(config(), provenance={"statistical_gate": True})))
