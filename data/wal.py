@@ -154,7 +154,7 @@ class Log:
             holder.write_text(f"{os.getpid()}\n", encoding="ascii")
             for leftover in self.folder.glob(f"*{SUFFIX}.new"):
                 leftover.unlink()
-            self._start_ns = max([time.time_ns(), *(_start_ns(path) + 1 for path in segments(self.folder))])
+            self._start_ns = max([time.time_ns(), *(started_ns(path) + 1 for path in segments(self.folder))])
         except OSError:
             self._lock.release()
             raise
@@ -333,6 +333,21 @@ def read(path: Path, offset: int = 0) -> Iterator[Record]:
             yield Record(recv_ns, _KINDS[kind], connection, payload)
 
 
+def next_record(path: Path, offset: int) -> int:
+    """Where the first whole record at or after that byte begins; the segment's size where none does."""
+    with path.open("rb") as segment:
+        segment.seek(offset)
+        content = segment.read()
+    for at in range(len(content) - HEADER_BYTES + 1):
+        _, length, _, kind = _REST.unpack_from(content, at + _CRC.size)
+        end = at + HEADER_BYTES + length
+        if kind < len(_KINDS) and end <= len(content):
+            (crc,) = _CRC.unpack_from(content, at)
+            if crc32(content[at + _CRC.size : end]) == crc:
+                return offset + at
+    return offset + len(content)
+
+
 def size(record: Record) -> int:
     """Bytes that a record takes in its segment."""
     return HEADER_BYTES + len(record.payload)
@@ -358,7 +373,7 @@ def cut_bytes(path: Path, read_bytes: int | None = None) -> int:
     return 0
 
 
-def _start_ns(path: Path) -> int:
+def started_ns(path: Path) -> int:
     """When the process that wrote a segment began, by its name; 0 for a name that is none of ours."""
     begun = path.name.split("-")[0]
     return int(begun) if begun.isdecimal() else 0

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,6 +172,11 @@ class Journal:
         self._walked, self._head = seq, stored[-1]
 
 
+def feed_folder(journal: Path) -> Path:
+    """Where the input log of a journal is."""
+    return journal.with_name(f"{journal.name}.feed")
+
+
 def read_journal(path: Path) -> pl.DataFrame:
     """All events, read-only, chain checked.
 
@@ -219,15 +224,18 @@ def trades_of(events: pl.DataFrame) -> pl.DataFrame:
         if trade is not None:
             by_trade.setdefault(trade, []).append((kind, json.loads(body)))
     filled = {trade: told for trade, told in by_trade.items() if any(kind == "fill" for kind, _ in told)}
-    listed = [_trade(trade, symbol, told) for trade, told in filled.items()]
+    listed = [trade_of(trade, symbol, told) for trade, told in filled.items()]
     return pl.DataFrame(listed, schema=_NUMBERED, orient="row").cast(TRADES)
 
 
 _NUMBERED = {name: pl.Int64 if dtype.is_temporal() else dtype for name, dtype in TRADES.items()}
 
 
-def _trade(trade_id: str, symbol: str, told: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
-    """One trade from its events. Sums run in the order things happened, so that they give the backtest's bits."""
+def trade_of(trade_id: str, symbol: str, told: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """One trade from the kinds and bodies of its events, a fill among them: values by name of ``TRADES``, times in ms.
+
+    Sums run in the order things happened, so that they give the backtest's bits.
+    """
     by_leg = {(kind, body["leg"]): body for kind, body in told if "leg" in body}
     entry = by_leg["fill", "E"]
     stop, target, trailing = (by_leg.get(("intent", leg), {}) for leg in "STR")

@@ -26,7 +26,7 @@ from data.wal import Log, segments
 from live.alerts import Alerts, destinations
 from live.config import load_chosen, risk_of
 from live.ctl import JOURNALS, ctl
-from live.journal import Journal
+from live.journal import Journal, feed_folder
 from live.recordings import CHECKOUT, recording_from_lake, replayed, run
 from live.session import Progress, Session, walk
 from live.shadows import Shadows, require_same_feed, walk_shadows
@@ -34,11 +34,6 @@ from live.summary import feed_summary, for_people, shadows_summary, summary
 
 LAKE = CHECKOUT / "data" / "lake"
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
-
-
-def feed_folder(journal: Path) -> Path:
-    """Where the input log of a journal is."""
-    return journal.with_name(f"{journal.name}.feed")
 
 
 def replay(

@@ -14,7 +14,7 @@ from pipelines.clusters_job import StoredMap, read_map
 from pipelines.notebook_views import progress
 from research.clusters.inputs import Unavailable, liquidations
 from research.clusters.profiles import Profiles
-from research.plots.mass import MassScale, both_sides, is_fresh, mass_scale
+from research.clusters.raster import MassScale, both_sides, is_fresh, mass_scale
 
 SHOWN_DAYS = 30
 SCALE_DAYS = 30  # before the range, on which colours are frozen

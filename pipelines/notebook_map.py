@@ -18,9 +18,9 @@ from pipelines.notebook_views import NOTHING, show
 from pipelines.report import Table
 from research import formats, plots
 from research.clusters.profiles import SOURCES
+from research.clusters.raster import is_fresh
 from research.clusters.tiers import MapConfig
 from research.plots.cluster_lives import ENDS, cluster_lives
-from research.plots.mass import is_fresh
 from research.plots.style import Figure
 
 SHOWN_CLUSTERS = 15

@@ -6,7 +6,7 @@ import polars as pl
 
 from research import formats
 from research.plots.style import GRID, INK, MUTED, SURFACE, dress, number_axis, time_axis
-from research.plots.thin import bar_interval_ms, epoch_ms, merge_candles, missing_runs, thin_line
+from research.thin import bar_interval_ms, epoch_ms, merge_candles, missing_runs, thin_line
 
 MAX_GAP_BANDS = 40
 

@@ -19,7 +19,7 @@ from research.plots.style import (
     escaped,
     time_axis,
 )
-from research.plots.thin import epoch_ms, runs
+from research.thin import epoch_ms, runs
 
 MAX_ROWS, MAX_COLUMNS = 60, 400
 COMPLETE = 0.999  # fraction of the expected rows from which on a cell counts as complete

@@ -8,7 +8,7 @@ import polars as pl
 
 from research import formats
 from research.plots.style import GRID, INK, INS, LONG, MUTED, SHORT, dress, number_axis, time_axis
-from research.plots.thin import epoch_ms, runs, thin_line
+from research.thin import epoch_ms, runs, thin_line
 
 _LABELLED_DRAWDOWNS = 3
 

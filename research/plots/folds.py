@@ -8,7 +8,7 @@ import polars as pl
 
 from research import formats
 from research.plots.style import INK, INS, OOS, dress, escaped, number_axis, time_axis
-from research.plots.thin import epoch_ms
+from research.thin import epoch_ms
 
 MAX_FOLDS = 60
 

@@ -8,6 +8,18 @@ import polars as pl
 
 from research import formats
 from research.clusters.profiles import Profiles
+from research.clusters.raster import (
+    MAX_ROWS,
+    Z_EDGES,
+    MassScale,
+    Raster,
+    coarser,
+    column_width_ms,
+    is_fresh,
+    now_in_rows,
+    raster,
+    z_scores,
+)
 from research.plots.candles import draw_candles, span, time_range
 from research.plots.cluster_lives import cluster_lives
 from research.plots.liquidation_map_layers import (
@@ -23,21 +35,9 @@ from research.plots.liquidation_map_layers import (
     label_now,
     unit_of,
 )
-from research.plots.mass import (
-    MAX_ROWS,
-    Z_EDGES,
-    MassScale,
-    Raster,
-    coarser,
-    column_width_ms,
-    is_fresh,
-    now_in_rows,
-    raster,
-    z_scores,
-)
 from research.plots.realised import bar_realised, mark_realised, realised_sums
 from research.plots.style import SURFACE, dress, number_axis
-from research.plots.thin import CANDLE_INTERVALS_MS, missing_runs
+from research.thin import CANDLE_INTERVALS_MS, missing_runs
 
 MAX_SUMS = 180  # bars of realised liquidations below the map: 4 h each in 30 days
 
@@ -82,7 +82,7 @@ def plot_liquidation_map(
     ----------
     profiles : snapshots of one map in the range to draw, at least one.
     bars : open_time (UTC, ascending), open, high, low, close of the mark price (USDT; NaN in bars nothing was seen of).
-    scale : ``research.plots.mass.mass_scale`` of the 30 days before; colours never follow what is in view.
+    scale : ``research.clusters.raster.mass_scale`` of the 30 days before; colours never follow what is in view.
     clusters, events : rows of ``data.schema_clusters.CLUSTERS`` and ``CLUSTER_EVENTS`` of this map; none is fine.
     force_orders : rows of ``data.schema.FORCE_ORDERS``; None where the stream was not recorded.
     colour : "usdt" for money per price row, "z" for standard deviations from what was usual at that distance.

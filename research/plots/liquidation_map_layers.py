@@ -7,10 +7,10 @@ import plotly.graph_objects as go
 import polars as pl
 
 from research import formats
+from research.clusters.raster import Raster, as_counts
 from research.plots.equity import spread
-from research.plots.mass import Raster, as_counts
 from research.plots.style import GRID, INK, LIQ, MASS_RAMP, MUTED, SURFACE
-from research.plots.thin import epoch_ms, runs
+from research.thin import epoch_ms, runs
 
 MAX_BOXES = 60
 MAX_LABELS = 8

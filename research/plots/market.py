@@ -8,7 +8,7 @@ from research import formats
 from research.plots.candles import draw_candles, finish, span, time_range
 from research.plots.realised import bar_realised, mark_realised, realised_sums
 from research.plots.style import LONG, SHORT, SURFACE, escaped
-from research.plots.thin import epoch_ms
+from research.thin import epoch_ms
 
 MAX_TRADES = 150
 MAX_TRADES_WITH_LEVELS = 12

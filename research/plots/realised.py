@@ -7,7 +7,7 @@ import polars as pl
 from research import formats
 from research.plots.candles import span, time_range
 from research.plots.style import LIQ, SURFACE
-from research.plots.thin import epoch_ms
+from research.thin import epoch_ms
 
 MAX_MARKS = 80
 _MAX_MARK_PX = 26

@@ -6,7 +6,7 @@ import polars as pl
 
 from research import formats
 from research.plots.style import GRID, INK, INS, OOS_RAMP, OOS_STOPS, dress, name_panel, number_axis
-from research.plots.thin import thin_line
+from research.thin import thin_line
 
 _PLOT_PX, _NARROW_PANEL_PX = 240, 230
 _GAP = 0.02  # between panels side by side

@@ -10,8 +10,8 @@ from data.coverage import COVERAGE
 from research import plots
 from research.plots.equity import spread, worst_drawdowns
 from research.plots.style import DARK, MASS_RAMP, OOS_RAMP, TOKENS, for_page, paint
-from research.plots.thin import MAX_CANDLES, MAX_LINE_POINTS, merge_candles
 from research.tests.figure_parts import colours
+from research.thin import MAX_CANDLES, MAX_LINE_POINTS, merge_candles
 from research.trades import TRADES
 
 START = datetime(2026, 2, 10, tzinfo=UTC)

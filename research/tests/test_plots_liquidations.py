@@ -10,10 +10,10 @@ import pytest
 
 from data.schema_clusters import CLUSTER_EVENTS, CLUSTERS
 from research import plots
+from research.clusters import raster as mass
 from research.clusters.grid import BUCKETS, bucket_of, first_bucket, lower_edge
 from research.clusters.profiles import Profiles
 from research.clusters.validation.calibration import RELIABILITY, SCORES
-from research.plots import mass
 from research.plots.cluster_lives import cluster_lives
 from research.plots.style import DARK, MASS_RAMP, OOS_RAMP, TOKENS, for_page, paint
 from research.tests.figure_parts import colours

@@ -1,6 +1,6 @@
 import numpy as np
 
-from research.plots.thin import MAX_LINE_POINTS, runs, thin_line
+from research.thin import MAX_LINE_POINTS, runs, thin_line
 
 
 def test_a_thinned_line_keeps_its_extremes_and_its_holes():

@@ -6,7 +6,7 @@ import numpy as np
 
 from research.clusters.grid import BUCKETS, bucket_of, lower_edge
 from research.clusters.profiles import Profiles
-from research.plots.thin import CANDLE_INTERVALS_MS
+from research.thin import CANDLE_INTERVALS_MS
 
 MAX_ROWS = 300
 MAX_COLUMNS = 1_440

@@ -1,0 +1,1 @@
+"""The dashboard: a process of its own that reads the runner's journal and the lake, and can sign nothing."""

@@ -1,0 +1,186 @@
+"""What the journal's events add up to: positions, orders, closed trades and what entries cost. Pure, event by event."""
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from live.dashboard.journal_reader import Event
+from live.journal import trade_of
+from live.orders import Leg
+from live.risk import Level
+
+KEPT_ORDERS = 500  # that ended
+_ENDS = {"fill": "filled", "cancelled": "cancelled", "missed": "missed"}
+_LEGS = {Leg.ENTRY: "entry", Leg.STOP: "stop", Leg.TARGET: "target", Leg.TRAILING: "trailing"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """One order of ours as its last event left it. Prices and quantity NaN where there is none."""
+
+    client_order_id: str
+    trade_id: str
+    config_hash: str
+    symbol: str
+    leg: str  # entry, stop, target, trailing
+    type: str
+    side: int  # 1 buys, -1 sells
+    quantity: float
+    price: float  # that triggers it, or that its limit is counted from
+    state: str  # open, filled, cancelled, missed
+    time_ms: int  # of its last event
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One config as its last start told it."""
+
+    config_hash: str
+    symbol: str
+    mode: str
+    config: dict[str, Any]
+    instrument: dict[str, Any]
+    resolution: str | None
+    assumptions: tuple[str, ...]
+    start_ms: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntryCost:
+    """How far an entry filled from the touch that was decided on; bps, positive is worse."""
+
+    symbol: str
+    time_ms: int
+    slippage_bps: float
+
+
+@dataclass(kw_only=True)
+class Held:
+    """A trade without an exit: its events so far, and the name of its orders by leg."""
+
+    trade_id: str
+    config_hash: str
+    symbol: str
+    told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the entry filled."""
+        return any(kind == "fill" for kind, _ in self.told)
+
+    def body(self, kind: str, leg: Leg) -> dict[str, Any]:
+        """Of the event of that kind on that leg; empty without one."""
+        return next((body for told, body in self.told if told == kind and body.get("leg") == leg), {})
+
+
+class Book:
+    """The journal so far.
+
+    Attributes
+    ----------
+    head, last_ms : number and time of the last event.
+    runs : by config hash and symbol.
+    held : trades that were decided and have not ended, by id.
+    closed : rows by name of ``TRADES`` with times in ms, their config and a number from 1, in order of exit.
+    orders : open ones, by name. ended : the last ones that are not open any more.
+    entry_costs : of every entry that filled.
+    maps : by symbol, why there is no liquidation map to decide on; None where there is one.
+    level, level_ms, because : what the run may do (``live.risk.Level``), since when, and the reasons.
+    """
+
+    def __init__(self) -> None:
+        self.head = 0
+        self.last_ms = 0
+        self.runs: dict[tuple[str, str], Run] = {}
+        self.held: dict[str, Held] = {}
+        self.closed: list[dict[str, Any]] = []
+        self.orders: dict[str, Order] = {}
+        self.ended: deque[Order] = deque(maxlen=KEPT_ORDERS)
+        self.entry_costs: list[EntryCost] = []
+        self.maps: dict[str, str | None] = {}
+        self.level = Level.ACTIVE
+        self.level_ms: int | None = None
+        self.because: list[str] = []
+
+    @property
+    def positions(self) -> list[Held]:
+        """Those whose entry filled, oldest first."""
+        return [held for held in self.held.values() if held.is_open]
+
+    @property
+    def mode(self) -> str | None:
+        """replay, paper or real; None before the first start."""
+        return next((run.mode for run in reversed(self.runs.values())), None)
+
+    def take(self, event: Event) -> None:
+        """Add one event, the next in order."""
+        self.head, self.last_ms = event.seq, max(self.last_ms, event.time_ms)
+        if event.kind == "start":
+            self._started(event)
+        elif event.kind == "map":
+            self.maps[event.symbol] = event.body["reason"]
+        elif event.kind == "risk":
+            self.level, self.level_ms = Level(event.body["level"]), event.time_ms
+            self.because = event.body["because"] or list(event.body["lowered"])
+        if event.client_order_id is not None:
+            self._order(event)
+        if event.trade_id is not None:
+            self._trade(event)
+
+    def _started(self, event: Event) -> None:
+        body = event.body
+        self.runs[event.config_hash, event.symbol] = Run(
+            config_hash=event.config_hash,
+            symbol=event.symbol,
+            mode=body["mode"],
+            config=body["config"],
+            instrument=body["instrument"],
+            resolution=body.get("resolution"),
+            assumptions=tuple(body["assumptions"]),
+            start_ms=event.time_ms,
+        )
+
+    def _order(self, event: Event) -> None:
+        name, body = event.client_order_id, event.body
+        if event.kind == "intent":
+            price = body.get("stop_price", body.get("activation_price", body.get("decision_price")))
+            self.orders[name] = Order(
+                client_order_id=name,
+                trade_id=event.trade_id,
+                config_hash=event.config_hash,
+                symbol=event.symbol,
+                leg=_LEGS.get(body["leg"], body["leg"]),
+                type=body["type"],
+                side=body["side"],
+                quantity=body["quantity"],
+                price=math.nan if price is None else price,
+                state="open",
+                time_ms=event.time_ms,
+            )
+        elif event.kind in _ENDS and name in self.orders:
+            order = self.orders.pop(name)
+            self.ended.append(Order(**{**vars(order), "state": _ENDS[event.kind], "time_ms": event.time_ms}))
+
+    def _trade(self, event: Event) -> None:
+        kind, body = event.kind, event.body
+        trade = event.trade_id
+        if kind == "missed" or (kind == "fill" and body["leg"] != Leg.ENTRY and trade in self.held):
+            held = self.held.pop(trade, None)
+            if kind == "fill":
+                self._close(held, event)
+            return
+        if kind != "decision" and trade not in self.held:
+            return  # the cancelled exits of a trade that ended
+        held = self.held.setdefault(
+            trade, Held(trade_id=trade, config_hash=event.config_hash, symbol=event.symbol)
+        )  # fmt: skip
+        held.told.append((kind, body))
+        if kind == "fill":
+            decided = held.body("intent", Leg.ENTRY)["decision_price"]
+            cost_bps = 1e4 * body["side"] * (body["price"] / decided - 1.0)
+            self.entry_costs.append(EntryCost(symbol=event.symbol, time_ms=event.time_ms, slippage_bps=cost_bps))
+
+    def _close(self, held: Held, event: Event) -> None:
+        row = trade_of(held.trade_id, held.symbol, [*held.told, (event.kind, event.body)])
+        self.closed.append({"number": len(self.closed) + 1, "config_hash": held.config_hash, **row})

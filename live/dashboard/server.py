@@ -1,0 +1,65 @@
+"""``aster-dashboard``: serves the dashboard on this machine."""
+
+import os
+import secrets
+from pathlib import Path
+
+import click
+import uvicorn
+
+from live.dashboard.app import Place, make_app
+from live.recordings import CHECKOUT
+
+_JOURNALS = CHECKOUT / "live" / "journals"
+_CANDIDATE = CHECKOUT / "live" / "configs" / "candidate.toml"
+_LAKE = CHECKOUT / "data" / "lake"
+_GRACE_S = 2  # for open streams to end
+
+
+def _newest_journal() -> Path:
+    """The journal that was written to last, or one that is still to come."""
+    found = sorted(_JOURNALS.glob("*.sqlite"), key=lambda path: path.stat().st_mtime)
+    return found[-1] if found else _JOURNALS / "paper.sqlite"
+
+
+@click.command()
+@click.option("--journal", type=click.Path(path_type=Path), help="Of the runner; default the newest in live/journals.")
+@click.option(
+    "--lake", envvar="ASTER_LAKE", type=click.Path(path_type=Path),
+    help="Default ASTER_LAKE, else data/lake in the checkout.",
+)  # fmt: skip
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, type=click.Choice(["127.0.0.1", "localhost", "::1"]),
+    help="This machine only: from elsewhere, come through `ssh -L 8050:127.0.0.1:8050 HOST`.",
+)  # fmt: skip
+@click.option("--port", default=8050, show_default=True, type=click.IntRange(0, 65_535), help="0 for a free one.")
+@click.option(
+    "--candidate", type=click.Path(path_type=Path), default=_CANDIDATE, help="File that the configuration page writes."
+)
+@click.option(
+    "--token-file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Holds the token for commands; default a new one, in the link that is printed.",
+)  # fmt: skip
+def main(
+    journal: Path | None, lake: Path | None, host: str, port: int, candidate: Path, token_file: Path | None
+) -> None:
+    """Serve the dashboard; open the link that is printed."""
+    token = token_file.read_text(encoding="utf-8").strip() if token_file else secrets.token_urlsafe(24)
+    if len(token) < 16:
+        raise click.ClickException(f"{token_file}: expected a token of 16 characters or more, got {len(token)}")
+    place = Place(
+        journal=journal or _newest_journal(), lake=lake or _LAKE, candidate=candidate, token=token
+    )  # fmt: skip
+    config = uvicorn.Config(
+        make_app(place), host=host, port=port, log_level="warning", timeout_graceful_shutdown=_GRACE_S,
+        server_header=False, limit_concurrency=500, access_log=False,
+    )  # fmt: skip
+    listening = config.bind_socket()
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"http://{shown}:{listening.getsockname()[1]}/#token={token}")
+    os.set_inheritable(listening.fileno(), False)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,283 @@
+"""The runner's book as answers: positions, account, trades, orders, performance, slippage. Pure."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from data.schema import interval_ms
+from live.dashboard import answers
+from live.dashboard.book import Book, EntryCost, Held
+from live.dashboard.book import Order as OwnOrder
+from live.dashboard.watch import State, Watch
+from live.orders import Leg
+from research.daily_loss import DAY_MS
+from research.fills import gross_pnl_usdt
+from research.thin import thin_line
+
+_HOURS_24_MS = 86_400_000
+_EQUITY_POINTS = 1_000
+
+
+def overview(watch: Watch, takes_commands: bool) -> answers.Overview:
+    """All of the first screen, of one moment."""
+    book, now_ms = watch.book, watch.now_ms
+    held = positions(book, watch.pulse.marks, now_ms)
+    return answers.Overview(
+        runner=runner(watch, takes_commands),
+        account=account(book, held, now_ms),
+        positions=held,
+        performance=performance(book, held, now_ms),
+        slippage=slippage(book),
+        last_trade=trade(book.closed[-1]) if book.closed else None,
+        next_decision=next_decision(watch),
+        unknown_orders=sum(order.state == "unknown" for order in book.orders.values()),
+        naked_today_s=naked_today_s(book, now_ms),
+    )
+
+
+def runner(watch: Watch, takes_commands: bool) -> answers.Runner:
+    """What the runner is and does."""
+    book, pulse = watch.book, watch.pulse
+    resolutions = {run.resolution for run in book.runs.values()}
+    return answers.Runner(
+        mode=book.mode,
+        state=watch.state,
+        level=book.level,
+        reason=watch.problem or "; ".join(book.because) or None,
+        level_since=moment(book.level_ms),
+        now=moment(watch.now_ms),
+        heard_age_s=pulse.heard_age_s,
+        up_s=watch.up_s,
+        head=book.head,
+        epoch=watch.epoch,
+        config_hashes=list(dict.fromkeys(config_hash for config_hash, _ in book.runs)),
+        resolution=next(iter(resolutions), None),
+        maps=book.maps,
+        takes_commands=takes_commands,
+    )
+
+
+def positions(book: Book, marks: Mapping[str, float], now_ms: int) -> list[answers.Position]:
+    """The open ones, oldest first, valued at the last mark."""
+    return [_position(book, held, marks.get(held.symbol), now_ms) for held in book.positions]
+
+
+def _position(book: Book, held: Held, mark: float | None, now_ms: int) -> answers.Position:
+    run = book.runs[held.config_hash, held.symbol]
+    entry = held.body("fill", Leg.ENTRY)
+    side, quantity, entry_price, filled_ms = (entry[name] for name in ("side", "quantity", "price", "filled_ms"))
+    stop, target, trailing = (held.body("intent", leg) for leg in (Leg.STOP, Leg.TARGET, Leg.TRAILING))
+    has_stop = any(
+        order.trade_id == held.trade_id and order.leg == "stop" and order.state == "open"
+        for order in book.orders.values()
+    )  # fmt: skip
+    notional = quantity * (entry_price if mark is None else mark)
+    return answers.Position(
+        symbol=held.symbol,
+        side=side_word(side),
+        quantity=quantity,
+        notional_usdt=notional,
+        entry_price=entry_price,
+        mark_price=mark,
+        stop_price=stop.get("stop_price"),
+        stop_state="held" if has_stop else "missing",
+        stop_distance_bps=_distance_bps(mark, stop.get("stop_price")),
+        target_price=target.get("stop_price"),
+        target_distance_bps=_distance_bps(mark, target.get("stop_price")),
+        trailing_from_price=trailing.get("activation_price"),
+        naked_s=0.0 if has_stop else (now_ms - filled_ms) / 1e3,
+        unrealised_usdt=None if mark is None else gross_pnl_usdt(side, quantity, entry_price, mark),
+        fees_usdt=entry["fee_usdt"],
+        funding_usdt=sum(body["paid_usdt"] or 0.0 for kind, body in held.told if kind == "funding"),
+        margin_usdt=notional / run.config["orders"]["leverage"],
+        entry_time=moment(filled_ms),
+        open_s=max(0.0, (now_ms - filled_ms) / 1e3),
+        trade_id=held.trade_id,
+        config_hash=held.config_hash,
+        tick_size=run.instrument["tick_size"],
+        step_size=run.instrument["step_size"],
+    )
+
+
+def _distance_bps(mark: float | None, price: float | None) -> float | None:
+    return None if mark is None or price is None else abs(price / mark - 1.0) * 1e4
+
+
+def account(book: Book, held: Sequence[answers.Position], now_ms: int) -> answers.Account:
+    """Money and exposure; limits are those of all configs together, unknown where one of them has none."""
+    realised = sum(row["net_pnl_usdt"] for row in book.closed)
+    unrealised = _unrealised(held)
+    orders = [run.config["orders"] for run in book.runs.values()]
+    today = [row["net_pnl_usdt"] for row in _since(book.closed, now_ms // DAY_MS * DAY_MS)]
+    return answers.Account(
+        mode=book.mode,
+        balance_usdt=None,
+        equity_usdt=None if unrealised is None else realised + unrealised,
+        realised_usdt=realised,
+        unrealised_usdt=unrealised,
+        margin_usdt=sum(position.margin_usdt for position in held),
+        exposure_usdt=sum(position.notional_usdt for position in held),
+        exposure_limit_usdt=_sum([each["max_notional_usdt"] for each in orders]),
+        volume_24h_usdt=_volume(book, held, now_ms - _HOURS_24_MS),
+        drawdown_today_usdt=min(_drawdown(today)[-1:], default=0.0),
+        daily_loss_limit_usdt=_sum([each.get("max_daily_loss_usdt") for each in orders]),
+    )
+
+
+def _unrealised(held: Sequence[answers.Position]) -> float | None:
+    """Of all positions, after the fees and funding paid so far; None while a mark is unknown."""
+    if any(position.unrealised_usdt is None for position in held):
+        return None
+    return sum((each.unrealised_usdt - each.fees_usdt - each.funding_usdt for each in held), 0.0)
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    return None if not values or None in values else sum(values)
+
+
+def _volume(book: Book, held: Sequence[answers.Position], since_ms: int) -> float:
+    """Notional of our own fills since then."""
+    recent = _since(book.closed, since_ms)
+    exits = sum(row["quantity"] * row["exit_price"] for row in recent)
+    entries = sum(row["quantity"] * row["entry_price"] for row in recent if row["entry_time"] >= since_ms)
+    return exits + entries + sum(each.quantity * each.entry_price for each in held)
+
+
+def _since(closed: Sequence[Mapping[str, Any]], since_ms: int) -> Sequence[Mapping[str, Any]]:
+    """Those with an exit at or after that time; they stand in order of exit."""
+    return closed[bisect_left(closed, since_ms, key=lambda row: row["exit_time"]) :]
+
+
+def _drawdown(nets: Sequence[float]) -> list[float]:
+    """After each trade, how far the sum is below its highest, 0 included; 0 or less."""
+    total = np.cumsum(nets, dtype=np.float64)
+    return (total - np.maximum(np.maximum.accumulate(total, axis=0), 0.0)).tolist() if len(nets) else []
+
+
+def trade(row: Mapping[str, Any]) -> answers.Trade:
+    """A closed trade of the book."""
+    return answers.Trade(
+        number=row["number"],
+        trade_id=row["trade_id"],
+        config_hash=row["config_hash"],
+        symbol=row["symbol"],
+        side=side_word(row["side"]),
+        quantity=row["quantity"],
+        entry_time=moment(row["entry_time"]),
+        exit_time=moment(row["exit_time"]),
+        entry_price=row["entry_price"],
+        exit_price=row["exit_price"],
+        reason=row["reason"],
+        gross_usdt=row["gross_pnl_usdt"],
+        fees_usdt=row["fees_usdt"],
+        funding_usdt=known(row["funding_usdt"]),
+        net_usdt=known(row["net_pnl_usdt"]),
+    )
+
+
+def order(own: OwnOrder) -> answers.Order:
+    """One of our orders."""
+    return answers.Order(
+        client_order_id=own.client_order_id,
+        trade_id=own.trade_id,
+        symbol=own.symbol,
+        leg=own.leg,
+        type=own.type,
+        side="BUY" if own.side > 0 else "SELL",
+        quantity=own.quantity,
+        price=known(own.price),
+        state=own.state,
+        time=moment(own.time_ms),
+    )
+
+
+def performance(book: Book, held: Sequence[answers.Position], now_ms: int) -> answers.Performance:
+    """Sums since the journal began and since 00:00 UTC; funding that nobody knows counts as none."""
+    nets = [row["net_pnl_usdt"] for row in book.closed]
+    wins, losses = sum(net for net in nets if net > 0.0), -sum(net for net in nets if net < 0.0)
+    return answers.Performance(
+        since_start=_money(book.closed),
+        today=_money(_since(book.closed, now_ms // DAY_MS * DAY_MS)),
+        win_rate=sum(net > 0.0 for net in nets) / len(nets) if nets else None,
+        profit_factor=wins / losses if losses > 0.0 else None,
+        worst_drawdown_usdt=min(_drawdown(nets), default=0.0),
+        unrealised_usdt=_unrealised(held),
+    )
+
+
+def _money(rows: Iterable[Mapping[str, Any]]) -> answers.Money:
+    rows = list(rows)
+    sums = {
+        name: sum(known(row[f"{name}"]) or 0.0 for row in rows)
+        for name in ("gross_pnl_usdt", "fees_usdt", "funding_usdt", "net_pnl_usdt")
+    }
+    return answers.Money(
+        trades=len(rows),
+        wins=sum(row["net_pnl_usdt"] > 0.0 for row in rows),
+        gross_usdt=sums["gross_pnl_usdt"],
+        fees_usdt=sums["fees_usdt"],
+        funding_usdt=sums["funding_usdt"],
+        net_usdt=sums["net_pnl_usdt"],
+    )
+
+
+def equity(book: Book) -> answers.Equity:
+    """Net of closed trades after each exit."""
+    times = np.array([row["exit_time"] for row in book.closed], dtype=np.float64)
+    total = np.cumsum([row["net_pnl_usdt"] for row in book.closed], dtype=np.float64)
+    if len(times):
+        times, total = thin_line(times, total, _EQUITY_POINTS)
+    return answers.Equity(points=[(int(time_ms), round(net, 4)) for time_ms, net in zip(times, total, strict=True)])
+
+
+def slippage(book: Book) -> list[answers.Slippage]:
+    """Per symbol that runs, in the order of the configs."""
+    symbols = dict.fromkeys(symbol for _, symbol in book.runs)
+    return [_slippage(book, symbol, [each for each in book.entry_costs if each.symbol == symbol]) for symbol in symbols]
+
+
+def _slippage(book: Book, symbol: str, costs: Sequence[EntryCost]) -> answers.Slippage:
+    model = [run.config["costs"]["slippage_bps"] for run in book.runs.values() if run.symbol == symbol]
+    low, median, high = np.quantile([each.slippage_bps for each in costs], (0.1, 0.5, 0.9)) if costs else [None] * 3
+    return answers.Slippage(
+        symbol=symbol, entries=len(costs), model_bps=sum(model) / len(model),
+        low_bps=low, median_bps=median, high_bps=high,
+    )  # fmt: skip
+
+
+def closing_cost(book: Book, position: answers.Position) -> float:
+    """Taker fee and assumed slippage of closing a position at the market, USDT."""
+    costs = book.runs[position.config_hash, position.symbol].config["costs"]
+    return position.notional_usdt * (costs["taker_fee_bps"] + costs["slippage_bps"]) / 1e4
+
+
+def next_decision(watch: Watch) -> datetime | None:
+    """The next close of a bar that a config decides on; None while the runner does not live."""
+    if watch.state in (State.NO_JOURNAL, State.STOPPED):
+        return None
+    lengths = [interval_ms(run.config["interval"]) for run in watch.book.runs.values()]
+    return moment(min((-(-watch.now_ms // length) * length for length in lengths), default=None))
+
+
+def naked_today_s(book: Book, now_ms: int) -> float:
+    """How long positions have been without a stop order; on paper the stop lies as soon as the entry fills."""
+    return sum(each.naked_s for each in positions(book, {}, now_ms))
+
+
+def side_word(side: int) -> str:
+    """long or short."""
+    return "long" if side > 0 else "short"
+
+
+def moment(time_ms: float | None) -> datetime | None:
+    """UTC time of milliseconds since 1970."""
+    return None if time_ms is None else datetime.fromtimestamp(time_ms / 1e3, UTC)
+
+
+def known(value: float | None) -> float | None:
+    """None for NaN, which JSON does not have."""
+    return None if value is None or math.isnan(value) else value
