@@ -112,6 +112,7 @@ class Event(Answer):
     trade_id: str | None
     text: Annotated[str, Field(examples=["bought 0.041 at 77 665.9"])]
     is_shown: Annotated[bool, Field(description="false for what only machines want to know")]
+    command_id: Annotated[str | None, Field(description="of a command, and of the runner's answer to it")]
 
 
 class Liquidation(Answer):
@@ -206,6 +207,7 @@ class Runner(Answer):
     config_hashes: list[str]
     resolution: str | None
     maps: Annotated[dict[str, str | None], Field(description="why a symbol has no liquidation map; null where it has")]
+    tick_sizes: Annotated[dict[str, float], Field(description="of the symbols that run")]
     takes_commands: bool
 
 

@@ -207,9 +207,9 @@ def _frozen_scale(lake: Lake, symbol: str, source: str, map_id: str, midnight: d
 
 
 def _shown(mark: np.ndarray, seen: tuple[float, float]) -> tuple[float, float]:
-    """The prices to show: the mark's way and some more on both sides, 4 per cent or more, but no more than was seen."""
+    """The prices to show: the mark's way and some more on both sides, 7 per cent or more, but no more than was seen."""
     low, high = float(mark.min()), float(mark.max())
-    margin = max(0.6 * (high - low), 0.04 * high)
+    margin = max(0.6 * (high - low), 0.07 * high)
     return max(seen[0], low - margin), min(seen[1], high + margin)
 
 

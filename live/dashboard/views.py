@@ -57,6 +57,7 @@ def runner(watch: Watch, takes_commands: bool) -> answers.Runner:
         config_hashes=list(dict.fromkeys(config_hash for config_hash, _ in book.runs)),
         resolution=next(iter(resolutions), None),
         maps=book.maps,
+        tick_sizes={symbol: run.instrument["tick_size"] for (_, symbol), run in book.runs.items()},
         takes_commands=takes_commands,
     )
 

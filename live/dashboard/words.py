@@ -21,6 +21,7 @@ def event(told: Event, tick_sizes: Mapping[str, float]) -> answers.Event:
         trade_id=told.trade_id,
         text=_text(told, tick_sizes.get(told.symbol)),
         is_shown=told.kind not in _QUIET,
+        command_id=told.body.get("key"),
     )
 
 
