@@ -78,7 +78,7 @@ class Candidate:
         """Whether that could run: every key is known, every value possible, and the exchange could execute it."""
         try:
             config = load(TradingConfig, edited.config, "candidate")
-        except ValueError as error:
+        except (ValueError, LookupError) as error:  # a lookup: of a strategy that there is not
             return Checked(is_valid=False, problems=[str(error)], config_hash=None, changes=[])
         problems = refusals(config, instrument) if instrument else []
         before, after = ({} if running is None else dict(_leaves(running.config))), dict(_leaves(plain(config)))

@@ -1,7 +1,7 @@
 """``aster-dashboard``: serves the dashboard on this machine."""
 
-import os
 import secrets
+import socket
 from pathlib import Path
 
 import click
@@ -13,7 +13,38 @@ from live.recordings import CHECKOUT
 _JOURNALS = CHECKOUT / "live" / "journals"
 _CANDIDATE = CHECKOUT / "live" / "configs" / "candidate.toml"
 _LAKE = CHECKOUT / "data" / "lake"
-_GRACE_S = 2  # for open streams to end
+_GRACE_S = 2  # for open requests to end
+_MOST_CONNECTIONS = 500
+
+
+class DashboardServer(uvicorn.Server):
+    """Serves one dashboard; open streams end with it.
+
+    Attributes
+    ----------
+    listening : the bound socket, for ``run`` or ``serve``. url : under which it answers.
+
+    Raises
+    ------
+    SystemExit
+        When the port is taken.
+    """
+
+    def __init__(self, place: Place, host: str, port: int) -> None:
+        self.app = make_app(place)
+        config = uvicorn.Config(
+            self.app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=_GRACE_S, ws="none",
+            server_header=False, limit_concurrency=_MOST_CONNECTIONS, access_log=False,
+        )  # fmt: skip
+        super().__init__(config)
+        self.listening = config.bind_socket()
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{self.listening.getsockname()[1]}"
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let the streams say goodbye first."""
+        self.app.state.desk.watch.end()
+        await super().shutdown(sockets)
 
 
 def _newest_journal() -> Path:
@@ -50,15 +81,9 @@ def main(
     place = Place(
         journal=journal or _newest_journal(), lake=lake or _LAKE, candidate=candidate, token=token
     )  # fmt: skip
-    config = uvicorn.Config(
-        make_app(place), host=host, port=port, log_level="warning", timeout_graceful_shutdown=_GRACE_S,
-        server_header=False, limit_concurrency=500, access_log=False,
-    )  # fmt: skip
-    listening = config.bind_socket()
-    shown = f"[{host}]" if ":" in host else host
-    click.echo(f"http://{shown}:{listening.getsockname()[1]}/#token={token}")
-    os.set_inheritable(listening.fileno(), False)
-    uvicorn.Server(config).run(sockets=[listening])
+    server = DashboardServer(place, host, port)
+    click.echo(f"{server.url}/#token={token}")
+    server.run(sockets=[server.listening])
 
 
 if __name__ == "__main__":

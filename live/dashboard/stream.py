@@ -22,7 +22,7 @@ _AT_ONCE = 200
 async def events(
     watch: Watch, after: int | None, tell: Callable[[Event], str], pulse: Callable[[], str]
 ) -> AsyncIterator[ServerSentEvent]:
-    """What one client is sent, for ever.
+    """What one client is sent, until the watch ends.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ async def events(
     cursor = watch.book.head if after is None else after
     yield ServerSentEvent(event="pulse", data=pulse(), id=None if after else str(cursor), retry=1_000)
     pulsed_s = time.monotonic()
-    while True:
+    while not watch.is_ending:
         if epoch != watch.epoch or not 0 <= watch.book.head - cursor <= BEHIND:
             epoch, cursor = watch.epoch, watch.book.head
             yield ServerSentEvent(event="resync", data=json.dumps({"head": cursor}), id=str(cursor))

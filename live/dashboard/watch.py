@@ -35,6 +35,7 @@ class Watch:
     ----------
     book, pulse : see there.
     epoch : counts the journals that were followed; numbers of events start again with each.
+    is_ending : nothing more will be told: streams end.
     problem : why the journal cannot be read; None while it can.
     """
 
@@ -43,6 +44,7 @@ class Watch:
         self.book = Book()
         self.pulse = Pulse(feed_folder(journal), now_s)
         self.epoch = 0
+        self.is_ending = False
         self.problem: str | None = None
         self._reader = JournalReader(journal)
         self._recent: deque[Event] = deque(maxlen=_RECENT)
@@ -99,8 +101,7 @@ class Watch:
             self.book.take(event)
             self._recent.append(event)
         if events:
-            changed, self._changed = self._changed, asyncio.Event()
-            changed.set()
+            self._wake()
         return len(events) == _AT_ONCE
 
     def after(self, seq: int, limit: int) -> list[Event]:
@@ -116,6 +117,15 @@ class Watch:
             await asyncio.wait_for(self._changed.wait(), timeout_s)
         except TimeoutError:
             return
+
+    def end(self) -> None:
+        """Let every stream end."""
+        self.is_ending = True
+        self._wake()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     def close(self) -> None:
         """Give the journal back."""

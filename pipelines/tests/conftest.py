@@ -58,9 +58,8 @@ class Browser:
         self.complaints: list[str] = []
         self.requests: list[str] = []
         target = next(t for t in self.ask("Target.getTargets")["targetInfos"] if t["type"] == "page")["targetId"]
-        self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.ask(f"{domain}.enable")
+        self._attach(target)
+        self.first = self._session
 
     def ask(self, method: str, **params) -> dict:
         number = next(self._numbers)
@@ -105,12 +104,32 @@ class Browser:
             time.sleep(0.05)
 
     def open(self, page: Path, width: int, height: int) -> None:
+        self.visit(page.as_uri(), width, height)
+
+    def visit(self, url: str, width: int, height: int, theme: str = "light") -> None:
         self.ask(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
-        self.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
-        self.ask("Page.navigate", url=page.as_uri())
-        self.wait_for(f"document.readyState === 'complete' && location.href === {json.dumps(page.as_uri())}")
+        self.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+        self.ask("Page.navigate", url=url)
+        self.wait_for(f"document.readyState === 'complete' && location.href === {json.dumps(url)}")
+
+    def front(self, tab: str) -> str:
+        """Ask that tab from now on; the one that was asked before."""
+        before, self._session = self._session, tab
+        return before
+
+    def new_tab(self) -> str:
+        """Open another tab and ask it from now on; the one that was asked before."""
+        self._session, before = None, self._session
+        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+        self._attach(target)
+        return before
+
+    def _attach(self, target: str) -> None:
+        self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.ask(f"{domain}.enable")
 
     def close(self) -> None:
         self._process.kill()

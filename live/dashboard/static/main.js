@@ -84,14 +84,30 @@ const fetchEvents = async (head) => {
 
 const quietly = (path, show) => ask(path).then(show).catch(() => undefined);
 
-const fetchLake = () => {
-  if (document.hidden || view.link.state !== "live") return;
-  quietly("/api/recorders", paintRecorders);
+// Everything of the lake; without one nothing is asked, and the page says so.
+let hasMap = false;
+const showLake = (health) => {
+  paintAlerts(health.troubles);
+  paintRecorders(health.recorders);
+  if (health.lake === null) {
+    map.say("There is no lake here; start aster-dashboard with --lake FOLDER.");
+    paintSignals({ signals: {}, omitted: {} });
+    paintLiquidations([]);
+    return;
+  }
   quietly("/api/liquidations?limit=8", paintLiquidations);
-  quietly("/api/health", (health) => paintAlerts(health.troubles));
+  if (performance.now() - signalsAt > SIGNALS_MS) {
+    signalsAt = performance.now();
+    quietly("/api/signals", paintSignals);
+  }
+  if (!hasMap) map.start();
+  hasMap = true;
 };
 
-const fetchSignals = () => document.hidden || quietly("/api/signals", paintSignals);
+let signalsAt = -SIGNALS_MS;
+const fetchLake = () => {
+  if (!document.hidden && view.link.state === "live") quietly("/api/health", showLake);
+};
 
 view.link = new Link({
   pulse: (overview) => {
@@ -121,9 +137,6 @@ byId("flatten").addEventListener("click", () => commands.open("flatten"));
 document.addEventListener("visibilitychange", soon);
 setInterval(soon, 1000);
 setInterval(fetchLake, LAKE_MS);
-setInterval(fetchSignals, SIGNALS_MS);
-fetchSignals();
-map.start();
 
 const redraw = () => {
   equity.redraw();

@@ -29,12 +29,12 @@ export class LiquidationMap {
     try {
       this.#symbols = await ask("/api/heatmap");
     } catch (error) {
-      this.#empty(error.message);
+      this.say(error.message);
       return;
     }
     this.#symbol = this.#symbols.find((each) => each === this.#symbol) ?? this.#symbols.find((each) => each.startsWith("BTC")) ?? this.#symbols[0];
     if (!this.#symbol) {
-      this.#empty("The lake has no liquidation map; build one with aster clusters --symbol SYMBOL.");
+      this.say("The lake has no liquidation map; build one with aster clusters --symbol SYMBOL.");
       return;
     }
     this.#choices();
@@ -48,7 +48,7 @@ export class LiquidationMap {
       const map = await ask(`/api/heatmap/${symbol}/picture?days=${days}`);
       if (symbol === this.#symbol && days === this.#days) this.#take(map);
     } catch (error) {
-      if (!this.#map) this.#empty(error.message);
+      if (!this.#map) this.say(error.message);
     }
   }
 
@@ -82,7 +82,8 @@ export class LiquidationMap {
     this.load();
   }
 
-  #empty(why) {
+  // Why there is nothing to show.
+  say(why) {
     this.#plot?.destroy();
     this.#plot = this.#map = null;
     byId("map").replaceChildren(el("p", { class: "empty" }, why));
@@ -92,7 +93,7 @@ export class LiquidationMap {
 
   #take(map) {
     if (!map.available) {
-      this.#empty(map.reason);
+      this.say(map.reason);
       return;
     }
     const bytes = Uint8Array.from(atob(map.classes), (letter) => letter.charCodeAt(0));

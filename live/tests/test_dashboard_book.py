@@ -1,0 +1,172 @@
+"""What the dashboard adds up from a journal is what the journal tells."""
+
+import json
+from itertools import pairwise
+
+import pytest
+
+from live.dashboard import views, words
+from live.dashboard.book import Book
+from live.dashboard.journal_reader import Event, JournalReader
+from live.dashboard.watch import State, Watch
+from live.journal import trades
+from live.tests.dashboard_run import StandIn, events_of
+
+FIRST_MS = 1_764_200_000_000
+
+
+@pytest.fixture
+def finished(case, replayed):
+    """A journal of two configs that traded to the end of their rows, and their keys."""
+    cases = case(1), case(3)
+    path, _ = replayed(*cases)
+    return path, [(config.config_hash, config.symbol) for config, _ in cases]
+
+
+def book_of(path, until: int = 10**9) -> Book:
+    book = Book()
+    for event in JournalReader(path).after(0, until):
+        book.take(event)
+    return book
+
+
+def test_closed_trades_are_those_of_the_journal(finished):
+    path, keys = finished
+    book = book_of(path)
+    for config_hash, symbol in keys:
+        told = trades(path, config_hash, symbol)
+        ours = [row for row in book.closed if row["config_hash"] == config_hash]
+        closed = told.filter(told["reason"] != "open").sort("exit_time", maintain_order=True)
+        assert closed.height > 5
+        assert [row["trade_id"] for row in ours] == closed["trade_id"].to_list()
+        assert [row["net_pnl_usdt"] for row in ours] == closed["net_pnl_usdt"].to_list()
+        held = {each.trade_id for each in book.positions if each.config_hash == config_hash}
+        assert held == set(told.filter(told["reason"] == "open")["trade_id"])
+    assert [row["number"] for row in book.closed] == list(range(1, len(book.closed) + 1))
+
+
+def test_every_open_position_has_its_stop_while_it_is_open(finished):
+    path, _ = finished
+    book, seen = Book(), 0
+    for event in JournalReader(path).after(0, 10**9):
+        book.take(event)
+        if event.kind == "intent" and event.body["leg"] == "S":
+            (position,) = [each for each in views.positions(book, {}, 0) if each.trade_id == event.trade_id]
+            assert position.stop_state == "held" and position.stop_price == event.body["stop_price"]
+            seen += 1
+    assert seen > 10
+    assert {order.trade_id for order in book.orders.values()} == {each.trade_id for each in book.positions}
+
+
+def test_a_position_is_worth_its_way_since_the_entry(finished):
+    path, _ = finished
+    events = JournalReader(path).after(0, 10**9)
+    entry = next(event for event in events if event.kind == "fill")
+    book = book_of(path, entry.seq)
+    side, quantity, price = (entry.body[name] for name in ("side", "quantity", "price"))
+    (position,) = views.positions(book, {entry.symbol: price * 1.01}, entry.body["filled_ms"] + 60_000)
+    assert position.unrealised_usdt == pytest.approx(side * quantity * price * 0.01)
+    assert position.open_s == 60.0
+    (unvalued,) = views.positions(book, {}, 0)
+    assert unvalued.unrealised_usdt is None
+    assert views.account(book, [unvalued], 0).equity_usdt is None
+
+
+def test_money_of_today_is_of_exits_since_midnight(finished):
+    path, _ = finished
+    book = book_of(path)
+    last_ms = book.closed[-1]["exit_time"]
+    midnight_ms = last_ms // 86_400_000 * 86_400_000
+    today = [row["net_pnl_usdt"] for row in book.closed if row["exit_time"] >= midnight_ms]
+    told = views.performance(book, [], last_ms)
+    assert told.today.trades == len(today)
+    assert told.today.net_usdt == pytest.approx(sum(today))
+    assert told.since_start.trades == len(book.closed)
+    assert told.worst_drawdown_usdt <= min(0.0, sum(row["net_pnl_usdt"] for row in book.closed))
+
+
+def test_slippage_counts_every_entry(finished):
+    path, keys = finished
+    book = book_of(path)
+    entries = sum(trades(path, *key).height for key in keys)
+    assert sum(each.entries for each in views.slippage(book)) == entries
+    assert {each.model_bps for each in views.slippage(book)} == {
+        sum(run.config["costs"]["slippage_bps"] for run in book.runs.values()) / 2
+    }
+
+
+def test_a_level_below_active_is_told_with_its_reason():
+    book = Book()
+    told = {"level": "HALTED", "because": [], "lowered": {"operator": "HALTED"}}
+    event = Event(
+        seq=1, time_ms=5, kind="risk", config_hash="", symbol="", trade_id=None, client_order_id=None, body=told
+    )
+    book.take(event)
+    assert (book.level, book.level_ms, book.because) == ("HALTED", 5, ["operator"])
+    assert words.event(event, {}).text == "HALTED: operator"
+
+
+def test_every_event_of_a_run_has_words(finished):
+    path, _ = finished
+    told = [words.event(event, {}) for event in JournalReader(path).after(0, 10**9)]
+    assert all(event.text for event in told)
+    assert {event.kind for event in told if not event.is_shown} <= {"decision", "intent", "cancelled", "ambiguous"}
+
+
+def test_a_watch_reads_on_where_it_stopped_and_serves_what_it_forgot(finished, tmp_path):
+    events = events_of(finished[0])
+    with StandIn(tmp_path / "live.sqlite", events) as runner:
+        watch = Watch(runner.path)
+        assert watch.state == State.NO_JOURNAL
+        runner.play(3)
+        watch.look()
+        runner.play(40)
+        watch.look()
+        watch.pulse.look()
+        assert watch.book.head == 43 and watch.state == State.RUNNING
+        watch._recent.popleft()  # as when more came than are kept
+        told = watch.after(0, 100)
+        assert [event.seq for event in told] == list(range(1, 44))
+        assert all(later.time_ms >= earlier.time_ms for earlier, later in pairwise(told))
+        assert watch.after(41, 100) == told[41:]
+    watch.pulse.look()
+    assert watch.state == State.STOPPED
+    watch.close()
+
+
+def test_the_last_mark_heard_is_the_one_shown(finished, tmp_path):
+    with StandIn(tmp_path / "live.sqlite", events_of(finished[0])) as runner:
+        watch = Watch(runner.path)
+        runner.hear(FIRST_MS, {"BNBUSDT": 600.0})
+        runner.hear(FIRST_MS + 1_000, {"BNBUSDT": 601.0, "ETHUSDT": 3_000.5})
+        watch.pulse.look()
+        assert watch.pulse.marks == {"BNBUSDT": 601.0, "ETHUSDT": 3_000.5}
+        assert watch.pulse.clock_ms == FIRST_MS + 1_000
+        runner.hear(FIRST_MS + 2_000, {"BNBUSDT": 602.0})
+        watch.pulse.look()
+        assert watch.pulse.marks["BNBUSDT"] == 602.0
+
+
+def test_another_journal_in_its_place_begins_anew(finished, tmp_path):
+    path = tmp_path / "live.sqlite"
+    with StandIn(path, events_of(finished[0])) as runner:
+        runner.play(20)
+        watch = Watch(path)
+        watch.look()
+        assert (watch.book.head, watch.epoch) == (20, 0)
+    for old in tmp_path.glob("live.sqlite*"):
+        old.rename(old.with_name(f"old-{old.name}"))
+    with StandIn(path, events_of(finished[0])) as runner:
+        runner.play(5)
+        watch.look()
+        assert (watch.book.head, watch.epoch) == (5, 1)
+    watch.close()
+
+
+def test_a_file_that_is_no_journal_is_a_problem_and_no_crash(tmp_path):
+    path = tmp_path / "live.sqlite"
+    path.write_text(json.dumps(["no", "database"]) * 100)
+    watch = Watch(path)
+    watch.look()
+    assert "not a sound journal" in watch.problem
+    watch.close()
