@@ -12,7 +12,10 @@ from live.risk import Level
 
 KEPT_ORDERS = 500  # that ended
 _ENDS = {"fill": "filled", "cancelled": "cancelled", "missed": "missed"}
-_LEGS = {Leg.ENTRY: "entry", Leg.STOP: "stop", Leg.TARGET: "target", Leg.TRAILING: "trailing"}
+_LEGS = {
+    Leg.ENTRY: "entry", Leg.STOP: "stop", Leg.TARGET: "target", Leg.TRAILING: "trailing", Leg.CLOSE: "close",
+    Leg.FLATTEN: "flatten",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +26,7 @@ class Order:
     trade_id: str
     config_hash: str
     symbol: str
-    leg: str  # entry, stop, target, trailing
+    leg: str  # entry, stop, target, trailing, close, flatten
     type: str
     side: int  # 1 buys, -1 sells
     quantity: float
@@ -122,7 +125,7 @@ class Book:
             self.maps[event.symbol] = event.body["reason"]
         elif event.kind == "risk":
             self.level, self.level_ms = Level(event.body["level"]), event.time_ms
-            self.because = event.body["because"] or list(event.body["lowered"])
+            self.because = event.body["because"] or list(event.body["state"]["lowered"])
         if event.client_order_id is not None:
             self._order(event)
         if event.trade_id is not None:

@@ -7,14 +7,18 @@ from pathlib import Path
 import click
 import uvicorn
 
+from data.clock import RealClock
+from live.commands import ask
+from live.ctl import JOURNALS, newest_journal
 from live.dashboard.app import Place, make_app
+from live.dashboard.commands import Inbox
 from live.recordings import CHECKOUT
 
-_JOURNALS = CHECKOUT / "live" / "journals"
 _CANDIDATE = CHECKOUT / "live" / "configs" / "candidate.toml"
 _LAKE = CHECKOUT / "data" / "lake"
 _GRACE_S = 2  # for open requests to end
 _MOST_CONNECTIONS = 500
+_PATIENCE_MS = 10_000  # for the runner to take a command up; later it is void
 
 
 class DashboardServer(uvicorn.Server):
@@ -47,10 +51,22 @@ class DashboardServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _newest_journal() -> Path:
+def inbox_of(journal: Path) -> Inbox:
+    """Leaves commands where the runner of that journal looks for them."""
+
+    def leave(action: str, symbol: str | None) -> str:
+        now_ms = RealClock().now_ms()
+        return ask(journal, action, symbol, by="dashboard", now_ms=now_ms, patience_ms=_PATIENCE_MS).key
+
+    return leave
+
+
+def _journal() -> Path:
     """The journal that was written to last, or one that is still to come."""
-    found = sorted(_JOURNALS.glob("*.sqlite"), key=lambda path: path.stat().st_mtime)
-    return found[-1] if found else _JOURNALS / "paper.sqlite"
+    try:
+        return newest_journal()
+    except LookupError:
+        return JOURNALS / "paper.sqlite"
 
 
 @click.command()
@@ -78,8 +94,9 @@ def main(
     token = token_file.read_text(encoding="utf-8").strip() if token_file else secrets.token_urlsafe(24)
     if len(token) < 16:
         raise click.ClickException(f"{token_file}: expected a token of 16 characters or more, got {len(token)}")
+    journal = journal or _journal()
     place = Place(
-        journal=journal or _newest_journal(), lake=lake or _LAKE, candidate=candidate, token=token
+        journal=journal, lake=lake or _LAKE, candidate=candidate, token=token, inbox=inbox_of(journal)
     )  # fmt: skip
     server = DashboardServer(place, host, port)
     click.echo(f"{server.url}/#token={token}")

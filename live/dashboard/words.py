@@ -54,7 +54,8 @@ def _text(told: Event, tick_size: float | None) -> str:
         case "answer":
             return f"{body['command']}: {'' if body['is_done'] else 'not done: '}{body['answer']}"
         case "risk":
-            return f"{body['level']}: {'; '.join(body['because'] or body['lowered']) or 'no reason holds any more'}"
+            reasons = body["because"] or body["state"]["lowered"]
+            return f"{body['level']}: {'; '.join(reasons) or 'no reason holds any more'}"
         case "ambiguous":
             return "a bar could not tell which exit came first"
     return ", ".join(f"{name} {value}" for name, value in body.items() if isinstance(value, str | int | float))

@@ -3,6 +3,8 @@
 import asyncio
 import hashlib
 import json
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import fields, replace
 from pathlib import Path
@@ -10,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from data.schema_clusters import SIGNALS
+from live.commands import Inbox
 from live.config import load_chosen
 from live.dashboard import stream
 from live.dashboard.app import Place
 from live.dashboard.commands import CONFIRM_WITHIN_S, Commands, Wanted
+from live.dashboard.server import inbox_of
 from live.dashboard.watch import Watch
 from live.journal import Record
 from live.tests.dashboard_run import Served, StandIn, traded
@@ -324,6 +328,24 @@ def test_the_chart_library_is_the_one_that_was_vendored():
         expected, name = line.split()
         assert hashlib.sha256((HERE / "vendor" / name).read_bytes()).hexdigest() == expected
     assert "MIT" in (HERE / "vendor" / "uPlot.LICENSE").read_text()
+
+
+def test_the_dashboard_can_sign_nothing():
+    code = (
+        "import live.dashboard.server, sys; "
+        "print([name for name in ('eth_account', 'coincurve', 'aiohttp', 'picows', 'plotly', 'pandas', 'vectorbt') "
+        "if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HERE.parents[1])
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_confirmed_command_lies_in_the_inbox_that_the_runner_reads(tmp_path):
+    with StandIn(tmp_path / "live.sqlite", traded(3)) as runner, Inbox(runner.path) as inbox:
+        runner.play(1)
+        key = inbox_of(runner.path)("close", "BNBUSDT")
+        (command,) = inbox.unread()
+    assert (command.key, command.command, command.symbol, command.by) == (key, "close", "BNBUSDT", "dashboard")
 
 
 def test_signals_have_the_columns_that_the_batch_tells():

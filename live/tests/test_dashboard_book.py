@@ -97,7 +97,7 @@ def test_slippage_counts_every_entry(finished):
 
 def test_a_level_below_active_is_told_with_its_reason():
     book = Book()
-    told = {"level": "HALTED", "because": [], "lowered": {"operator": "HALTED"}}
+    told = {"level": "HALTED", "because": [], "state": {"lowered": {"operator": "HALTED"}}}
     event = Event(
         seq=1, time_ms=5, kind="risk", config_hash="", symbol="", trade_id=None, client_order_id=None, body=told
     )

@@ -145,7 +145,7 @@ def test_html_in_any_field_is_inert(browser, served, runner):
     evil = "<img src=x onerror=document.title='owned'><b>x</b>"
     visit(browser, served)
     runner.write(note(0, said=evil, symbol=evil))
-    level = {"level": "HALTED", "because": [evil], "lowered": {"operator": "HALTED"}}
+    level = {"level": "HALTED", "because": [evil], "state": {"lowered": {"operator": "HALTED"}}}
     runner.write(replace(note(1), kind="risk", body=level))
     browser.wait_for("document.getElementById('banner').textContent.includes('onerror')")
     assert evil in browser.evaluate("document.getElementById('events').textContent")
