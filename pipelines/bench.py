@@ -16,7 +16,7 @@ def real_data() -> Path | None:
     return folder if folder.is_dir() else None
 
 
-BENCHMARKS = ("sweep", "gate", "fills", "clusters", "record", "lake", "live", "soak")
+BENCHMARKS = ("sweep", "gate", "fills", "clusters", "record", "lake", "live", "dashboard", "soak")
 
 
 def run_bench(name: str, folder: Path, minutes: float, tell: Callable[[str, int, int], None]) -> dict[str, Any]:
@@ -24,7 +24,8 @@ def run_bench(name: str, folder: Path, minutes: float, tell: Callable[[str, int,
 
     Parameters
     ----------
-    folder : for what is made on the way: ``lake`` keeps its synthetic year there, ``soak`` what it recorded.
+    folder : for what is made on the way: ``lake`` keeps its synthetic year there, ``dashboard`` its month of a map,
+        ``soak`` what it recorded.
     minutes : how long ``soak`` takes.
     """
     return {"name": name, "machine": machine(), "figures": _figures(name, folder, minutes, tell)}
@@ -59,6 +60,10 @@ def _figures(name: str, folder: Path, minutes: float, tell: Callable[[str, int, 
         from live.benchmarks.bench_live import bench_live
 
         return bench_live(tell)
+    if name == "dashboard":
+        from live.benchmarks.bench_dashboard import bench_dashboard
+
+        return bench_dashboard(folder)
     from pipelines.soak import run_soak
 
     return run_soak(folder, minutes, tell)

@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from live.orders import Leg
 from live.risk import Level
 
 KEPT_ORDERS = 500  # that ended
+KEPT_ENTRIES = 1_000  # per symbol, to judge slippage by
 _ENDS = {"fill": "filled", "cancelled": "cancelled", "missed": "missed"}
 _LEGS = {
     Leg.ENTRY: "entry", Leg.STOP: "stop", Leg.TARGET: "target", Leg.TRAILING: "trailing", Leg.CLOSE: "close",
@@ -49,13 +51,52 @@ class Run:
     start_ms: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class EntryCost:
-    """How far an entry filled from the touch that was decided on; bps, positive is worse."""
+@dataclass(kw_only=True)
+class EntryCosts:
+    """How far entries of a symbol filled from the touch that was decided on.
 
-    symbol: str
-    time_ms: int
-    slippage_bps: float
+    Attributes
+    ----------
+    entries : how many. last_bps : of the last of them, positive is worse.
+    """
+
+    entries: int = 0
+    last_bps: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_ENTRIES))
+
+    def add(self, cost_bps: float) -> None:
+        """One more."""
+        self.entries += 1
+        self.last_bps.append(cost_bps)
+
+
+@dataclass(kw_only=True)
+class Sums:
+    """Of closed trades, USDT; funding that nobody knows counts as none."""
+
+    trades: int = 0
+    wins: int = 0
+    gross_usdt: float = 0.0
+    fees_usdt: float = 0.0
+    funding_usdt: float = 0.0
+    net_usdt: float = 0.0
+    won_usdt: float = 0.0  # net of those above zero
+    lost_usdt: float = 0.0  # of the others, 0 or more
+    peak_usdt: float = 0.0  # the highest net there was
+    drawdown_usdt: float = 0.0  # the furthest below its peak; 0 or less
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """One more trade, by name of ``TRADES``."""
+        net = _known(row["net_pnl_usdt"])
+        self.trades += 1
+        self.wins += net > 0.0
+        self.gross_usdt += row["gross_pnl_usdt"]
+        self.fees_usdt += row["fees_usdt"]
+        self.funding_usdt += _known(row["funding_usdt"])
+        self.net_usdt += net
+        self.won_usdt += max(net, 0.0)
+        self.lost_usdt += max(-net, 0.0)
+        self.peak_usdt = max(self.peak_usdt, self.net_usdt)
+        self.drawdown_usdt = min(self.drawdown_usdt, self.net_usdt - self.peak_usdt)
 
 
 @dataclass(kw_only=True)
@@ -87,7 +128,7 @@ class Book:
     held : trades that were decided and have not ended, by id.
     closed : rows by name of ``TRADES`` with times in ms, their config and a number from 1, in order of exit.
     orders : open ones, by name. ended : the last ones that are not open any more.
-    entry_costs : of every entry that filled.
+    entry_costs : by symbol. sums : of all closed trades.
     maps : by symbol, why there is no liquidation map to decide on; None where there is one.
     level, level_ms, because : what the run may do (``live.risk.Level``), since when, and the reasons.
     """
@@ -100,7 +141,8 @@ class Book:
         self.closed: list[dict[str, Any]] = []
         self.orders: dict[str, Order] = {}
         self.ended: deque[Order] = deque(maxlen=KEPT_ORDERS)
-        self.entry_costs: list[EntryCost] = []
+        self.entry_costs: dict[str, EntryCosts] = {}
+        self.sums = Sums()
         self.maps: dict[str, str | None] = {}
         self.level = Level.ACTIVE
         self.level_ms: int | None = None
@@ -182,8 +224,13 @@ class Book:
         if kind == "fill":
             decided = held.body("intent", Leg.ENTRY)["decision_price"]
             cost_bps = 1e4 * body["side"] * (body["price"] / decided - 1.0)
-            self.entry_costs.append(EntryCost(symbol=event.symbol, time_ms=event.time_ms, slippage_bps=cost_bps))
+            self.entry_costs.setdefault(event.symbol, EntryCosts()).add(cost_bps)
 
     def _close(self, held: Held, event: Event) -> None:
         row = trade_of(held.trade_id, held.symbol, [*held.told, (event.kind, event.body)])
         self.closed.append({"number": len(self.closed) + 1, "config_hash": held.config_hash, **row})
+        self.sums.add(row)
+
+
+def _known(value: float) -> float:
+    return 0.0 if math.isnan(value) else value

@@ -1,6 +1,7 @@
 """Routes of the runner's state, the stream, commands and configs."""
 
 import asyncio
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Header, HTTPException, Query, Response
@@ -36,6 +37,11 @@ def state_routes(desk: "Desk") -> APIRouter:
     def tell(event: Event) -> answers.Event:
         ticks = {symbol: run.instrument["tick_size"] for (_, symbol), run in watch.book.runs.items()}
         return words.event(event, ticks)
+
+    @lru_cache(maxsize=1_000)  # told to every page that listens
+    def told(epoch: int, seq: int) -> str:
+        (event,) = watch.after(seq - 1, 1)
+        return tell(event).model_dump_json()
 
     @routes.get("/api/overview", response_model=answers.Overview)
     async def overview() -> Response:
@@ -94,7 +100,7 @@ def state_routes(desk: "Desk") -> APIRouter:
             desk.clients += 1
             try:
                 async for event in stream.events(
-                    watch, known, lambda event: tell(event).model_dump_json(), lambda: desk.overview_json().decode()
+                    watch, known, lambda event: told(watch.epoch, event.seq), lambda: desk.overview_json().decode()
                 ):
                     yield event
             finally:
@@ -117,7 +123,7 @@ def state_routes(desk: "Desk") -> APIRouter:
     @routes.get("/metrics", response_class=Response, responses={200: {"content": {CONTENT_TYPE: {}}}})
     async def metrics() -> Response:
         """Figures for Prometheus."""
-        seen = views.overview(watch, desk.commands.are_taken)
+        seen = answers.Overview.model_validate_json(desk.overview_json())
         return Response(metrics_text(seen, desk.clients), media_type=CONTENT_TYPE)
 
     @routes.post("/api/commands", responses={403: {"description": "not confirmed as asked"}})

@@ -2,6 +2,7 @@
 
 import secrets
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -24,6 +25,10 @@ _PATIENCE_MS = 10_000  # for the runner to take a command up; later it is void
 class DashboardServer(uvicorn.Server):
     """Serves one dashboard; open streams end with it.
 
+    Parameters
+    ----------
+    ready : called once it answers.
+
     Attributes
     ----------
     listening : the bound socket, for ``run`` or ``serve``. url : under which it answers.
@@ -34,8 +39,9 @@ class DashboardServer(uvicorn.Server):
         When the port is taken.
     """
 
-    def __init__(self, place: Place, host: str, port: int) -> None:
+    def __init__(self, place: Place, host: str, port: int, ready: Callable[[], None] = lambda: None) -> None:
         self.app = make_app(place)
+        self._ready = ready
         config = uvicorn.Config(
             self.app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=_GRACE_S, ws="none",
             server_header=False, limit_concurrency=_MOST_CONNECTIONS, access_log=False,
@@ -44,6 +50,11 @@ class DashboardServer(uvicorn.Server):
         self.listening = config.bind_socket()
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self.listening.getsockname()[1]}"
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say where it is once it answers."""
+        await super().startup(sockets)
+        self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let the streams say goodbye first."""
@@ -98,8 +109,7 @@ def main(
     place = Place(
         journal=journal, lake=lake or _LAKE, candidate=candidate, token=token, inbox=inbox_of(journal)
     )  # fmt: skip
-    server = DashboardServer(place, host, port)
-    click.echo(f"{server.url}/#token={token}")
+    server = DashboardServer(place, host, port, lambda: click.echo(f"{server.url}/#token={token}"))
     server.run(sockets=[server.listening])
 
 

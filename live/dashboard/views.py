@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from data.schema import interval_ms
 from live.dashboard import answers
-from live.dashboard.book import Book, EntryCost, Held
+from live.dashboard.book import Book, EntryCosts, Held, Sums
 from live.dashboard.book import Order as OwnOrder
 from live.dashboard.watch import State, Watch
 from live.orders import Leg
@@ -110,10 +110,9 @@ def _distance_bps(mark: float | None, price: float | None) -> float | None:
 
 def account(book: Book, held: Sequence[answers.Position], now_ms: int) -> answers.Account:
     """Money and exposure; limits are those of all configs together, unknown where one of them has none."""
-    realised = sum(row["net_pnl_usdt"] for row in book.closed)
+    realised, today = book.sums.net_usdt, _today(book, now_ms)
     unrealised = _unrealised(held)
     orders = [run.config["orders"] for run in book.runs.values()]
-    today = [row["net_pnl_usdt"] for row in _since(book.closed, now_ms // DAY_MS * DAY_MS)]
     return answers.Account(
         mode=book.mode,
         balance_usdt=None,
@@ -124,7 +123,7 @@ def account(book: Book, held: Sequence[answers.Position], now_ms: int) -> answer
         exposure_usdt=sum(position.notional_usdt for position in held),
         exposure_limit_usdt=_sum([each["max_notional_usdt"] for each in orders]),
         volume_24h_usdt=_volume(book, held, now_ms - _HOURS_24_MS),
-        drawdown_today_usdt=min(_drawdown(today)[-1:], default=0.0),
+        drawdown_today_usdt=today.net_usdt - today.peak_usdt,
         daily_loss_limit_usdt=_sum([each.get("max_daily_loss_usdt") for each in orders]),
     )
 
@@ -151,12 +150,6 @@ def _volume(book: Book, held: Sequence[answers.Position], since_ms: int) -> floa
 def _since(closed: Sequence[Mapping[str, Any]], since_ms: int) -> Sequence[Mapping[str, Any]]:
     """Those with an exit at or after that time; they stand in order of exit."""
     return closed[bisect_left(closed, since_ms, key=lambda row: row["exit_time"]) :]
-
-
-def _drawdown(nets: Sequence[float]) -> list[float]:
-    """After each trade, how far the sum is below its highest, 0 included; 0 or less."""
-    total = np.cumsum(nets, dtype=np.float64)
-    return (total - np.maximum(np.maximum.accumulate(total, axis=0), 0.0)).tolist() if len(nets) else []
 
 
 def trade(row: Mapping[str, Any]) -> answers.Trade:
@@ -197,33 +190,28 @@ def order(own: OwnOrder) -> answers.Order:
 
 
 def performance(book: Book, held: Sequence[answers.Position], now_ms: int) -> answers.Performance:
-    """Sums since the journal began and since 00:00 UTC; funding that nobody knows counts as none."""
-    nets = [row["net_pnl_usdt"] for row in book.closed]
-    wins, losses = sum(net for net in nets if net > 0.0), -sum(net for net in nets if net < 0.0)
+    """Sums since the journal began and since 00:00 UTC."""
+    sums = book.sums
     return answers.Performance(
-        since_start=_money(book.closed),
-        today=_money(_since(book.closed, now_ms // DAY_MS * DAY_MS)),
-        win_rate=sum(net > 0.0 for net in nets) / len(nets) if nets else None,
-        profit_factor=wins / losses if losses > 0.0 else None,
-        worst_drawdown_usdt=min(_drawdown(nets), default=0.0),
+        since_start=_money(sums),
+        today=_money(_today(book, now_ms)),
+        win_rate=sums.wins / sums.trades if sums.trades else None,
+        profit_factor=sums.won_usdt / sums.lost_usdt if sums.lost_usdt > 0.0 else None,
+        worst_drawdown_usdt=sums.drawdown_usdt,
         unrealised_usdt=_unrealised(held),
     )
 
 
-def _money(rows: Iterable[Mapping[str, Any]]) -> answers.Money:
-    rows = list(rows)
-    sums = {
-        name: sum(known(row[f"{name}"]) or 0.0 for row in rows)
-        for name in ("gross_pnl_usdt", "fees_usdt", "funding_usdt", "net_pnl_usdt")
-    }
-    return answers.Money(
-        trades=len(rows),
-        wins=sum(row["net_pnl_usdt"] > 0.0 for row in rows),
-        gross_usdt=sums["gross_pnl_usdt"],
-        fees_usdt=sums["fees_usdt"],
-        funding_usdt=sums["funding_usdt"],
-        net_usdt=sums["net_pnl_usdt"],
-    )
+def _today(book: Book, now_ms: int) -> Sums:
+    """Of the trades that ended since 00:00 UTC."""
+    sums = Sums()
+    for row in _since(book.closed, now_ms // DAY_MS * DAY_MS):
+        sums.add(row)
+    return sums
+
+
+def _money(sums: Sums) -> answers.Money:
+    return answers.Money(**{name: getattr(sums, name) for name in answers.Money.model_fields})
 
 
 def equity(book: Book) -> answers.Equity:
@@ -238,14 +226,14 @@ def equity(book: Book) -> answers.Equity:
 def slippage(book: Book) -> list[answers.Slippage]:
     """Per symbol that runs, in the order of the configs."""
     symbols = dict.fromkeys(symbol for _, symbol in book.runs)
-    return [_slippage(book, symbol, [each for each in book.entry_costs if each.symbol == symbol]) for symbol in symbols]
+    return [_slippage(book, symbol, book.entry_costs.get(symbol, EntryCosts())) for symbol in symbols]
 
 
-def _slippage(book: Book, symbol: str, costs: Sequence[EntryCost]) -> answers.Slippage:
+def _slippage(book: Book, symbol: str, costs: EntryCosts) -> answers.Slippage:
     model = [run.config["costs"]["slippage_bps"] for run in book.runs.values() if run.symbol == symbol]
-    low, median, high = np.quantile([each.slippage_bps for each in costs], (0.1, 0.5, 0.9)) if costs else [None] * 3
+    low, median, high = np.quantile(costs.last_bps, (0.1, 0.5, 0.9)) if costs.entries else [None] * 3
     return answers.Slippage(
-        symbol=symbol, entries=len(costs), model_bps=sum(model) / len(model),
+        symbol=symbol, entries=costs.entries, model_bps=sum(model) / len(model),
         low_bps=low, median_bps=median, high_bps=high,
     )  # fmt: skip
 
