@@ -4,8 +4,9 @@
 """
 
 import base64
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Literal
@@ -14,8 +15,10 @@ import numpy as np
 import polars as pl
 
 from data.lake import Lake
+from research.clusters.grid import BUCKETS, lower_edge
 from research.clusters.inputs import Unavailable, liquidations, marks
-from research.clusters.raster import MassScale, both_sides, coarser, is_fresh, mass_scale, raster, window
+from research.clusters.profiles import Profiles
+from research.clusters.raster import MassScale, both_sides, coarser, is_fresh, mass_scale, raster
 from research.clusters.signals import INTACT
 from research.clusters.tables import stored_profiles
 from research.thin import merge_candles
@@ -25,6 +28,11 @@ _COLUMNS_MS = tuple(minutes * 60_000 for minutes in (5, 10, 15, 30, 60, 120, 240
 _MOST_COLUMNS, _MOST_ROWS = 480, 150
 _MOST_MARKS = 80
 _SCALE_DAYS = 30
+_SCALE_MINUTES = 30
+_LEAST_SNAPSHOTS = 4
+UNSEEN = 255  # class of a column in which nobody listened
+_OWN = ("source", "map_id", "ts")
+_WORDS = ("symbol", "source")
 _DAY = timedelta(days=1)
 _SNAPSHOTS_BEFORE = timedelta(hours=2)
 _TOLD = (
@@ -149,67 +157,97 @@ def picture(lake: Lake, symbol: str, source: str | None, days: float) -> dict[st
                 f"run `aster clusters --symbol {symbol}`"}  # fmt: skip
     end = last[1] + timedelta(milliseconds=1)
     start = end - days * _DAY
-    rows = lake.scan("heatmap", symbols=[symbol], start=start)
-    rows = rows.filter(pl.col("source") == _source(rows["source"].unique().to_list(), source))
-    if rows.is_empty():
+    heads = lake.scan("heatmap", symbols=[symbol], start=start, columns=[*_OWN, "first_bucket", "mark_price"])
+    heads = heads.filter(pl.col("source") == _source(heads["source"].unique().to_list(), source))
+    if heads.is_empty():
         return {"symbol": symbol, "available": False, "reason": f"no snapshot from {source} in the last {days:g} days"}
-    rows = rows.filter(pl.col("map_id") == rows["map_id"][-1])
-    profiles = stored_profiles(rows, lake.scan("oi_state", symbols=[symbol], start=start))
-    fresh = is_fresh(profiles)
-    if not both_sides(profiles)[fresh].any():
-        return {"symbol": symbol, "available": False, "reason": "no snapshot of this range is fresh and holds mass"}
+    heads = heads.filter(pl.col("map_id") == heads["map_id"][-1])
+    own = _Map(symbol=symbol, source=heads["source"][0], map_id=heads["map_id"][0])
+    states = own.rows(lake, "oi_state", start, end).select("ts", "is_stale", "placed_share")
+    fresh = heads.join(states, on="ts").filter(~pl.col("is_stale"))
     midnight = last[1].replace(hour=0, minute=0, second=0, microsecond=0)
-    scale = _frozen_scale(lake, symbol, profiles.source, rows["map_id"][0], midnight) or mass_scale(profiles)
-    bars = _candles(lake, symbol, start, end)
-    low, high = _shown(profiles.mark[fresh], window(profiles))
+    scale = _frozen_scale(lake, own, midnight - _SCALE_DAYS * _DAY, midnight) or _frozen_scale(lake, own, start, end)
+    if fresh.is_empty() or scale is None:
+        return {"symbol": symbol, "available": False, "reason": "no snapshot of this range is fresh and holds mass"}
+    low, high = _shown(fresh)
     while (high - low) / scale.row_usdt > _MOST_ROWS:
         scale = coarser(scale)
-    span_ms = int(profiles.time_ms[-1] - profiles.time_ms[0])
-    column_ms = next((one for one in _COLUMNS_MS if span_ms / one < _MOST_COLUMNS), _COLUMNS_MS[-1])
-    low = np.floor(low / scale.row_usdt) * scale.row_usdt
-    drawn = raster(
-        profiles, low_usdt=low, rows=int(np.ceil((high - low) / scale.row_usdt)), row_usdt=scale.row_usdt,
-        column_ms=column_ms,
-    )  # fmt: skip
-    classes = np.searchsorted(np.array(scale.edges_usdt), np.nan_to_num(drawn.values), side="right").astype(np.uint8)
-    classes[:, ~drawn.seen] = 255
+    low = math.floor(low / scale.row_usdt) * scale.row_usdt
+    first_ms, last_ms = (round(heads["ts"][at].timestamp() * 1e3) for at in (0, -1))
+    column_ms = next((one for one in _COLUMNS_MS if (last_ms - first_ms) / one < _MOST_COLUMNS), _COLUMNS_MS[-1])
+    start_ms = first_ms // column_ms * column_ms
+    cells = np.full((math.ceil((high - low) / scale.row_usdt), (last_ms - start_ms) // column_ms + 1), np.nan, "f4")
+    for profiles in own.days(lake, heads["ts"][0], end):
+        drawn = raster(
+            profiles, low_usdt=low, rows=len(cells), row_usdt=scale.row_usdt, column_ms=column_ms
+        )  # fmt: skip
+        place = (drawn.start_ms - start_ms) // column_ms
+        part = cells[:, place : place + drawn.values.shape[1]]
+        np.fmax(part, drawn.values, out=part)
+    classes = np.searchsorted(np.array(scale.edges_usdt), np.nan_to_num(cells), side="right").astype(np.uint8)
+    classes[:, np.isnan(cells).all(axis=0)] = UNSEEN
     return {
         "symbol": symbol,
         "available": True,
         "reason": None,
-        "source": profiles.source,
-        "map_id": rows["map_id"][0],
+        "source": own.source,
+        "map_id": own.map_id,
         "until": last[1],
-        "start_ms": drawn.start_ms,
+        "start_ms": start_ms,
         "column_ms": column_ms,
-        "columns": drawn.values.shape[1],
-        "rows": drawn.values.shape[0],
+        "columns": cells.shape[1],
+        "rows": cells.shape[0],
         "low_usdt": float(low),
         "row_usdt": scale.row_usdt,
         "edges_usdt": list(scale.edges_usdt),
         "classes": base64.b64encode(np.ascontiguousarray(classes).tobytes()).decode(),
-        "placed_share": _finite(np.nanmedian(profiles.placed_share[fresh])),
-        "candles": bars,
+        "placed_share": fresh["placed_share"].fill_nan(None).median(),
+        "candles": _candles(lake, symbol, start, end),
         "marks": _marks(lake, symbol, start, end, column_ms),
     }
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Map:
+    """One map of the lake."""
+
+    symbol: str
+    source: str
+    map_id: str
+
+    def rows(self, lake: Lake, table: str, start: datetime, end: datetime) -> pl.DataFrame:
+        """Its rows of [start, end)."""
+        rows = lake.scan(table, symbols=[self.symbol], start=start, end=end)
+        return rows.filter(pl.col("source") == self.source, pl.col("map_id") == self.map_id)
+
+    def days(self, lake: Lake, start: datetime, end: datetime, every_minutes: int = 1) -> Iterator[Profiles]:
+        """Its snapshots day by day, as a month of them at once takes more memory than everything else here together."""
+        while start < end:
+            until = min(end, start.replace(hour=0, minute=0, second=0, microsecond=0) + _DAY)
+            rows = self.rows(lake, "heatmap", start, until).filter(pl.col("ts").dt.minute() % every_minutes == 0)
+            if rows.height:
+                yield stored_profiles(rows, self.rows(lake, "oi_state", start, until))
+            start = until
+
+
 @lru_cache(maxsize=16)
-def _frozen_scale(lake: Lake, symbol: str, source: str, map_id: str, midnight: datetime) -> MassScale | None:
-    """What colours mean on a UTC day, from the 30 days before it; None where the map is not a day older."""
-    reach = {"symbols": [symbol], "start": midnight - _SCALE_DAYS * _DAY, "end": midnight}
-    rows = lake.scan("heatmap", **reach)
-    rows = rows.filter(pl.col("source") == source, pl.col("map_id") == map_id)
-    if rows.is_empty() or midnight - rows["ts"].min() < _DAY:
+def _frozen_scale(lake: Lake, own: _Map, start: datetime, end: datetime) -> MassScale | None:
+    """What colours mean, from a snapshot every half hour; None where there are too few of them."""
+    days = list(own.days(lake, start, end, _SCALE_MINUTES))
+    if sum(map(len, days)) < _LEAST_SNAPSHOTS:
         return None
-    profiles = stored_profiles(rows, lake.scan("oi_state", **reach))
-    return mass_scale(profiles) if both_sides(profiles)[is_fresh(profiles)].any() else None
+    shared = [field.name for field in fields(Profiles) if getattr(days[0], field.name) is not None]
+    columns = {name: np.concatenate([getattr(day, name) for day in days]) for name in shared if name not in _WORDS}
+    whole = Profiles(symbol=own.symbol, source=own.source, **{**columns, "leverage": None})
+    return mass_scale(whole) if both_sides(whole)[is_fresh(whole)].any() else None
 
 
-def _shown(mark: np.ndarray, seen: tuple[float, float]) -> tuple[float, float]:
+def _shown(fresh: pl.DataFrame) -> tuple[float, float]:
     """The prices to show: the mark's way and some more on both sides, 7 per cent or more, but no more than was seen."""
-    low, high = float(mark.min()), float(mark.max())
+    low, high = fresh["mark_price"].min(), fresh["mark_price"].max()
     margin = max(0.6 * (high - low), 0.07 * high)
+    buckets = fresh["first_bucket"]
+    seen = float(lower_edge(buckets.min())), float(lower_edge(buckets.max() + BUCKETS))
     return max(seen[0], low - margin), min(seen[1], high + margin)
 
 
@@ -253,7 +291,3 @@ def _marks(lake: Lake, symbol: str, start: datetime, end: datetime, column_ms: i
         [(slot + 0.5) * column_ms, at, usdt, closed_long]
         for slot, at, usdt, closed_long in sums.select("event_time", "at", "usdt", "closed_long").iter_rows()
     ]
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
