@@ -22,7 +22,7 @@ from research.fills import (
     next_entry_row,
     quiet_band,
 )
-from research.jit import njit
+from research.jit import njit, njit_uncounted
 from research.kernel import mark_equity
 from research.liquidation import exit_price
 
@@ -314,7 +314,7 @@ def find_outcomes(side, entry, row, last, market, quiet_low, quiet_high, terms, 
         is_wanted |= quantity > 0.0
     if not is_wanted:
         for setting in range(outcomes.size):
-            _miss(outcomes[setting], row)
+            miss(outcomes[setting], row)
         return
     for k in range(5):
         direction = (-side, side, side, 1, -side)[k]
@@ -328,7 +328,7 @@ def find_outcomes(side, entry, row, last, market, quiet_low, quiet_high, terms, 
     for setting in range(outcomes.size):
         quantity = quantities[setting]
         if not quantity > 0.0:
-            _miss(outcomes[setting], row)
+            miss(outcomes[setting], row)
             continue
         activation, callback = ranks[2, setting], ranks[3, setting]
         hit = min(
@@ -346,14 +346,14 @@ def find_outcomes(side, entry, row, last, market, quiet_low, quiet_high, terms, 
             levels[0, setting], levels[1, setting], levels[2, setting], levels[3, setting], levels[4, setting],
             levels[5, setting],
         )  # fmt: skip
-        _write_outcome(
-            outcomes[setting], side, entry, quantity, row, last, place, moment, armed_rows[activation] < moment.row,
-            doubtful_bars, market, terms,
+        write_outcome(
+            outcomes[setting], side, entry, quantity, row, last, place, moment,
+            Trailing(moment.extreme, armed_rows[activation] < moment.row), doubtful_bars, market, terms,
         )  # fmt: skip
 
 
-@njit
-def _miss(outcome, row):
+@njit_uncounted
+def miss(outcome, row):
     """The outcome of an entry that is not filled: nothing, and the next row may enter."""
     outcome.gross_pnl_usdt = outcome.fees_usdt = outcome.funding_usdt = outcome.bar_pnl_squared = 0.0
     outcome.highest_usdt, outcome.lowest_usdt, outcome.drawdown_usdt = -math.inf, math.inf, 0.0
@@ -362,9 +362,9 @@ def _miss(outcome, row):
     outcome.next_row = row + 1
 
 
-@njit
-def _write_outcome(
-    outcome, side, entry, quantity, row, last, levels, moment, is_armed, doubtful_bars, market, terms
+@njit_uncounted
+def write_outcome(
+    outcome, side, entry, quantity, row, last, levels, moment, trailing, doubtful_bars, market, terms
 ):  # fmt: skip
     """The outcome of an entry whose first order triggers at ``moment``, or that is open at ``last``."""
     i = moment.row
@@ -376,7 +376,7 @@ def _write_outcome(
         gross = quantity * moment.pnl + fees + funding
         reason, held_bars, next_row = OPEN, last - row, last
     else:
-        result = exit_in_bar(side, levels, Trailing(moment.extreme, is_armed), i, market)
+        result = exit_in_bar(side, levels, trailing, i, market)
         reason, held_bars, next_row = result.reason, i - row + 1, next_entry_row(i, terms)
         doubtful_bars += int(result.is_ambiguous)
         if not result.at_open:

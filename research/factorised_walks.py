@@ -5,7 +5,7 @@ from numba import prange
 
 from research.factorised_outcomes import MISSED
 from research.fills import OPEN, STOP, TARGET, TRAILING
-from research.jit import njit
+from research.jit import njit, njit_uncounted
 from research.kernel import STATS
 
 # Where a config's walk stands, so that it can go on with later rows.
@@ -121,3 +121,31 @@ def standing_start(n_configs: int, first: int) -> np.ndarray:
     walks = np.zeros(n_configs, WALK)
     walks["next_row"] = first
     return walks
+
+
+@njit_uncounted
+def book(state, outcome) -> None:
+    """Add one trade, or a missed entry, to a config's walk: one step of ``_walk_one``, which takes many."""
+    equity, net = state.net_pnl_usdt, outcome.gross_pnl_usdt - outcome.fees_usdt - outcome.funding_usdt
+    fall = equity + outcome.lowest_usdt - state.peak_usdt
+    state.max_drawdown_usdt = min(state.max_drawdown_usdt, outcome.drawdown_usdt, fall)
+    state.peak_usdt = max(state.peak_usdt, equity + outcome.highest_usdt)
+    state.net_pnl_usdt = equity + net
+    state.fees_usdt += outcome.fees_usdt
+    state.funding_usdt += outcome.funding_usdt
+    state.bar_pnl_squared += outcome.bar_pnl_squared
+    state.exposure_bars += outcome.held_bars
+    state.longest_hold_bars = max(state.longest_hold_bars, outcome.held_bars)
+    state.ambiguous_bars += outcome.ambiguous_bars
+    state.next_row = outcome.next_row
+    if outcome.reason == OPEN:
+        state.is_open = 1.0
+        return
+    state.gross_pnl_usdt += outcome.gross_pnl_usdt
+    state.trade_pnl_squared += net * net
+    state.trades += int(outcome.reason > OPEN)
+    state.wins += int(net > 0.0)
+    state.stop_exits += int(outcome.reason == STOP)
+    state.target_exits += int(outcome.reason == TARGET)
+    state.trailing_exits += int(outcome.reason == TRAILING)
+    state.missed_entries += int(outcome.reason == MISSED)

@@ -33,3 +33,7 @@ numba.config.CACHE_DIR = str(_cache_folder())
 # fastmath stays off: the compiled code must give the bits the plain Python gives. Division by zero gives inf or NaN,
 # as in NumPy; small rules are inlined, so that a row's fields are read only when a rule looks at them.
 njit = partial(numba.njit, cache=True, error_model="numpy", forceinline=True)
+
+# For what is called per trade with many arrays and makes none: counting references to them would cost more than the
+# work.
+njit_uncounted = partial(njit, _nrt=False)

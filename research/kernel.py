@@ -295,7 +295,7 @@ def _layouts(module: ModuleType, table: np.ndarray) -> tuple[list[tuple[str, ...
 def sweep_inputs(module: ModuleType, features: Mapping[str, np.ndarray], configs: Sequence[tuple] | np.ndarray):
     """What the loop reads: parameters (config, field), features (feature, row) and per config the feature row behind
     each field of ``Row``."""
-    table = np.array(configs, np.float64)
+    table = np.array(configs, np.float64, order="C")  # another order would be compiled for anew
     layouts, layout_of = _layouts(module, table)
     names = list(dict.fromkeys(name for layout in layouts for name in layout))
     missing = [name for name in names if name not in features]

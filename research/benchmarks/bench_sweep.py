@@ -92,6 +92,26 @@ MILLION_GRID = momentum.GRID | {
     "callback_bps": (10, 15, 20, 30),
 }
 
+# Where the configs of an arbitrary list lie: no two of them share an exit plan, only windows come from a list.
+RANGES = {
+    "momentum_multiple": (1.0, 2.8),
+    "volume_multiple": (1.0, 2.8),
+    "target_bps": (100.0, 300.0),
+    "stop_bps": (20.0, 90.0),
+    "activation_bps": (40.0, 100.0),
+    "callback_bps": (10.0, 30.0),
+}
+
+
+def random_configs(n_configs: int) -> np.ndarray:
+    """Momentum configs drawn at random, seeded: float64 of shape (n_configs, n_params)."""
+    random = np.random.default_rng(1)
+    drawn = {
+        name: random.uniform(*RANGES[name], n_configs) if name in RANGES else random.choice(values, n_configs)
+        for name, values in momentum.GRID.items()
+    }
+    return np.column_stack(list(drawn.values())).astype(np.float64)
+
 
 def bench_minutes(real_data: Path | None = None) -> Minutes:
     """BNBUSDT minutes of the real recordings where they are, else a seeded random walk of 28 days."""

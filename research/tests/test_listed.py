@@ -1,0 +1,138 @@
+"""Lists of configs before their judge, the fused kernel: the same trades, the same figures, however they are cut.
+
+``ASTER_JUDGE_PAIRS=32000`` asks for 2,000 worlds of each kind.
+"""
+
+import os
+
+import numpy as np
+import pytest
+
+from research import kernel, listed
+from research.benchmarks.bench_sweep import TERMS, bench_minutes, random_configs
+from research.strategies import compiled, momentum
+from research.strategies.registry import STRATEGIES
+from research.tests.test_factorised import COUNTS, assert_same, sized_world
+from research.worlds import SCRIPT, WINDOWS_BARS, World, full_world, momentum_world, script_world
+
+SEEDS = range(int(os.environ.get("ASTER_JUDGE_PAIRS", "2000")) // 16)
+CONFIGS = 40
+
+
+@pytest.fixture(autouse=True)
+def known_script(monkeypatch):
+    monkeypatch.setitem(compiled._MODULE_OF, SCRIPT.Params, SCRIPT)
+
+
+def configs_around(world: World, seed: int) -> np.ndarray:
+    """Configs that are no product, the world's own first."""
+    random = np.random.default_rng([seed, 6])
+    table = np.tile(np.array(world.params), (CONFIGS, 1))
+    table[1:] *= random.uniform(0.4, 1.8, table[1:].shape)
+    if world.module is momentum:
+        for k, name in enumerate(momentum.Params._fields):
+            if name.endswith("_window_bars"):
+                table[:, k] = random.choice(WINDOWS_BARS, CONFIGS)
+    return table
+
+
+def both(world: World, configs: np.ndarray) -> tuple[dict, dict]:
+    """What the list and the kernel say."""
+    w = world
+    over = (w.module, w.market, w.features, configs, w.terms, w.first, w.last)
+    return listed.sweep(*over, multiples=w.multiples), kernel.sweep(*over, multiples=w.multiples)
+
+
+@pytest.mark.parametrize("make_world", [momentum_world, script_world])
+def test_a_list_gives_the_figures_of_the_kernel(make_world):
+    closed = np.zeros(len(kernel.STATS))
+    for seed in SEEDS:
+        world = sized_world(make_world, seed)
+        ours, theirs = both(world, configs_around(world, seed))
+        assert_same(ours, theirs, f"seed {seed}")
+        closed += [ours[name].sum() for name in kernel.STATS]
+    assert (closed[[kernel.STATS.index(name) for name in COUNTS]] > 0).all()
+
+
+def test_how_the_list_is_cut_changes_no_bit(monkeypatch):
+    for seed in SEEDS[:10]:
+        world = sized_world(momentum_world, seed)
+        configs = configs_around(world, seed)
+        over = (world.terms, world.first, world.last)
+        whole = listed.sweep(momentum, world.market, world.features, configs, *over)
+        with monkeypatch.context() as cut:
+            cut.setattr(listed, "_CONFIGS_PER_BLOCK", 3)
+            pieces = listed.sweep(momentum, world.market, world.features, configs[::-1], *over)
+        for name in kernel.STATS:
+            np.testing.assert_array_equal(pieces[name][::-1], whole[name])
+
+
+def test_a_market_that_is_long_held_is_passed_piece_by_piece():
+    """Targets out of reach and stops far away: trades outlive what is passed at once, the last is open at the end."""
+    minutes = bench_minutes()
+    configs = random_configs(20)
+    for name in ("stop_bps", "target_bps", "activation_bps"):
+        configs[:, momentum.Params._fields.index(name)] *= 8.0
+    world = World(
+        module=momentum, market=minutes.market, features=minutes.features, params=(), terms=TERMS, first=0, last=9_000
+    )
+    ours, theirs = both(world, configs)
+    assert_same(ours, theirs, "20 configs")
+    assert ours["longest_hold_bars"].min() > 200 and ours["is_open"].any()
+
+
+def test_on_recorded_minutes_every_config_has_the_trades_of_the_kernel(real_data):
+    minutes = bench_minutes(real_data)
+    world = World(
+        module=momentum, market=minutes.market, features=minutes.features, params=(), terms=TERMS, first=0,
+        last=minutes.market.close.size,
+    )  # fmt: skip
+    ours, theirs = both(world, random_configs(300))
+    assert_same(ours, theirs, "300 configs")
+    assert ours["trades"].sum() > 300 * 50
+
+
+def test_trade_for_trade_a_list_is_the_kernel(real_data):
+    """Cut after every trade: a path that differed in one and made up for it in the next would show."""
+    minutes = bench_minutes(real_data)
+    configs = random_configs(3)
+    params = momentum.Params(*configs[1])
+    trades = kernel.simulate(momentum, minutes.market, minutes.features, params, TERMS).trades
+    closed = trades[trades["reason"] != 0][:100]
+    net = closed["side"] * closed["quantity"] * (closed["exit_price"] - closed["entry_price"]) - closed["fees_usdt"]
+    for k, exit_row in enumerate(closed["exit_row"]):
+        upto = listed.sweep(momentum, minutes.market, minutes.features, configs, TERMS, 0, int(exit_row) + 1)
+        assert (upto["trades"][1], upto["is_open"][1]) == (k + 1, 0)
+        assert upto["net_pnl_usdt"][1] == pytest.approx(net[: k + 1].sum(), rel=1e-9, abs=1e-9)
+        assert upto["trade_pnl_squared"][1] == pytest.approx((net[: k + 1] ** 2).sum(), rel=1e-9)
+
+
+ORDERED = [module for module in STRATEGIES.values() if hasattr(module, "STRICTER")]
+
+
+@pytest.mark.parametrize("module", ORDERED, ids=lambda module: module.NAME)
+def test_a_stricter_config_enters_nowhere_else(module):
+    windows = {name for name in module.Params._fields if name.endswith("_window_bars")}
+    assert {*module.STRICTER, *module.EXIT_PARAMS, *windows} == set(module.Params._fields)
+    random = np.random.default_rng(0)
+    wanted = left = 0
+    for seed in range(40):
+        world = {"momentum": momentum_world}[module.NAME](seed)
+        rows = world.rows()
+        for i in range(world.first, world.last):
+            row = module.Row(**{name: values[i] for name, values in rows.items()})
+            stricter = {
+                name: getattr(world.params, name) * (1.0 + direction * random.uniform(0.0, 0.9))
+                for name, direction in module.STRICTER.items()
+            }
+            was = module.decide.py_func(row, 0, world.params).side
+            now = module.decide.py_func(row, 0, world.params._replace(**stricter)).side
+            assert now in (0, was)
+            wanted, left = wanted + abs(was), left + abs(now)
+    assert 100 < left < wanted
+
+
+def test_a_limit_to_a_days_loss_is_left_to_the_kernel():
+    world = full_world(momentum_world, 1)
+    with pytest.raises(ValueError, match=r"max_daily_loss_usdt couples trades; use kernel\.sweep"):
+        listed.sweep(momentum, world.market, world.features, [world.params], world.terms)
