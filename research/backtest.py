@@ -2,8 +2,8 @@
 
 ``vectorbt_orders`` lets VectorBT place the orders itself, for the part of the rules it can express.
 ``confirm_accounting`` hands it the kernel's orders and compares trades, fees, equity and drawdown.
-``from_signals_metrics`` is the sweep of prior-art 003, which the kernel is measured against; ``callback_orders`` is
-VectorBT at its leanest, with signals computed in its callback.
+``from_signals_metrics`` is the sweep of prior-art 003, which the kernel is measured against; ``callback_portfolio`` is
+the same at its leanest, with signals and stops computed in VectorBT's callbacks.
 
 VectorBT takes seconds to import, so it is imported on first use.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numba
 import numpy as np
@@ -304,6 +305,11 @@ def from_signals_metrics(ohlc: np.ndarray, signals: SignalMatrices, taker_fee_bp
         stop_exit_price="price",
         freq="1min",
     )
+    return portfolio_metrics(portfolio)
+
+
+def portfolio_metrics(portfolio: Any) -> dict[str, np.ndarray]:
+    """The metrics by which prior-art 003 ranks, shape (n_configs,) each."""
     trades = portfolio.trades
     metrics = {
         "total_profit": portfolio.total_profit(),
@@ -321,32 +327,27 @@ def from_signals_metrics(ohlc: np.ndarray, signals: SignalMatrices, taker_fee_bp
     return {name: values.to_numpy() for name, values in metrics.items()}
 
 
-def callback_orders(
-    ohlc: np.ndarray, slippage: np.ndarray, by_config: dict[str, np.ndarray], taker_fee: float, signals, signal_args
-) -> int:
-    """Number of orders VectorBT places when a compiled function tells the signals, without matrices of rows x configs.
+def callback_portfolio(ohlc: np.ndarray, slippage: np.ndarray, stop: np.ndarray, taker_fee: float, **callbacks) -> Any:
+    """What VectorBT trades when compiled functions tell signals and stops, without matrices of rows x configs.
+
+    It has the rules of ``from_signals_metrics``: the same signals and stops give the same orders.
 
     Parameters
     ----------
     ohlc : float64, shape (4, n_rows), without NaN.
     slippage : float64, shape (n_rows,), fraction of price.
-    by_config : stop, target, activation and callback, each of shape (n_configs,), fractions of price.
-    signals : called with VectorBT's context and ``signal_args``; returns long entry, its exit, short entry, its exit.
+    stop : float64, shape (n_configs,), fraction of price.
+    callbacks : signal_func_nb, signal_args, adjust_sl_func_nb and the like; see VectorBT.
     """
-    portfolio = _vectorbt().portfolio
-    enums, shape = portfolio.enums, (ohlc.shape[1], len(by_config["stop"]))
+    vbt = _vectorbt()
+    enums, shape = vbt.portfolio.enums, (ohlc.shape[1], stop.size)
     open_, high, low, close = (column[:, None] for column in np.ascontiguousarray(ohlc))
-
-    def repeated(values: np.ndarray) -> np.ndarray:
-        return np.lib.stride_tricks.as_strided(values, shape, (0, values.itemsize))
-
-    orders, _ = portfolio.nb.simulate_from_signal_func_nb(
+    init_cash = np.full(shape[1], 100.0)
+    orders, logs = vbt.portfolio.nb.simulate_from_signal_func_nb(
         shape,
         np.ones(shape[1], np.int64),
-        np.full(shape[1], 100.0),
-        repeated(np.zeros(shape[1], np.int64)),
-        signals,
-        signal_args,
+        init_cash,
+        np.lib.stride_tricks.as_strided(np.zeros(shape[1], np.int64), shape, (0, 8)),
         price=close,
         fees=np.asarray(taker_fee),
         slippage=slippage[:, None],
@@ -354,12 +355,11 @@ def callback_orders(
         high=high,
         low=low,
         close=close,
-        sl_stop=by_config["stop"][None, :],
-        tp_stop=by_config["target"][None, :],
+        sl_stop=stop[None, :],
         stop_entry_price=np.asarray(enums.StopEntryPrice.Price),
         stop_exit_price=np.asarray(enums.StopExitPrice.Price),
-        adjust_sl_func_nb=_trail_once_ahead,
-        adjust_sl_args=(repeated(by_config["activation"]), by_config["callback"]),
         max_orders=shape[0] * shape[1] // 4,
+        **callbacks,
     )
-    return len(orders)
+    wide = pd.DataFrame(np.lib.stride_tricks.as_strided(close, shape, (close.strides[0], 0)))
+    return vbt.Portfolio(vbt.ArrayWrapper.from_obj(wide, freq="1min"), wide, orders, logs, init_cash, False)

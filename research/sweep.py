@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from data.schema import interval_ms
-from research import factorised, kernel
+from research import factorised, kernel, listed
 from research.bars import Bars
 from research.completeness import require_coverage
 from research.daily_loss import days_of
@@ -28,6 +28,7 @@ from research.strategies.registry import strategy
 from research.sweep_config import SweepConfig
 
 CONFIGS_PER_BLOCK = 8_192
+LISTED_FROM_CONFIGS = 1_024  # fewer hardly ever enter on the same row
 FACTORISED_CONFIGS_PER_BLOCK = 262_144  # seconds of work; the outcomes are found anew for every block
 PARTS = pl.Enum(["search", "train", "test"])  # of a fold
 RANKED_BY = {
@@ -143,7 +144,8 @@ def blocks_of(config: SweepConfig, symbol: str, folds: list[Fold]) -> list[Block
 class Evaluator:
     """Evaluates blocks of one symbol: features once, then the kernel per block. Refuses bars seen too little.
 
-    A grid that can be factorised takes ``research.factorised``, every other one the fused kernel.
+    A grid that can be factorised takes ``research.factorised``, every other long list of configs ``research.listed``,
+    the rest the fused kernel.
     """
 
     def __init__(self, config: SweepConfig, bars: Bars) -> None:
@@ -196,10 +198,10 @@ class Evaluator:
             table = self._config.table(block.first_config, block.last_config)
         else:
             self._add_features(table)
-        return kernel.sweep(
-            self._module, self._market, self._features, table, self._terms, block.first, block.last,
-            multiples=self._multiples, days=self._days,
-        )  # fmt: skip
+        over = (self._module, self._market, self._features, table, self._terms, block.first, block.last)
+        if len(table) >= LISTED_FROM_CONFIGS and self._config.orders.max_daily_loss_usdt is None:
+            return listed.sweep(*over, multiples=self._multiples)
+        return kernel.sweep(*over, multiples=self._multiples, days=self._days)
 
     def _add_features(self, configs: np.ndarray) -> None:
         """Compute what these configs read and none before them did."""

@@ -1,4 +1,4 @@
-"""``aster bench sweep``: the two paths of the sweep beside VectorBT's, same bars, same machine, one run.
+"""``aster bench sweep``: the three paths of the sweep beside VectorBT's, same bars, same machine, one run.
 
 Each side runs in a process of its own, one after the other, so that its peak memory is its own. Compiling is not timed;
 the cold start, with caches on disk, is a figure of its own.
@@ -22,29 +22,39 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
+from numba import prange
 
 from data import schema
 from data.benchmarks.figures import figure
-from research import factorised, kernel
+from research import factorised, kernel, listed
 from research import features as feature_kernels
 from research.bars import Bars, signal_bars
 from research.execution_bars import execution_bars
 from research.fills import Market, Terms
+from research.jit import njit
 from research.recorded import Recorded, Substitutions
 from research.strategies import momentum
 
 TARGET_PRODUCT_RATIO = 2_000.0  # of the factorised path to from_signals
-TARGET_RATIO = 300.0  # of the fused kernel to from_signals
-TARGET_CALLBACK_RATIO = 150.0  # of the fused kernel to VectorBT's callback path
+TARGET_RATIO = 300.0  # of an arbitrary list to from_signals
+TARGET_CALLBACK_RATIO = 150.0  # of an arbitrary list to VectorBT's callback path
 TARGET_MILLION_SECONDS = 15.0
+TARGET_LISTED_MILLION_SECONDS = 180.0
+TARGET_SECONDS_SECONDS = 10.0
 TARGET_MIB = 2_048.0
 TARGET_COLD_START_SECONDS = 5.0
 
 KLINES_FILE = "klines/aster_BNBUSDT_1m.parquet"
 BASELINE_CHUNK = 250  # prior-art 003's chunk: what fits into memory at a time
 BASELINE_CONFIGS = 4 * BASELINE_CHUNK
-_REPEATS = {"from_signals": 4, "callback": 4, "kernel": 20, "factorised": 40, "million": 2}
+_REPEATS = {
+    "from_signals": 4, "callback": 4, "callback_orders": 4, "kernel": 10, "listed": 20, "factorised": 40, "limit": 10,
+    "million": 2, "listed_million": 1, "seconds": 2,
+}  # fmt: skip
 _SYNTHETIC_MINUTES = 28 * 1_440
+_SYNTHETIC_SECONDS = 28 * 86_400
+MILLION = 1_000_000
+SECONDS_CONFIGS = 1_000
 _TICK_SIZE = 0.01
 
 TERMS = Terms(
@@ -118,23 +128,32 @@ def bench_minutes(real_data: Path | None = None) -> Minutes:
     if real_data is not None and (real_data / KLINES_FILE).is_file():
         klines = pl.read_parquet(real_data / KLINES_FILE)
         return _minutes(f"{len(klines):,} recorded BNBUSDT minutes", klines)
-    random = np.random.default_rng(0)
-    ticks = 90_000 + np.cumsum(np.rint(random.normal(0.0, 25.0, (_SYNTHETIC_MINUTES, 4))).ravel()).reshape(-1, 4)
-    prices = ticks * _TICK_SIZE
+    return _synthetic("1m", _SYNTHETIC_MINUTES)
+
+
+def bench_seconds(n_rows: int = _SYNTHETIC_SECONDS) -> Minutes:
+    """The same random walk on seconds."""
+    return _synthetic("1s", n_rows)
+
+
+def _synthetic(interval: str, n_rows: int) -> Minutes:
+    random, step_ms = np.random.default_rng(0), schema.interval_ms(interval)
+    moves = random.normal(0.0, 25.0 * math.sqrt(step_ms / 60_000), (n_rows, 4))
+    prices = (90_000 + np.cumsum(np.rint(moves).ravel()).reshape(-1, 4)) * _TICK_SIZE
     klines = pl.DataFrame(
         {
-            "open_time": 60_000 * np.arange(_SYNTHETIC_MINUTES),
+            "open_time": step_ms * np.arange(n_rows),
             "open": prices[:, 0],
             "high": prices.max(axis=1),
             "low": prices.min(axis=1),
             "close": prices[:, 3],
-            "volume": random.lognormal(3.0, 1.0, _SYNTHETIC_MINUTES),
+            "volume": random.lognormal(3.0, 1.0, n_rows),
         }
     )
-    return _minutes(f"{len(klines):,} synthetic minutes", klines)
+    return _minutes(f"{len(klines):,} synthetic {'minutes' if interval == '1m' else 'seconds'}", klines, interval)
 
 
-def _minutes(what: str, klines: pl.DataFrame) -> Minutes:
+def _minutes(what: str, klines: pl.DataFrame, interval: str = "1m") -> Minutes:
     """Bars and features from klines alone: a spread of one tick, the last price for the mark, no funding."""
     open_ms = klines["open_time"].to_numpy()
     rows = klines.select("open", "high", "low", "close", "volume", open_time=pl.col("open_time").cast(schema.TIME_MS))
@@ -142,9 +161,10 @@ def _minutes(what: str, klines: pl.DataFrame) -> Minutes:
         klines=pl.concat([schema.KLINES.empty(), rows.with_columns(source=pl.lit("rest"))], how="diagonal_relaxed")
     )
     assumed = Substitutions(spread_ticks=1.0, mark="last", funding_rate_bps=0.0, funding_interval_hours=8.0)
-    signal = signal_bars(recorded, open_ms, interval="1m", tick_size=_TICK_SIZE, substitutions=assumed)
+    signal = signal_bars(recorded, open_ms, interval=interval, tick_size=_TICK_SIZE, substitutions=assumed)
     execution = execution_bars(signal, recorded, latency_ms=0, substitutions=assumed)
-    bars = Bars(symbol="BNBUSDT", interval="1m", frame=signal.hstack(execution), instrument={"tick_size": _TICK_SIZE})
+    frame = signal.hstack(execution)
+    bars = Bars(symbol="BNBUSDT", interval=interval, frame=frame, instrument={"tick_size": _TICK_SIZE})
     names = kernel.feature_names(momentum, momentum_grid())
     constants = {"tick_size": _TICK_SIZE, "taker_fee_bps": TERMS.taker_fee_bps}
     arrays = feature_kernels.compute(feature_kernels.arrays_of(bars), names, constants=constants)
@@ -153,33 +173,46 @@ def _minutes(what: str, klines: pl.DataFrame) -> Minutes:
 
 
 def bench_sweep(minutes: Minutes, *, baseline_configs: int = BASELINE_CONFIGS) -> list[dict]:
-    """Figures of both sides: what, value, unit, baseline, baseline_value, ratio, target, holds.
+    """Figures of all sides: what, value, unit, baseline, baseline_value, ratio, target, holds.
 
     Parameters
     ----------
     baseline_configs : how many of the grid's configurations VectorBT sweeps, in chunks of ``BASELINE_CHUNK``.
     """
+    n_grid = len(momentum_grid())
     with TemporaryDirectory() as folder:
         _store(minutes, folder)
         baseline = _measure("from_signals", folder, baseline_configs)
         callback = _measure("callback", folder, baseline_configs)
-        for side in ("kernel", "factorised"):
+        orders_alone = _measure("callback_orders", folder, BASELINE_CHUNK)
+        for side in ("kernel", "listed", "factorised"):
             _measure(side, folder, 2)  # fills the caches on disk, so that the cold start below is one with caches
-        fused = _measure("kernel", folder, len(momentum_grid()))
-        product_grid = _measure("factorised", folder, len(momentum_grid()))
+        fused = _measure("kernel", folder, n_grid)
+        listed_ = _measure("listed", folder, n_grid)
+        product_grid = _measure("factorised", folder, n_grid)
+        limit = _measure("limit", folder, n_grid)
         _store(bench_minutes(), folder)
         million = _measure("million", folder, _size(MILLION_GRID))
+        listed_million = _measure("listed_million", folder, MILLION)
+        _store(bench_seconds(), folder)
+        seconds = _measure("seconds", folder, SECONDS_CONFIGS)
     name = f"VectorBT from_signals, {BASELINE_CHUNK} configs at a time"
+    same_metrics = "VectorBT, signals and stops in its callbacks, same metrics"
+    orders_only = "VectorBT, signals and stops in its callbacks, orders alone"
+    one_addition = "one addition per config and bar, nothing else"
 
-    def speed(what: str, ours: dict, beside: str, other: dict, least: float) -> dict:
+    def speed(what: str, ours: dict, beside: str, other: dict, least: float | None = None) -> dict:
         return figure(
-            f"{what} of {ours['configs']:,} configs over {minutes.what}",
+            f"{what}, {ours['configs']:,} configs over {minutes.what}",
             ours["config_bars"] / ours["seconds"],
             "config-bars/s",
             baseline=beside,
             baseline_value=other["config_bars"] / other["seconds"],
             ratio_at_least=least,
         )
+
+    def duration(what: str, ours: dict, most: float | None = None) -> dict:
+        return figure(what, ours["seconds"], "s", at_most=most)
 
     def memory(what: str, ours: dict) -> dict:
         return figure(
@@ -192,23 +225,38 @@ def bench_sweep(minutes: Minutes, *, baseline_configs: int = BASELINE_CONFIGS) -
         )
 
     return [
-        speed("factorised sweep", product_grid, name, baseline, TARGET_PRODUCT_RATIO),
-        speed("fused sweep", fused, name, baseline, TARGET_RATIO),
-        speed("fused sweep", fused, "VectorBT, signals in its callback", callback, TARGET_CALLBACK_RATIO),
-        figure("time of the factorised sweep", product_grid["seconds"], "s"),
-        figure("time of the fused sweep", fused["seconds"], "s"),
-        figure(
+        speed("factorised sweep of a product", product_grid, name, baseline, TARGET_PRODUCT_RATIO),
+        speed("sweep of an arbitrary list", listed_, name, baseline, TARGET_RATIO),
+        speed("sweep of an arbitrary list", listed_, same_metrics, callback, TARGET_CALLBACK_RATIO),
+        speed("sweep of an arbitrary list", listed_, orders_only, orders_alone),
+        speed("fused kernel, config by config", fused, name, baseline),
+        speed("factorised sweep of a product", product_grid, one_addition, limit),
+        speed("sweep of an arbitrary list", listed_, one_addition, limit),
+        speed("fused kernel, config by config", fused, one_addition, limit),
+        duration(
             f"factorised sweep of {million['configs']:,} configs over 28 synthetic days",
-            million["seconds"],
-            "s",
-            at_most=TARGET_MILLION_SECONDS,
+            million,
+            TARGET_MILLION_SECONDS,
+        ),
+        duration(
+            f"sweep of a list of {listed_million['configs']:,} random configs over 28 synthetic days",
+            listed_million,
+            TARGET_LISTED_MILLION_SECONDS,
+        ),
+        duration(
+            f"sweep of {seconds['configs']:,} configs over {_SYNTHETIC_SECONDS:,} synthetic seconds",
+            seconds,
+            TARGET_SECONDS_SECONDS,
         ),
         memory("factorised sweep", product_grid),
-        memory("fused sweep", fused),
-        memory("million configs", million),
+        memory("sweep of an arbitrary list", listed_),
+        memory("fused kernel", fused),
+        memory("million configs of a product", million),
+        memory("million random configs", listed_million),
+        memory("sweep over seconds", seconds),
         figure(
-            "cold start to the first result, caches on disk",
-            fused["cold_start_seconds"],
+            "cold start to the first result, caches on disk, slowest path",
+            max(side["cold_start_seconds"] for side in (fused, listed_, product_grid)),
             "s",
             baseline=name,
             baseline_value=baseline["cold_start_seconds"],
@@ -244,17 +292,36 @@ def _side(name: str) -> Callable[[Minutes, int], object]:
         return lambda minutes, n_configs: factorised.sweep(
             momentum, minutes.market, minutes.features, grid, TERMS, last_config=n_configs
         )
-    if name == "kernel":
-        return lambda minutes, n_configs: kernel.sweep(
-            momentum, minutes.market, minutes.features, _spread(n_configs), TERMS
+    if name in ("kernel", "seconds", "listed", "listed_million"):
+        path = listed if name.startswith("listed") else kernel
+        return lambda minutes, n_configs: path.sweep(
+            momentum, minutes.market, minutes.features, random_configs(n_configs), TERMS
         )
-    from research.benchmarks.from_signals import callback_sweep, from_signals_sweep
+    if name == "limit":
+        return lambda minutes, n_configs: _add_only(minutes.market.exec_close, n_configs)
+    from research.benchmarks.from_signals import callback_sweep, callback_trades, from_signals_sweep
 
+    if name == "callback_orders":
+        return lambda minutes, n_configs: callback_trades(minutes.market, minutes.features, _spread(n_configs), TERMS)
     if name == "callback":
-        return lambda minutes, n_configs: callback_sweep(minutes.market, minutes.features, _spread(n_configs), TERMS)
+        return lambda minutes, n_configs: callback_sweep(
+            minutes.market, minutes.features, _spread(n_configs), TERMS, chunk_configs=BASELINE_CHUNK
+        )
     return lambda minutes, n_configs: from_signals_sweep(
         minutes.market, minutes.features, _spread(n_configs), TERMS, chunk_configs=BASELINE_CHUNK
     )
+
+
+@njit(parallel=True)
+def _add_only(close, n_configs):
+    """What passing every bar for every config costs at least: its equity is a sum that grows from bar to bar."""
+    totals = np.empty(n_configs)
+    for config in prange(n_configs):
+        total = float(config)
+        for i in range(close.size):
+            total += close[i]
+        totals[config] = total
+    return totals
 
 
 def _spread(n_configs: int) -> list[momentum.Params]:

@@ -1,16 +1,17 @@
 """The baselines of the sweep benchmark: momentum swept with VectorBT as prior-art 003 did, and with signals on demand.
 
 Signal matrices of rows x configs are built with NumPy, a chunk of configs at a time, and handed to VectorBT;
-in ``callback_sweep`` it asks for each signal as it goes.
+in ``callback_sweep`` it asks for each signal and stop as it goes, and trades the same.
 """
 
 import gc
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from research import kernel
-from research.backtest import SignalMatrices, callback_orders, from_signals_metrics
+from research.backtest import SignalMatrices, callback_portfolio, from_signals_metrics, portfolio_metrics
 from research.fills import Market, Terms
 from research.jit import njit
 from research.strategies import momentum
@@ -38,28 +39,76 @@ def from_signals_sweep(
 
 
 def callback_sweep(
+    market: Market,
+    features: dict[str, np.ndarray],
+    configs: Sequence[momentum.Params],
+    terms: Terms,
+    *,
+    chunk_configs: int,
+) -> dict[str, np.ndarray]:
+    """The same metrics without matrices: VectorBT asks momentum's ``decide`` for every signal, row by row.
+
+    Orders are those of ``from_signals_sweep``.
+    """
+    chunks = []
+    for start in range(0, len(configs), chunk_configs):
+        portfolio = callback_trades(market, features, configs[start : start + chunk_configs], terms)
+        chunks.append(portfolio_metrics(portfolio))
+        del portfolio
+        gc.collect()
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+def callback_trades(
     market: Market, features: dict[str, np.ndarray], configs: Sequence[momentum.Params], terms: Terms
-) -> int:
-    """Number of orders of a sweep in which VectorBT calls momentum's ``decide``, row by row; floors left out."""
+) -> Any:
+    """The portfolio of such a sweep: orders alone are simulated by then, metrics are made when asked for."""
     table, matrix, columns = kernel.sweep_inputs(momentum, features, configs)
-    by_config = {name: table[:, momentum.Params._fields.index(f"{name}_bps")] / 1e4 for name in _EXITS}
-    slippage = (np.nan_to_num(market.half_spread_bps) + terms.slippage_bps) / 1e4
-    signal_args = (momentum.Params(*table[0].tolist()), table, matrix, columns, market.can_enter)
-    return callback_orders(
-        _without_gaps(market), slippage, by_config, terms.taker_fee_bps / 1e4, _signals_of_row, signal_args
+    stop, target, activation, buffer, callback, gap = _distances(configs)
+    floor_bps = _floor_bps(features, configs, terms)
+    return callback_portfolio(
+        _without_gaps(market),
+        _slippage(market, terms),
+        stop / 1e4,
+        terms.taker_fee_bps / 1e4,
+        signal_func_nb=_signals_of_row,
+        signal_args=(momentum.Params(*table[0].tolist()), table, matrix, columns, market.can_enter),
+        adjust_sl_func_nb=_trail_once_ahead,
+        adjust_sl_args=(floor_bps, activation, buffer, callback / 1e4),
+        adjust_tp_func_nb=_target_of_entry,
+        adjust_tp_args=(floor_bps, activation, buffer, target, gap),
     )
-
-
-_EXITS = ("stop", "target", "activation", "callback")
 
 
 @njit
 def _signals_of_row(context, template, table, features, columns, can_enter):
-    if context.position_now != 0.0 or not can_enter[context.i]:
+    """Long entry, its exit, short entry, its exit: an opposite signal ends a position, as in ``from_signals``."""
+    if not can_enter[context.i]:
         return False, False, False, False
     params = params_at(template, table, context.col)
     side = decide(row_at(params, features, columns[context.col], context.i), 0, params).side
-    return side > 0, False, side < 0, False
+    return side > 0, side < 0, side < 0, side > 0
+
+
+@njit
+def _trail_once_ahead(context, floor_bps, activation_bps, buffer_bps, callback):
+    """Replace the stop by VectorBT's trailing one once the valuation price is ``activation`` ahead."""
+    if context.position_now != 0.0 and not context.curr_trail:
+        column = context.col
+        ahead_bps = max(activation_bps[column], floor_bps[context.init_i] + buffer_bps[column])
+        side = 1.0 if context.position_now > 0.0 else -1.0
+        if side * (context.val_price_now / context.init_price - 1.0) >= ahead_bps / 1e4:
+            return callback[column], True
+    return context.curr_stop, context.curr_trail
+
+
+@njit
+def _target_of_entry(context, floor_bps, activation_bps, buffer_bps, target_bps, gap_bps):
+    if context.position_now == 0.0:
+        return context.curr_stop
+    column = context.col
+    ahead_bps = max(activation_bps[column], floor_bps[context.init_i] + buffer_bps[column])
+    return max(target_bps[column], ahead_bps + gap_bps[column]) / 1e4
 
 
 def _without_gaps(market: Market) -> np.ndarray:
@@ -74,17 +123,10 @@ def _matrices(
 ) -> SignalMatrices:
     """Signals and exit distances of every row and config; the floors as prior-art 003 computes them per row."""
     entries, short_entries = _signals(features, configs)
-    row = momentum.columns(configs[0])
-    opening_loss_bps = np.where(
-        features[row.return_bps] > 0.0, features[row.opening_loss_long_bps], features[row.opening_loss_short_bps]
-    )
-    funding_bps = np.abs(features[row.funding_bps]) / features[row.funding_interval_hours]
-    floor_bps = 2.0 * terms.taker_fee_bps + opening_loss_bps + funding_bps
-    distances = np.array(configs)[:, [momentum.Params._fields.index(name) for name in _DISTANCES]].T
-    stop, target, activation, buffer, callback, gap = distances
+    floor_bps = _floor_bps(features, configs, terms)
+    stop, target, activation, buffer, callback, gap = _distances(configs)
     activation_bps = np.maximum(activation[None, :], floor_bps[:, None] + buffer[None, :])
     target_bps = np.maximum(target[None, :], activation_bps + gap[None, :])
-    half_spread_bps = np.nan_to_num(market.half_spread_bps)
     return SignalMatrices(
         entries=entries,
         short_entries=short_entries,
@@ -92,8 +134,29 @@ def _matrices(
         activation=activation_bps / 1e4,
         stop=stop / 1e4,
         callback=callback / 1e4,
-        slippage=(half_spread_bps + terms.slippage_bps) / 1e4,
+        slippage=_slippage(market, terms),
     )
+
+
+def _slippage(market: Market, terms: Terms) -> np.ndarray:
+    """Half the spread plus slippage per row, a fraction of price."""
+    return (np.nan_to_num(market.half_spread_bps) + terms.slippage_bps) / 1e4
+
+
+def _floor_bps(features: dict[str, np.ndarray], configs: Sequence[momentum.Params], terms: Terms) -> np.ndarray:
+    """Break-even floor per row, by the side its bar goes to."""
+    row = momentum.columns(configs[0])
+    opening_loss_bps = np.where(
+        features[row.return_bps] > 0.0, features[row.opening_loss_long_bps], features[row.opening_loss_short_bps]
+    )
+    funding_bps = np.abs(features[row.funding_bps]) / features[row.funding_interval_hours]
+    return 2.0 * terms.taker_fee_bps + opening_loss_bps + funding_bps
+
+
+def _distances(configs: Sequence[momentum.Params]) -> np.ndarray:
+    """Stop, target, activation, buffer, callback and gap in bps, shape (6, n_configs)."""
+    fields = [momentum.Params._fields.index(name) for name in _DISTANCES]
+    return np.ascontiguousarray(np.array(configs)[:, fields].T)
 
 
 _DISTANCES = ("stop_bps", "target_bps", "activation_bps", "activation_buffer_bps", "callback_bps", "target_gap_bps")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from research import kernel
-from research.benchmarks import bench_sweep
+from research.benchmarks import bench_sweep, from_signals
 from research.strategies import momentum
 
 
@@ -14,10 +14,16 @@ def measured(monkeypatch):
     sides = {
         "from_signals": {"configs": 250, "config_bars": 1_000, "seconds": 2.0, "peak_mib": 800.0},
         "callback": {"configs": 250, "config_bars": 1_000, "seconds": 1.0, "peak_mib": 300.0},
-        "kernel": {"configs": 6_561, "config_bars": 300_000, "seconds": 3.0, "peak_mib": 200.0},
+        "callback_orders": {"configs": 250, "config_bars": 1_000, "seconds": 0.5, "peak_mib": 300.0},
+        "kernel": {"configs": 6_561, "config_bars": 300_000, "seconds": 6.0, "peak_mib": 200.0},
+        "listed": {"configs": 6_561, "config_bars": 300_000, "seconds": 3.0, "peak_mib": 200.0},
         "factorised": {"configs": 6_561, "config_bars": 300_000, "seconds": 0.2, "peak_mib": 200.0},
+        "limit": {"configs": 6_561, "config_bars": 300_000, "seconds": 0.1, "peak_mib": 200.0},
         "million": {"configs": 1_008_000, "config_bars": 0, "seconds": 14.0, "peak_mib": 3_000.0},
+        "listed_million": {"configs": 1_000_000, "config_bars": 0, "seconds": 190.0, "peak_mib": 700.0},
+        "seconds": {"configs": 1_000, "config_bars": 0, "seconds": 5.0, "peak_mib": 900.0},
     }
+    monkeypatch.setattr(bench_sweep, "bench_seconds", bench_sweep.bench_minutes)
     monkeypatch.setattr(
         bench_sweep, "_measure", lambda side, folder, n_configs: sides[side] | {"cold_start_seconds": 6.0}
     )
@@ -26,15 +32,45 @@ def measured(monkeypatch):
 def test_figures_stand_side_by_side_with_their_targets(measured):
     minutes = bench_sweep.Minutes(what="a few minutes", market=kernel.Market(*np.zeros((16, 3))), features={})
     figures = bench_sweep.bench_sweep(minutes)
-    speeds, seconds, memories, (cold_start,) = figures[:3], figures[3:6], figures[6:9], figures[9:]
+    speeds, seconds, memories, (cold_start,) = figures[:8], figures[8:11], figures[11:17], figures[17:]
     assert [(speed["value"], speed["ratio"], speed["target"], speed["holds"]) for speed in speeds] == [
         (1_500_000.0, 3_000.0, 2_000.0, True),
         (100_000.0, 200.0, 300.0, False),
         (100_000.0, 100.0, 150.0, False),
+        (100_000.0, 50.0, None, True),
+        (50_000.0, 100.0, None, True),
+        (1_500_000.0, 0.5, None, True),
+        (100_000.0, pytest.approx(1 / 30), None, True),
+        (50_000.0, pytest.approx(1 / 60), None, True),
     ]
-    assert [figure["value"] for figure in seconds] == [0.2, 3.0, 14.0]
-    assert [memory["holds"] for memory in memories] == [True, True, False]
+    assert [(figure["value"], figure["holds"]) for figure in seconds] == [(14.0, True), (190.0, False), (5.0, True)]
+    assert [memory["holds"] for memory in memories] == [True, True, True, False, True, True]
     assert (cold_start["target"], cold_start["holds"]) == (5.0, False)
+
+
+def test_random_configs_are_no_product_and_lie_in_their_ranges():
+    configs = bench_sweep.random_configs(500)
+    for name, (low, high) in bench_sweep.RANGES.items():
+        column = configs[:, momentum.Params._fields.index(name)]
+        assert len(np.unique(column)) == 500 and low <= column.min() < column.max() <= high
+
+
+def test_seconds_have_every_feature_too():
+    seconds = bench_sweep.bench_seconds(2_000)
+    assert seconds.what == "2,000 synthetic seconds"
+    assert sorted(seconds.features) == sorted(kernel.feature_names(momentum, bench_sweep.momentum_grid()))
+
+
+def test_both_baselines_of_vectorbt_trade_the_same(tmp_path):
+    minutes = bench_sweep.bench_minutes(tmp_path)
+    market = kernel.Market(*(column[:1_500] for column in minutes.market))
+    features = {name: column[:1_500] for name, column in minutes.features.items()}
+    over = (market, features, bench_sweep.momentum_grid()[::800], bench_sweep.TERMS)
+    matrices = from_signals.from_signals_sweep(*over, chunk_configs=5)
+    callbacks = from_signals.callback_sweep(*over, chunk_configs=5)
+    assert matrices["trades"].min() > 10
+    for name, values in matrices.items():
+        np.testing.assert_allclose(callbacks[name], values, rtol=1e-9, err_msg=name)
 
 
 def test_the_million_is_a_million_over_features_that_the_minutes_have():
