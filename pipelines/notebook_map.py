@@ -247,7 +247,7 @@ def _tiers_words(config: MapConfig) -> str:
 def _controls(seen: Seen) -> ipywidgets.Widget:
     """Symbol, source, range, leverage and colour above the map; a change draws it anew."""
     asked, lake = seen.asked, Lake(seen.asked.folder)
-    style = {"style": {"description_width": "64px"}, "layout": {"width": "270px"}}
+    style = {"style": {"description_width": "64px"}, "layout": {"width": "256px"}}
     slider = style | {"continuous_update": False}
     symbol = ipywidgets.Dropdown(
         options=seen.symbols, value=asked.symbol or seen.symbols[0], description="symbol", **style
@@ -255,12 +255,19 @@ def _controls(seen: Seen) -> ipywidgets.Widget:
     source = ipywidgets.Dropdown(options=_sources(lake, symbol.value), description="source", **style)
     if seen.map is not None:
         source.value = asked.source
-    until = ipywidgets.DatePicker(value=asked.end.date() if asked.end else None, description="until", **style)
+    until = ipywidgets.DatePicker(
+        value=asked.end.date() if asked.end else None,
+        description="until",
+        tooltip="the last day shown, UTC; empty is the end of the map",
+        **style,
+    )
     days = ipywidgets.SelectionSlider(options=DAYS, value=_days(asked), description="days", **slider)
     leverage = ipywidgets.SelectionRangeSlider(
-        options=[(f"{tier}x", float(tier)) for tier in TIERS], index=(0, len(TIERS) - 1), description="leverage",
+        options=[(f"{tier}x", tier) for tier in TIERS],
+        value=(_tier(asked.leverage_low or TIERS[0]), _tier(asked.leverage_high or TIERS[-1])),
+        description="leverage",
         **slider,
-    )  # fmt: skip
+    )
     colour = ipywidgets.Dropdown(
         options=[("USDT", "usdt"), ("unusual (σ)", "z")], value=asked.colour, description="colour", **style
     )
@@ -303,8 +310,9 @@ def _controls(seen: Seen) -> ipywidgets.Widget:
         control.observe(draw, names="value")
     with place:
         display(liquidation_map(seen) if seen.map is not None else Markdown(f"No map: {seen.reason}."))
-    rows = ([symbol, source, until], [days, leverage, colour, state])
-    return ipywidgets.VBox([*(ipywidgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows), place])
+    columns = {"grid_template_columns": "repeat(auto-fill, 264px)", "width": "800px", "max_width": "100%"}
+    controls = ipywidgets.GridBox([symbol, source, until, days, leverage, colour], layout=columns)
+    return ipywidgets.VBox([ipywidgets.HBox([controls, state], layout={"flex_flow": "row wrap"}), place])
 
 
 def _sources(lake: Lake, symbol: str) -> list[tuple[str, str]]:
@@ -315,6 +323,11 @@ def _days(asked: Question) -> int:
     """The nearest of ``DAYS`` to the range that was asked for."""
     span = (asked.end - asked.start) / DAY if asked.start and asked.end else SHOWN_DAYS
     return min(DAYS, key=lambda days: abs(days - span))
+
+
+def _tier(leverage: float) -> int:
+    """The nearest of ``TIERS``."""
+    return min(TIERS, key=lambda tier: abs(tier - leverage))
 
 
 def _in(seen: Seen, colour: str) -> Seen:

@@ -6,7 +6,7 @@ from IPython.display import HTML, Markdown
 
 from pipelines.nightly import DONE, NIGHTS, Night, changes, human_of, nights_in, pages_of, previous
 from pipelines.nightly_report import headline
-from pipelines.notebook_views import show, words
+from pipelines.notebook_views import NOTHING, show, words
 from pipelines.report import Table
 from pipelines.runs import default_runs
 from research import formats
@@ -43,7 +43,9 @@ def night_sentence(night: Night | None) -> Markdown:
 
 def to_do(night: Night | None) -> HTML | Markdown:
     """What a person has to do."""
-    if night is None or not human_of(night):
+    if night is None:
+        return NOTHING
+    if not human_of(night):
         return Markdown("Nothing to do.")
     rows = tuple((words(step), what) for step, what in human_of(night))
     return show(Table(title="To do", columns=("step", "what"), align="ll", rows=rows, is_prose=True))
@@ -85,6 +87,8 @@ def nights_before(night: Night | None) -> HTML | Markdown:
 def nights_sentence(night: Night | None) -> Markdown:
     """How many nights needed a person."""
     shown = _up_to(night)[-SHOWN_NIGHTS:]
+    if not shown:
+        return Markdown("**Nobody can say: no night was closed yet.**")
     needed = sum(bool(human_of(other)) for other in shown)
     return Markdown(f"Of the last {formats.count(len(shown))} nights, {formats.count(needed)} needed a person.")
 

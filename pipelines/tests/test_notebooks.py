@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import ipywidgets
 import nbformat
 import polars as pl
 import pytest
@@ -363,13 +364,18 @@ def test_the_map_of_some_leverage_says_so(pages):
     assert "a lower bound" in figure["layout"]["meta"]["caption"]
 
 
+def by_name(controls: ipywidgets.VBox) -> dict[str, ipywidgets.Widget]:
+    return {one.description: one for one in controls.children[0].children[0].children}
+
+
 def test_controls_draw_the_map_again_where_somebody_can_use_them(mapped, monkeypatch):
     monkeypatch.setenv("JPY_SESSION_NAME", "02.ipynb")
     monkeypatch.setattr(notebook_map, "display", lambda shown: drawn.append(shown))
     drawn: list = []
-    controls = notebook_map.explore(seen(mapped))
-    colour = next(one for row in controls.children[:2] for one in row.children if one.description == "colour")
-    colour.value = "z"
+    controls = notebook_map.explore(seen(mapped, leverage_low=5.0))
+    offered = by_name(controls)
+    assert offered["leverage"].value == (5, 125)
+    offered["colour"].value = "z"
     titles = [figure.layout.xaxis5.ticktext for figure in drawn]
     assert len(titles) == 2
     assert titles[1] == ("0.5", "1", "2", "3", "4", "6")
@@ -384,8 +390,7 @@ def test_controls_stand_where_the_first_symbol_has_no_map(ten_minutes, monkeypat
     monkeypatch.setattr(notebook_map, "display", lambda shown: drawn.append(shown.data))
     drawn: list = []
     controls = notebook_map.explore(seen(ten_minutes.root))
-    offered = {one.description: one.options for row in controls.children[:2] for one in row.children
-               if one.description in ("symbol", "source")}  # fmt: skip
+    offered = {name: by_name(controls)[name].options for name in ("symbol", "source")}
     assert offered == {"symbol": ("ABCUSDT",), "source": (("first with data", ""),)}
     assert drawn == ["No map: no mark price of ABCUSDT at aster and no klines of it at okx in the lake."]
 

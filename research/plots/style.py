@@ -97,7 +97,8 @@ TEMPLATE = go.layout.Template(
 _TITLE_PX = 42
 _LEGEND_PX = 30
 _BUTTONS_PX = 18  # of Plotly, top right
-_NARROW_LEGEND_ROW_PX = 21
+_LEGEND_ROW_PX = 21
+_HALF_SCREEN_PX = 640  # of drawing
 _CAPTION_LINE_PX = 17
 _CAPTION_CHARACTERS = 118
 
@@ -156,15 +157,16 @@ def dress(
     narrow : changes on a narrow page: ``{"layout": {path: value}, "data": {trace index: {path: value}}}``.
     """
     names = [trace.name for trace in figure.data if trace.name and trace.showlegend is not False]
+    # Nobody knows how wide a notebook's column is: the caption stands clear of the legend in half a screen too.
+    below_px = _LEGEND_PX + (_legend_rows(names, _HALF_SCREEN_PX) - 1) * _LEGEND_ROW_PX if names and legend_below else 0
     frame = {
         "plot": plot_px,
         "narrow_plot": narrow_plot_px or plot_px,
         "top": top_px + (_LEGEND_PX if names and not legend_below else _BUTTONS_PX),
         "narrow_top": top_px if narrow_top_px is None else narrow_top_px,
-        "bottom": bottom_px + (_LEGEND_PX if names and legend_below else 0),
+        "bottom": bottom_px + below_px,
         "axis": bottom_px,
-        "narrow_bottom": bottom_px
-        + (_legend_rows(names, 329 - narrow_left_px) * _NARROW_LEGEND_ROW_PX if names else 0),
+        "narrow_bottom": bottom_px + (_legend_rows(names, 329 - narrow_left_px) * _LEGEND_ROW_PX if names else 0),
         "left": left_px,
         "narrow_left": narrow_left_px,
         "right": right_px,
@@ -280,8 +282,11 @@ def paint(drawing: Any, theme: Theme) -> Any:
 
 
 def refuse_uploads() -> None:
-    """Set ``CONFIG`` on every Plotly renderer, so that no notebook offers to upload a figure's data."""
+    """Set ``CONFIG`` on every Plotly renderer, so that no notebook offers to upload a figure's data.
+
+    JupyterLab resizes figures itself; a responsive one in an output of a widget loses its height on a change of tab.
+    """
     for name in pio.renderers:
         renderer = pio.renderers[name]
         if hasattr(renderer, "config"):
-            renderer.config = {**(renderer.config or {}), **CONFIG}
+            renderer.config = {**(renderer.config or {}), **CONFIG, "responsive": False}

@@ -30,6 +30,10 @@ def test_no_renderer_offers_to_upload_a_figure():
     assert all(config["showSendToCloud"] is False and config["plotlyServerURL"] == "" for config in configs)
 
 
+def test_figures_in_a_notebook_keep_their_height_when_its_tab_is_shown_again():
+    assert pio.renderers["plotly_mimetype"].config["responsive"] is False
+
+
 def test_importing_the_figures_does_not_load_pandas():
     code = "import research.plots, pipelines.report, sys; print('pandas' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

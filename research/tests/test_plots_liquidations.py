@@ -391,3 +391,10 @@ def test_figures_of_nothing_are_refused():
         plots.plot_reliability(pl.DataFrame(schema=RELIABILITY), pl.DataFrame(schema=SCORES), title="X")
     with pytest.raises(ValueError, match="no result to draw"):
         plots.plot_intervals(pl.DataFrame(), title="X", axis="bps", limit=0.0, caption="None.")
+
+
+def test_the_caption_stands_below_every_row_of_the_legend():
+    frame = FIGURES["map"].layout.meta["frame"]
+    entries = [one.name for one in FIGURES["map"].data if one.name and one.showlegend is not False]
+    assert len(entries) == 6
+    assert frame["bottom"] - frame["axis"] == 30 + 2 * 21  # two entries to a row in half a screen
