@@ -60,6 +60,11 @@ def mounted_disk() -> Iterator[Callable[[str], Path]]:
         disk.rmdir()
 
 
+def pytest_xdist_auto_num_workers(config) -> int:
+    """One worker more than cores: a quarter of a test's time it waits for sockets, disks and other processes."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_sessionfinish(session, exitstatus):
     """In CI everything needed is installed, so a skipped test is a failure there."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
