@@ -12,7 +12,6 @@ from live.order_state import Order, Status
 
 QUERY_AFTER_MS = (250, 500, 1_000, 2_000, 4_000, 8_000)  # after the doubt began; then every 8 s
 ANSWER_WITHIN_MS = 5_000  # a request that takes longer is in doubt, whoever waits for it
-TRADES_WITHIN_MS = 0  # fills that the stream did not tell by then are asked for, a quarter of a second later
 NONCE_WINDOW_MS = 10_000  # so long after it was signed may the exchange still take an order
 SETTLING_MS = 2_000  # on top: for what was taken at the last moment to show
 WATCHED_MS = 600_000  # so long is a lost order listened for
@@ -56,7 +55,7 @@ def next_question(order: Order) -> Question | None:
             asked_ms = order.cancel_sent_ms + ANSWER_WITHIN_MS
         return Question(ORDER, order.client_order_id, _query_due_ms(order, asked_ms))
     if order.owes_trades:
-        return Question(TRADES, order.client_order_id, _query_due_ms(order, (order.sent_ms or 0) + TRADES_WITHIN_MS))
+        return Question(TRADES, order.client_order_id, _query_due_ms(order, order.sent_ms or 0))
     return None
 
 

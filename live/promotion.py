@@ -14,7 +14,6 @@ from typing import Any
 import polars as pl
 
 from data.config import canonical_json, load
-from data.venues.signing import message_signer
 from live.approval import Demands, PaperStage, Prediction
 from live.config import Chosen
 from live.identity import CodeIdentity
@@ -165,6 +164,8 @@ def _is_signed(chosen: Chosen, operator: str) -> bool:
     if chosen.approval.operator.lower() != operator.lower():
         return False
     try:
+        from data.venues.signing import message_signer  # a second to import, which only a signature needs
+
         signer = message_signer(signed_text(document_of(chosen)), chosen.approval.signature)
     except ValueError:
         return False

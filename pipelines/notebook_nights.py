@@ -90,7 +90,7 @@ def nights_sentence(night: Night | None) -> Markdown:
     if not shown:
         return Markdown("**Nobody can say: no night was closed yet.**")
     needed = sum(bool(human_of(other)) for other in shown)
-    return Markdown(f"Of the last {formats.count(len(shown))} nights, {formats.count(needed)} needed a person.")
+    return Markdown(f"**Of the last {formats.count(len(shown))} nights, {formats.count(needed)} needed a person.**")
 
 
 def _up_to(night: Night | None) -> list[Night]:

@@ -156,26 +156,25 @@ class Book:
 
     def ordered_usdt(self, decision: Decision, i: int) -> float:
         """Notional of the order that a decision leads to; zero for none."""
-        price = self._sized_at(decision, i)
-        return price * quantity_of(price, decision, self._multiples[decision.side][i], self._terms)
-
-    def _sized_at(self, decision: Decision, i: int) -> float:
-        touch = self._bars["ask" if decision.side > 0 else "bid"][i]
-        return self._bars["close"][i] if math.isnan(touch) else touch
+        price, quantity = ordered(decision, self._bar(i), self._terms, self._multiples[decision.side][i])
+        return price * quantity
 
     def enter(self, decision: Decision, i: int) -> None:
         """Send the order: there is a position, or the entry is missed."""
-        bar = {name: column[i] for name, column in self._bars.items()}
-        size = quantity_of(self._sized_at(decision, i), decision, self._multiples[decision.side][i], self._terms)
-        self.position = _enter(decision, bar, self._terms, i, size)
+        bar = self._bar(i)
+        _, quantity = ordered(decision, bar, self._terms, self._multiples[decision.side][i])
+        self.position = _enter(decision, bar, self._terms, i, quantity)
         if self.position is None:
             self._record = replace(self._record, missed_entries=self._record.missed_entries + 1)
         else:
             self._moved(i, -self.position.fees_usdt)
 
+    def _bar(self, i: int) -> dict:
+        return {name: column[i] for name, column in self._bars.items()}
+
     def live_through(self, i: int) -> None:
         """Execution bar ``i``: exits, funding, equity."""
-        bar, position = {name: column[i] for name, column in self._bars.items()}, self.position
+        bar, position = self._bar(i), self.position
         if position is not None:
             reason, trigger_price, at_open = OPEN, math.nan, False
             if not math.isnan(bar["exec_open"]):
@@ -256,6 +255,13 @@ def _trade(position: _Position, exit_row: int, exit_price: float, reason: int, a
         "is_ambiguous": position.is_ambiguous,
         "at_open": at_open,
     }
+
+
+def ordered(decision: Decision, bar: dict, terms: Terms, multiple: float) -> tuple[float, float]:
+    """Price that an entry is sized at, and its quantity: the touch that the decision saw, else the close."""
+    touch = bar["ask"] if decision.side > 0 else bar["bid"]
+    price = bar["close"] if math.isnan(touch) else touch
+    return price, quantity_of(price, decision, multiple, terms)
 
 
 def _enter(decision: Decision, bar: dict, terms: Terms, row: int, quantity: float) -> _Position | None:

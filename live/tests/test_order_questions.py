@@ -40,7 +40,7 @@ def test_f37_a_refused_cancellation_is_followed_by_a_question():
 def test_fills_that_the_stream_did_not_tell_are_asked_for():
     said = seen(Leg.ENTRY, "FILLED", filled="1")
     owing = order(Leg.ENTRY, said, sent_ms=1_000)
-    assert next_question(owing) == (TRADES, owing.client_order_id, 2_250)
+    assert next_question(owing) == (TRADES, owing.client_order_id, 1_250)
     assert next_question(heard(owing, fill(said))) is None
 
 

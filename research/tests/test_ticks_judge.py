@@ -14,12 +14,13 @@ import pytest
 
 from research import reference
 from research.fills import LIQUIDATION, OPEN, STOP, TARGET, TRAILING, Market
+from research.reference_momentum import momentum_decision
 from research.strategies import compiled
 from research.ticks import TICK_TRADE, Ticks, simulate_ticks
 from research.worlds import SCRIPT, World, full_world, momentum_world, script_decision, script_world
 
 SEEDS = range(int(os.environ.get("ASTER_JUDGE_PAIRS", "2000")) // 2)
-DECIDE = {"momentum": reference.momentum_decision, "script": script_decision}
+DECIDE = {"momentum": momentum_decision, "script": script_decision}
 MS = 1_000_000  # ns
 MINUTE = 60_000
 
@@ -101,7 +102,8 @@ def judge(world: World, exec_ms: np.ndarray, seen: Ticks, end_ms: int) -> list[d
                 is_fresh = quote_ns is not None and ns // MS - -(-quote_ns // MS) <= 2_000
                 bar |= {"exec_open": last_price, "exec_bid": math.nan, "exec_ask": math.nan}
                 bar |= {"exec_bid": bid, "exec_ask": ask} if is_fresh else {}
-                position = reference._enter(decision, bar, world.terms, row, multiples[decision.side][row])
+                _, quantity = reference.ordered(decision, bar, world.terms, multiples[decision.side][row])
+                position = reference._enter(decision, bar, world.terms, row, quantity)
                 net_usdt[days[row]] -= 0.0 if position is None else position.fees_usdt
                 funding_usdt, is_moving = 0.0, False
     if position is not None:

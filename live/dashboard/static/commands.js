@@ -27,6 +27,7 @@ export const post = (path, body) =>
 export class Commands {
   #plan = null;
   #waiting = null;
+  #answers = new Map(); // by command; the journal may tell one before the request that asked has returned
 
   constructor() {
     byId("dialog-cancel").addEventListener("click", () => byId("dialog").close());
@@ -93,13 +94,19 @@ export class Commands {
     say(byId("dialog-cancel"), "Done");
     byId("dialog-go").hidden = true;
     const mine = this.#waiting;
+    if (this.#answers.has(mine)) this.#tell(this.#answers.get(mine));
     setTimeout(() => this.#waiting === mine && say(byId("dialog-said"), "The runner has not answered yet; watch the events, or use aster-live ctl on its machine."), PATIENCE_MS);
   }
 
   // A journal event: it may be the answer that is waited for.
   hear(event) {
-    if (event.kind !== "answer" || this.#waiting === null || event.command_id !== this.#waiting) return;
+    if (event.kind !== "answer") return;
+    this.#answers.set(event.command_id, event.text);
+    if (event.command_id === this.#waiting) this.#tell(event.text);
+  }
+
+  #tell(text) {
     this.#waiting = null;
-    say(byId("dialog-said"), `The runner answers: ${event.text}`);
+    say(byId("dialog-said"), `The runner answers: ${text}`);
   }
 }
