@@ -163,9 +163,9 @@ def stage_refusals(paper: PaperStage, demands: Demands) -> list[str]:
 def _is_signed(chosen: Chosen, operator: str) -> bool:
     if chosen.approval.operator.lower() != operator.lower():
         return False
-    try:
-        from data.venues.signing import message_signer  # a second to import, which only a signature needs
+    from data.venues.signing import message_signer  # a second to import, which only a signature needs
 
+    try:
         signer = message_signer(signed_text(document_of(chosen)), chosen.approval.signature)
     except ValueError:
         return False
