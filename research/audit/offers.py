@@ -8,8 +8,9 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from numba.extending import is_jitted
@@ -51,11 +52,18 @@ def open_source(path: Path) -> Iterator[Source]:
         yield Source(path=path, subjects=subjects, texts={str(whole_path): path.read_text()})
 
 
+class _Uncached(SourceFileLoader):
+    """Reads the file as it is now: Python's cache takes a change of the same length within a second for none."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 @contextmanager
 def _imported(path: Path) -> Iterator[ModuleType]:
     """A fresh import of a file, its own compiled functions made Python again, its neighbours importable."""
     name = f"audited_{path.stem}_{next(_IMPORTS)}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Uncached(name, str(path)))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.append(str(path.parent))
