@@ -1,11 +1,15 @@
+import json
 import re
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from data.lake import Lake
 from pipelines.demo import MARKET, SWEEP, run_demo
 from pipelines.report import MAX_BYTES
+from pipelines.tests.killing import finish, kill_when, start
 
 
 def silent(*told) -> None:
@@ -75,3 +79,34 @@ def test_what_was_made_of_another_market_goes(tmp_path):
     with pytest.raises(ValueError, match="unknown key 'nonsense'"):
         run_demo(tmp_path, silent, market=replace(MARKET, seed=1), sweep=f"nonsense = 1\n{SWEEP}")
     assert not (tmp_path / "lake").exists()
+
+
+def some(folder: Path, pattern: str, at_least_bytes: int) -> bool:
+    """Whether a file of that name has grown that far."""
+    return any(path.stat().st_size >= at_least_bytes for path in folder.glob(pattern))
+
+
+def test_a_demo_killed_twice_and_repeated_ends_as_if_nothing_had_happened(demo_done, tiny_demo, tmp_path):
+    folder = tmp_path / "demo"
+    for half_done, at_least_bytes in (
+        ("lake/trades/*/*.parquet", 1),
+        ("paper/*.feed/*.wal", 1_000_000),
+    ):
+        kill_when(start("-c", tiny_demo, str(folder)), partial(some, folder, half_done, at_least_bytes))
+        assert not (folder / "report.html").exists()
+    result = json.loads(finish(start("-c", tiny_demo, str(folder))))
+    assert (folder / "report.html").exists()
+    assert result["summary"][0].endswith(" 0 of them new")
+    undisturbed, expected = demo_done
+    assert result["paper"]["agrees"]
+    assert result["paper"]["trades"] == expected["paper"]["trades"]
+    assert stored(folder / "lake") == stored(undisturbed / "lake")
+    assert Lake(folder / "lake").verify() == []
+
+
+def stored(lake: Path) -> dict[str, list]:
+    """Every row of the streams in a lake, less where it came from."""
+    return {
+        table: Lake(lake).scan(table).drop("source").rows()
+        for table in ("klines", "kline_updates", "trades", "book_ticker", "depth", "mark_price", "force_orders")
+    }

@@ -1,45 +1,11 @@
 """Jobs killed half-way (SIGKILL, real processes) and started again end as if nothing had happened."""
 
 import json
-import os
-import subprocess
-import sys
-import time
-from functools import partial
 from pathlib import Path
 
 from conftest import SMALL_SWEEP
 from data.lake import Lake
-from pipelines.identity import CHECKOUT
-
-PATIENCE_S = 120
-
-
-def start(*arguments: str, lake: Path | None = None) -> subprocess.Popen:
-    """A process of ours."""
-    environment = os.environ | ({"ASTER_LAKE": str(lake)} if lake else {})
-    return subprocess.Popen(
-        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT,
-        env=environment,
-    )  # fmt: skip
-
-
-def finish(process: subprocess.Popen) -> str:
-    """Standard output of a process that must succeed."""
-    out, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0, err
-    return out
-
-
-def kill_when(process: subprocess.Popen, has_begun) -> None:
-    """SIGKILL the process as soon as there is something half-done to lose."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not has_begun():
-        assert process.poll() is None, f"it ended before it could be killed: {process.communicate()}"
-        assert time.monotonic() < deadline, "nothing to kill appeared"
-        time.sleep(0.002)
-    process.kill()
-    process.communicate()
+from pipelines.tests.killing import finish, kill_when, start
 
 
 def write_trades(folder: Path, files: int, rows: int) -> None:
@@ -76,34 +42,3 @@ def test_a_sweep_killed_half_way_and_repeated_gives_the_same_table(finished, syn
     again = json.loads(finish(start(*command, str(runs), lake=synthetic_lake.root)))
     assert Path(again["run"]) == killed
     assert (killed / "results.parquet").read_bytes() == (finished.path / "results.parquet").read_bytes()
-
-
-def some(folder: Path, pattern: str, at_least_bytes: int) -> bool:
-    """Whether a file of that name has grown that far."""
-    return any(path.stat().st_size >= at_least_bytes for path in folder.glob(pattern))
-
-
-def test_a_demo_killed_twice_and_repeated_ends_as_if_nothing_had_happened(demo_done, tiny_demo, tmp_path):
-    folder = tmp_path / "demo"
-    for half_done, at_least_bytes in (
-        ("lake/trades/*/*.parquet", 1),
-        ("paper/*.feed/*.wal", 1_000_000),
-    ):
-        kill_when(start("-c", tiny_demo, str(folder)), partial(some, folder, half_done, at_least_bytes))
-        assert not (folder / "report.html").exists()
-    result = json.loads(finish(start("-c", tiny_demo, str(folder))))
-    assert (folder / "report.html").exists()
-    assert result["summary"][0].endswith(" 0 of them new")
-    undisturbed, expected = demo_done
-    assert result["paper"]["agrees"]
-    assert result["paper"]["trades"] == expected["paper"]["trades"]
-    assert stored(folder / "lake") == stored(undisturbed / "lake")
-    assert Lake(folder / "lake").verify() == []
-
-
-def stored(lake: Path) -> dict[str, list]:
-    """Every row of the streams in a lake, less where it came from."""
-    return {
-        table: Lake(lake).scan(table).drop("source").rows()
-        for table in ("klines", "kline_updates", "trades", "book_ticker", "depth", "mark_price", "force_orders")
-    }

@@ -1,10 +1,9 @@
-"""VectorBT's second opinion on runs, and the baseline sweep."""
+"""VectorBT's second opinion on runs."""
 
 import numpy as np
 import pytest
 
 from research import backtest, kernel
-from research.benchmarks.from_signals import from_signals_sweep
 from research.strategies import momentum
 from research.worlds import World, momentum_world
 
@@ -60,13 +59,3 @@ def test_a_wrong_drawdown_is_refused():
     stats = ours.stats | {"max_drawdown_usdt": 0.999 * ours.stats["max_drawdown_usdt"]}
     with pytest.raises(backtest.JudgeDisagrees, match="drawdown"):
         confirm(kernel.Run(trades=ours.trades, bar_pnl=ours.bar_pnl, stats=stats))
-
-
-def test_the_baseline_sweep_gives_the_same_figures_whatever_the_chunk():
-    configs = [WORLD.params._replace(stop_bps=stop_bps) for stop_bps in (20.0, 40.0, 80.0)]
-    whole, halves = (
-        from_signals_sweep(WORLD.market, WORLD.features, configs, WORLD.terms, chunk_configs=chunk) for chunk in (3, 2)
-    )
-    assert whole["trades"].shape == (3,) and whole["trades"].min() > 0
-    for name, values in whole.items():
-        np.testing.assert_array_equal(values, halves[name])

@@ -6,6 +6,7 @@ import pytest
 from research import kernel
 from research.benchmarks import bench_sweep, from_signals
 from research.strategies import momentum
+from research.worlds import momentum_world
 
 
 @pytest.fixture
@@ -88,3 +89,15 @@ def test_without_recordings_synthetic_minutes_have_every_feature_of_the_grid(tmp
 
 def test_the_recorded_minutes_of_bnb_are_used_where_they_are(real_data):
     assert bench_sweep.bench_minutes(real_data).what == "16,450 recorded BNBUSDT minutes"
+
+
+def test_the_baseline_sweep_gives_the_same_figures_whatever_the_chunk():
+    world = momentum_world(13)
+    configs = [world.params._replace(stop_bps=stop_bps) for stop_bps in (20.0, 40.0, 80.0)]
+    whole, halves = (
+        from_signals.from_signals_sweep(world.market, world.features, configs, world.terms, chunk_configs=chunk)
+        for chunk in (3, 2)
+    )
+    assert whole["trades"].shape == (3,) and whole["trades"].min() > 0
+    for name, values in whole.items():
+        np.testing.assert_array_equal(values, halves[name])
