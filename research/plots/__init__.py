@@ -1,4 +1,6 @@
-"""Figures: frame in, ``go.Figure`` out. The one home of Plotly; importing it forbids every renderer to upload data."""
+"""Figures: frame in, ``go.Figure`` out. The one home of Plotly; in a notebook, importing it forbids to upload data."""
+
+import sys
 
 from research.plots.causes import plot_causes
 from research.plots.coverage import plot_gap_calendar
@@ -30,4 +32,5 @@ __all__ = [
     "plot_walk_forward",
 ]
 
-refuse_uploads()
+if "IPython" in sys.modules:  # elsewhere nothing is shown by renderers, and to load them takes longer than all the rest
+    refuse_uploads()

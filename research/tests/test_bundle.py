@@ -1,8 +1,8 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
 
-import plotly.io as pio
 import pytest
 
 from research.plots.bundle import embedded, plotly_javascript
@@ -22,19 +22,28 @@ def test_data_in_a_page_cannot_end_its_script():
     assert embedded({"title": "</script><b>"}) == '{"title":"\\u003c/script>\\u003cb>"}'
 
 
-def test_no_renderer_offers_to_upload_a_figure():
-    configs = [
-        renderer.config for renderer in map(pio.renderers.__getitem__, pio.renderers) if hasattr(renderer, "config")
-    ]
-    assert len(configs) > 5
-    assert all(config["showSendToCloud"] is False and config["plotlyServerURL"] == "" for config in configs)
+def test_in_a_notebook_no_renderer_offers_to_upload_a_figure():
+    code = """
+import IPython, json
+import research.plots, plotly.io as pio
+print(json.dumps({name: getattr(pio.renderers[name], "config", None) for name in pio.renderers}))
+"""
+    told = {name: config for name, config in json.loads(printed(code)).items() if config is not None}
+    assert len(told) > 5
+    assert all(config["showSendToCloud"] is False and config["plotlyServerURL"] == "" for config in told.values())
+    # a responsive figure loses its height when the tab of its notebook is shown again
+    assert told["plotly_mimetype"]["responsive"] is False
 
 
-def test_figures_in_a_notebook_keep_their_height_when_its_tab_is_shown_again():
-    assert pio.renderers["plotly_mimetype"].config["responsive"] is False
+def test_importing_the_figures_loads_neither_pandas_nor_what_only_notebooks_need():
+    code = """
+import research.plots, pipelines.report, sys
+print(sorted(sys.modules.keys() & {"pandas", "IPython", "nbformat", "jsonschema"}))
+"""
+    assert printed(code) == "[]"
 
 
-def test_importing_the_figures_does_not_load_pandas():
-    code = "import research.plots, pipelines.report, sys; print('pandas' in sys.modules)"
+def printed(code: str) -> str:
+    """What a fresh interpreter prints."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    return done.stdout.strip()
