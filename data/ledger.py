@@ -146,8 +146,20 @@ def _unknown(known: pl.DataFrame, holes: Sequence[Mapping[str, Any]], now: datet
     rows = _rows(holes, now)
     if rows.is_empty():
         return rows
-    pairs = _between_edges(rows).join(_joined(known), on=_OWNER, nulls_equal=True, suffix="_known")
-    inside = pairs.filter(pl.col("before") >= pl.col("before_known"), pl.col("after") <= pl.col("after_known"))
+    # What is known was joined, so its holes lie apart: only the last that begins before a row can hold it.
+    pairs = (
+        _between_edges(rows)
+        .sort("before")
+        .join_asof(
+            _joined(known).sort("before"),
+            on="before",
+            by=_OWNER,
+            suffix="_known",
+            coalesce=False,
+            check_sortedness=False,
+        )
+    )
+    inside = pairs.filter(pl.col("after") <= pl.col("after_known"))
     return rows.join(inside, on=["venue", "gap_id"], how="anti")
 
 
@@ -162,6 +174,7 @@ def _joined(known: pl.DataFrame) -> pl.DataFrame:
 def _between_edges(gaps: pl.DataFrame) -> pl.DataFrame:
     """``before`` and ``after``: the last position before each gap and the first after it, ids of trades, else ms."""
     return gaps.with_columns(
+        pl.col("interval").fill_null(""),  # no join as of a position takes null for equal
         before=pl.coalesce(pl.col("from_id") - 1, pl.col("from_time").to_physical()),
         after=pl.coalesce(pl.col("to_id") + 1, pl.col("to_time").to_physical()),
     )
