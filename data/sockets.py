@@ -132,6 +132,8 @@ class Connection(WSListener):
     follows : whether a loopback exchange tells it the time.
     is_wrapped : every message comes with the name of its stream; an account's own stream has its key for a name, and
         is asked for without.
+    is_prompt : with a followed clock, the sink has each message while the clock says when it came. Else it has what one
+        read brought together, which costs it less.
 
     Attributes
     ----------
@@ -152,6 +154,7 @@ class Connection(WSListener):
         follows: bool,
         asked: Asked,
         is_wrapped: bool = True,
+        is_prompt: bool = False,
     ):
         self.number, self.life, self.streams = number, life, streams
         self.follows = follows
@@ -164,10 +167,12 @@ class Connection(WSListener):
         self._clock = clock
         self._sink = sink
         self._asked = asked
-        self._last_ns = 0  # stamp of the message that came last, apart from those not handed over yet
+        self._is_prompt = is_prompt
+        self._last_ns = 0  # stamp of the message that came last, apart from those not stamped yet
         self._sign_ns = 0  # when anything else came: with a followed clock the time that it was told last
-        self._payloads: list[bytes] = []  # messages of this read, not handed over yet
-        self._first_ns = 0  # stamp of the first of them; each of the others came a nanosecond after the one before
+        self._stamped: list[tuple[int, bytes]] = []  # messages of this read, not handed over yet
+        self._payloads: list[bytes] = []  # those after them
+        self._first_ns = 0  # stamp of the first of these; each of the others came a nanosecond after the one before
         self._is_over = False
         self._is_subscribed = False  # is_open, faster
         self._fragments: list[bytes] = []
@@ -280,7 +285,7 @@ class Connection(WSListener):
                 payloads.append(payload)
             else:
                 self._take(payload)
-            if frame.last_in_buffer or len(payloads) == _AT_ONCE or self._is_over:
+            if frame.last_in_buffer or len(payloads) + len(self._stamped) >= _AT_ONCE or self._is_over:
                 self._hand_over()
         except BaseException:
             self._fail(transport)
@@ -314,7 +319,7 @@ class Connection(WSListener):
             self._first_ns = self._stamp()
         self._payloads.append(payload)
 
-    def _hand_over(self) -> None:
+    def _stamp_all(self) -> None:
         payloads = self._payloads
         if not payloads:
             return
@@ -322,7 +327,13 @@ class Connection(WSListener):
             self.unheard.difference_update(map(stream_of, payloads))
         self._payloads = []
         first_ns, self._last_ns = self._first_ns, self._first_ns + len(payloads) - 1
-        self._sink.burst(self.number, list(zip(range(first_ns, first_ns + len(payloads)), payloads, strict=True)))
+        self._stamped += zip(range(first_ns, first_ns + len(payloads)), payloads, strict=True)
+
+    def _hand_over(self) -> None:
+        self._stamp_all()
+        if self._stamped:
+            stamped, self._stamped = self._stamped, []
+            self._sink.burst(self.number, stamped)
 
     def _take_other(self, transport: WSTransport, frame: WSFrame) -> None:
         """A control frame, a fragment or a binary message."""
@@ -356,7 +367,9 @@ class Connection(WSListener):
         if not self.follows or not (asks or len(payload) == 8):
             transport.send_pong(payload)
             return
-        self._hand_over()  # what came before it came at the time told before
+        self._stamp_all()  # what came before it came at the time told before
+        if self._is_prompt:
+            self._hand_over()
         self._sign_ns = int.from_bytes(payload[:8], "big")
         self._clock.tell(self._sign_ns)
         if not self._is_subscribed:

@@ -45,7 +45,7 @@ class Stream:
     seed : of the jitter of the back-off.
     silent : asked once a second which streams are dead on which of these connections, and told the time up to which
         everything that is alive has been heard; see ``Watch.silent``.
-    is_wrapped : see ``Connection``.
+    is_wrapped, is_prompt : see ``Connection``.
     asked : shared with another stream of one loopback exchange, so that one notices that the other fell silent.
 
     Raises
@@ -68,6 +68,7 @@ class Stream:
         seed: int = 0,
         silent: Callable[[int, Collection[int]], Sequence[Dead]] | None = None,
         is_wrapped: bool = True,
+        is_prompt: bool = False,
         asked: Asked | None = None,
     ):
         names = tuple(dict.fromkeys(streams))
@@ -88,7 +89,7 @@ class Stream:
         self._silent = silent
         self._follows = venue.is_loopback and isinstance(clock, FollowedClock)
         self._asked = asked or Asked()
-        self._is_wrapped = is_wrapped
+        self._is_wrapped, self._is_prompt = is_wrapped, is_prompt
         self._was_open = False  # any connection: the address is right
         self._turn = asyncio.Lock()
         self._next_turn_ns = 0
@@ -152,7 +153,7 @@ class Stream:
             connection = Connection(
                 slot.number, slot.count, slot.streams,
                 clock=self._clock, sink=self._sink, headers=self._headers(slot),
-                follows=self._follows, asked=self._asked, is_wrapped=self._is_wrapped,
+                follows=self._follows, asked=self._asked, is_wrapped=self._is_wrapped, is_prompt=self._is_prompt,
             )  # fmt: skip
             life = _Life(connection, asyncio.create_task(self._live(slot, connection)), self._clock.now_ns())
             life.task.add_done_callback(self._end_if_failed)

@@ -157,7 +157,10 @@ class Session:
                 self._account.restore(self.dispatcher, self._journal.path, self._note)
             names = self._stream_names()
             asked = Asked()
-            stream = Stream(self._venue, names, clock=self._clock, sink=self, sockets=1, seed=os.getpid(), asked=asked)
+            stream = Stream(
+                self._venue, names, clock=self._clock, sink=self, sockets=1, seed=os.getpid(),
+                is_prompt=True, asked=asked,
+            )  # fmt: skip
             jobs = (stop.wait(), self._run_length(), stream.run(), self._keep_time(), self._recover(rest),
                     self._ask_open_interest(rest), self._sync_forever(), self._obey(), self._beat_forever(),
                     self._tell(tell), self._shadows.run(getattr(self._clock, "hold", nullcontext)))  # fmt: skip

@@ -74,7 +74,7 @@ class UserStream:
             self._is_stale.clear()
             stream = Stream(
                 self._venue, (key,), clock=self._clock, sink=self, sockets=1, silence_s=SILENCE_S, life_s=LIFE_S,
-                seed=self._jitter.randrange(1 << 30), is_wrapped=False, asked=self._asked,
+                seed=self._jitter.randrange(1 << 30), is_wrapped=False, is_prompt=True, asked=self._asked,
             )  # fmt: skip
             tasks = [asyncio.create_task(job) for job in (stream.run(), self._keep_alive(), self._is_stale.wait())]
             try:
