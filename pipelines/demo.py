@@ -111,14 +111,13 @@ def run_demo(
         config_path = folder / "sweep.toml"
         write_whole(config_path, sweep.encode())
         until = load(SweepConfig, config_path, "the demo's sweep").end + _MARGIN
-        exchange = Exchange(folder, running, lock)
-
-        lake, recorded = _recorded(folder, market, until, exchange, progress)
+        lake, recorded = _recorded(folder, market, until, lock, progress)
         run = run_sweep(config_path, lake, folder / "sweeps", progress)
         for older in runs(folder / "sweeps"):
             if older.path != run.path and older.manifest["state"] == FINISHED:
                 shutil.rmtree(older.path)
         chosen = promote(run, lake, rank=1, destination=folder / "chosen.toml")
+        exchange = Exchange(folder, running, lock, quiet_every_s=10.0)
         paper = trade_on_paper(chosen, lake, folder / "paper", exchange, until, market.end, progress)
 
     progress("report", 0, 1)
@@ -156,9 +155,12 @@ def _make_room(folder: Path, market: synthetic.MarketSpec) -> None:
 
 
 def _recorded(
-    folder: Path, market: synthetic.MarketSpec, until: datetime, exchange: Exchange, progress: Progress
+    folder: Path, market: synthetic.MarketSpec, until: datetime, lock: int, progress: Progress
 ) -> tuple[Lake, int]:
-    """The market up to ``until`` in a lake, and how many of its rows were recorded just now."""
+    """The market up to ``until`` in a lake, and how many of its rows were recorded just now.
+
+    A recorder does not trade, so the exchange need not wait for it as often as for a runner.
+    """
     root, done = folder / "lake", folder / "recorded.json"
     hours = (until - market.start) // timedelta(hours=1)
     if done.exists() and json.loads(done.read_text())["until"] == until.isoformat():
@@ -169,10 +171,12 @@ def _recorded(
     symbols = json.dumps([symbol.symbol for symbol in market.symbols])
     write_whole(settings, RECORDER.format(symbols=symbols).encode())
     length_s = (until - reached).total_seconds()
-    with exchange.client(
-        "recorder", "pipelines.cli", "record", "--venue", exchange.at(reached), "--config", str(settings), "--lake",
-        str(root), "--run-length", f"{length_s}s", "--json",
-    ) as recorder:  # fmt: skip
+    with ExitStack() as running:
+        exchange = Exchange(folder, running, lock, quiet_every_s=60.0)
+        recorder = running.enter_context(exchange.client(
+            "recorder", "pipelines.cli", "record", "--venue", exchange.at(reached), "--config", str(settings), "--lake",
+            str(root), "--run-length", f"{length_s}s", "--json",
+        ))  # fmt: skip
         exchange.follow(recorder, lambda now: progress(_RECORDING, (now - market.start) // timedelta(hours=1), hours))
     status = json.loads(recorder.printed)
     if status["trouble"]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipelines.children import Child, ChildFailed
 
 _WAIT_S = 30.0
-_STANDSTILL_S = 120.0  # of the machine: longer than any start or end of a client takes
+_STANDSTILL_S = 600.0  # of the machine: longer than any start or end of a client takes, that of a sealer behind too
 
 
 class Exchange:
@@ -23,12 +23,14 @@ class Exchange:
     ----------
     running : closes it.
     lock : of ``alone_in``.
+    quiet_every_s : market seconds after which it waits for its clients, who may then act.
     """
 
-    def __init__(self, folder: Path, running: ExitStack, lock: int) -> None:
+    def __init__(self, folder: Path, running: ExitStack, lock: int, quiet_every_s: float) -> None:
         self._folder = folder
         self._running = running
         self._lock = lock
+        self._quiet_every_s = quiet_every_s
         self._process: Child | None = None
         self._url = ""
 
@@ -39,6 +41,7 @@ class Exchange:
                 self.client(
                     "loopback exchange", "pipelines.cli", "loopback", "--market", str(self._folder / "market.toml"),
                     "--start", moment.isoformat(), "--speed", "max", "--port", "0", "--json",
+                    "--quiet-every", str(self._quiet_every_s),
                 )
             )  # fmt: skip
             self._process.until(lambda: "\n" in self._process.printed)
