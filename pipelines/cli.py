@@ -40,20 +40,32 @@ for command in (audit, robust, nightly, explain, shadows, approve, up, alert):
     cli.add_command(command)
 
 
+_SETTINGS = ("settings", "config", "grid")
+_A_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
 @cli.command("import")
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--format",
     "format_",
     required=True,
-    type=click.Choice(["collector", "midfreq", "klines", "exchange-info", "okx", "force-orders"]),
+    type=click.Choice(["collector", "midfreq", "klines", "exchange-info", "okx", "force-orders", *_SETTINGS]),
 )
 @click.option("--symbol", default=None, help="Symbol of a klines file that does not name it.")
 @click.option("--effective", type=Utc(), default=None, help="From when exchange-info rows are in force [its own time].")
+@click.option("--like", type=_A_FILE, default=None, help="Of settings: the sweep that says what they do not.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Of settings: folder for their sweeps.")
 @lake_option
 @json_option
-def import_command(path, format_, symbol, effective, lake_path, as_json) -> None:
-    """Bring recorded files into the lake; importing twice changes nothing."""
+def import_command(path, format_, symbol, effective, like, out, lake_path, as_json) -> None:
+    """Bring recorded files into the lake; importing twice changes nothing.
+
+    Formats settings, config and grid are no recordings but prior systems' settings: they become sweeps, in --out.
+    """
+    if format_ in _SETTINGS:
+        _import_settings(path, format_, like, out, as_json)
+        return
     from data.convert import import_path
 
     with progress_bars() as tell:
@@ -66,6 +78,19 @@ def import_command(path, format_, symbol, effective, lake_path, as_json) -> None
         print_rows(report.table(), f"imported {path}")
         for note in report.notes():
             print(note)
+
+
+def _import_settings(path, format_, like, out, as_json) -> None:
+    from pipelines.settings_import import import_settings
+
+    if like is None or out is None:
+        raise ValueError(f"--format {format_}: expected --like SWEEP.toml, whose days and costs hold, and --out FOLDER")
+    carried = import_settings(path, format=format_, like=like, out=out)
+    if as_json:
+        print_json({"files": [str(file) for file in carried.files], "notes": carried.notes})
+    else:
+        for line in (*carried.files, *carried.notes):
+            print(line)
 
 
 @cli.command("export")

@@ -1,0 +1,149 @@
+"""Settings of the prior systems become sweeps: their own examples, pasted from their documents and files."""
+
+import json
+import tomllib
+
+import pytest
+from click.testing import CliRunner
+
+from data.config import load
+from pipelines.cli import cli
+from pipelines.identity import CHECKOUT
+from pipelines.settings_import import import_settings
+from research.sweep_config import SweepConfig
+
+LIKE = CHECKOUT / "pipelines" / "sweeps" / "bnbusdt_momentum.toml"
+HUNT = CHECKOUT / "pipelines" / "sweeps" / "solusdt_okx_hunt.toml"
+
+SETTINGS = """\
+{
+  "globals": {
+    "volume_window_sec": 60,        // Time window for volume calculation
+    "simulate_only": false,         // Enable simulation mode
+    "multi_assets_mode": true,      // Use multi-assets margin
+    "hedge_mode": true,            // Enable hedge mode
+    "order_ttl_seconds": 30,       // Order time-to-live
+    "max_open_orders_per_symbol": 5,
+    "max_total_exposure_usdt": 1000.0
+  },
+  "symbols": {
+    "BTCUSDT": {
+      "volume_threshold": 20000,     // USDT volume trigger threshold
+      "leverage": 10,                // Trading leverage
+      "trade_value_usdt": 100,      // Position size in USDT
+      "price_offset_pct": 0.1,      // Entry price offset from market
+      "take_profit_pct": 2.0,       // Take profit percentage
+      "stop_loss_pct": 1.0,         // Stop loss percentage
+      "max_position_usdt": 1000     // Maximum position size
+    }
+  }
+}
+"""
+CURRENT = """\
+{
+  "BTCUSDT": {
+    "k": 2.0, "T": 60, "n": 2.0, "V": 10, "tp_bps": 70.0, "sl_bps": 25.0, "activation_bps": 15.0,
+    "activation_buffer_bps": 0.5, "callback_bps": 6.0, "min_tp_gap_bps": 4.0, "spread_max": 0.2, "funding_max": 1.5
+  },
+  "BNBUSDT": {
+    "k": 1.6, "T": 60, "n": 2.0, "V": 10, "tp_bps": 70.0, "sl_bps": 25.0, "activation_bps": 35.0,
+    "activation_buffer_bps": 0.5, "callback_bps": 6.0, "min_tp_gap_bps": 4.0, "spread_max": 0.2, "funding_max": 1.5
+  }
+}
+"""
+GRID = """\
+{
+  "inputs_csv": "./backtest/backtest_inputs.csv",
+  "output_dir": "./backtest/results",
+  "fee_bps": 5.0,
+  "slippage_bps": 0.0,
+  "symbols": {
+    "BTCUSDT": {
+      "params": {
+        "k": [1.2, 1.6, 2.0], "T": [10, 30, 60], "n": [1.2, 1.6, 2.0], "V": [10, 30, 60],
+        "tp_bps": [150, 200, 250], "sl_bps": [25, 50, 75], "activation_bps": [50, 75, 100],
+        "activation_buffer_bps": [0.5], "callback_bps": [5, 10, 15], "min_tp_gap_bps": [4],
+        "spread_max": [0.2], "funding_max": [1.5]
+      }
+    }
+  }
+}
+"""
+SAMPLES = {"settings": SETTINGS, "config": CURRENT, "grid": GRID}
+
+
+@pytest.fixture
+def carry(tmp_path):
+    """Import a text as settings of a format; the sweeps by symbol, and the notes."""
+
+    def carried(text, format, like=LIKE):
+        (tmp_path / "theirs.json").write_text(text)
+        told = import_settings(tmp_path / "theirs.json", format=format, like=like, out=tmp_path / "ours")
+        sweeps = {file.stem: load(SweepConfig, file) for file in told.files if file.name != "risk.toml"}
+        return sweeps, told.notes
+
+    return carried
+
+
+def test_a_grid_is_003s_with_callbacks_that_the_exchange_takes(carry):
+    sweeps, notes = carry(GRID, "grid")
+    config, like = sweeps["btcusdt"], load(SweepConfig, LIKE)
+    assert config.symbols == ("BTCUSDT",) and config.strategy == "momentum"
+    assert config.grid == like.grid | {"callback_bps": (10, 15)}
+    assert (config.costs.taker_fee_bps, config.costs.slippage_bps) == (5.0, 0.0)  # the file's own
+    assert (config.costs.latency_ms, config.folds, config.end) == (like.costs.latency_ms, like.folds, like.end)
+    assert "BTCUSDT callback_bps [5.0, 10.0, 15.0]: [10.0, 15.0]" in notes[2]
+    assert [note.split(":")[0] for note in notes[:2]] == ["inputs_csv", "output_dir"]
+
+
+def test_every_symbol_of_a_runtime_config_is_a_sweep_of_one_config(carry):
+    sweeps, notes = carry(CURRENT, "config")
+    assert [(name, config.n_configs) for name, config in sweeps.items()] == [("btcusdt", 1), ("bnbusdt", 1)]
+    assert sweeps["btcusdt"].grid["momentum_multiple"] == (2.0,)
+    assert sweeps["bnbusdt"].grid["activation_bps"] == (35.0,)
+    assert sweeps["bnbusdt"].grid["max_spread_ticks"] == (2.0,)
+    assert any(note.startswith("BNBUSDT spread_max [0.2]: max_spread_ticks 2") for note in notes)
+
+
+def test_the_hunters_settings_give_size_exits_and_limits(carry, tmp_path):
+    sweeps, notes = carry(SETTINGS, "settings")
+    orders, grid = sweeps["btcusdt"].orders, sweeps["btcusdt"].grid
+    assert (orders.notional_usdt, orders.leverage, orders.max_notional_usdt) == (1_000.0, 10.0, 1_000.0)
+    assert (grid["target_bps"], grid["stop_bps"]) == ((200.0,), (100.0,))
+    assert tomllib.loads((tmp_path / "ours" / "risk.toml").read_text()) == {
+        "entries": {
+            "max_symbol_notional_usdt": 1_000.0,
+            "max_total_notional_usdt": 1_000.0,
+            "max_open_orders_per_symbol": 5,
+        }
+    }
+    left = [note.split(": ")[0] for note in notes]
+    assert "globals volume_window_sec" in left and "BTCUSDT volume_threshold" in left
+
+
+def test_a_strategy_that_places_its_own_exits_keeps_them(carry):
+    sweeps, notes = carry(SETTINGS, "settings", HUNT)
+    assert "stop_bps" not in sweeps["btcusdt"].grid
+    assert "BTCUSDT stop_loss_pct 1: not carried over; liquidation_hunt places its own" in notes
+
+
+@pytest.mark.parametrize("format", SAMPLES)
+def test_an_unknown_key_is_refused_by_name_and_nothing_is_written(carry, tmp_path, format):
+    key = {"settings": "leverage", "config": "sl_bps", "grid": "sl_bps"}[format]
+    with pytest.raises(ValueError, match=rf"BTCUSDT.*unknown key '{key}x'; did you mean {key}\?"):
+        carry(SAMPLES[format].replace(f'"{key}"', f'"{key}x"'), format)
+    assert not (tmp_path / "ours").exists()
+
+
+def test_what_a_person_may_have_edited_is_not_replaced(carry):
+    carry(GRID, "grid")
+    with pytest.raises(FileExistsError, match=r"btcusdt\.toml would be replaced: move it away"):
+        carry(GRID, "grid")
+
+
+def test_the_command_asks_for_what_settings_do_not_say(tmp_path):
+    (tmp_path / "theirs.json").write_text(GRID)
+    command = ["import", str(tmp_path / "theirs.json"), "--format", "grid", "--json"]
+    assert "expected --like SWEEP.toml" in str(CliRunner().invoke(cli, command).exception)
+    done = CliRunner().invoke(cli, [*command, "--like", str(LIKE), "--out", str(tmp_path / "ours")])
+    assert json.loads(done.stdout)["files"] == [str(tmp_path / "ours" / "btcusdt.toml")]
