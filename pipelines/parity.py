@@ -19,7 +19,7 @@ import polars as pl
 from data.lake import Lake
 from data.schema import interval_ms
 from live.journal import Journal, read_journal
-from live.session import walk
+from live.session import GIVEN_UP_MS, walk
 from pipelines.explain_case import Evidence, gather
 from research.counterfactual import Account
 from research.explanation import explain, open_times, rerun
@@ -112,9 +112,12 @@ def _heard(evidence: Sequence[Evidence], lake: Lake | None) -> Proof:
         past = each.past
         open_ms = pl.Series("open_ms", open_times(past.config, past.first_ms, past.end_ms))
         ours, theirs = (_bars(recorded, open_ms) for recorded in (each.heard, each.reference))
-        both = theirs.join(ours, on="open_ms", how="left", suffix="_ours")
-        is_same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"{name}_ours")) for name in _BAR)
         is_missing = pl.col("close_ours").is_null()
+        # What a run still waits for as it ends it has neither heard nor given up.
+        last_ms = past.end_ms - GIVEN_UP_MS - interval_ms(past.config.interval)
+        both = theirs.join(ours, on="open_ms", how="left", suffix="_ours")
+        both = both.filter(~is_missing | (pl.col("open_ms") <= last_ms))
+        is_same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"{name}_ours")) for name in _BAR)
         other = both.filter(~is_same & ~(is_missing & pl.col("open_ms").is_in(_gap_slots(each, open_ms).implode())))
         same += both.filter(is_same).height
         unaccounted += other.height

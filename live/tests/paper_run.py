@@ -15,7 +15,7 @@ from data import synthetic
 from data.clock import FollowedClock
 from data.lake import Lake
 from data.loopback.server import Loopback
-from data.loopback.tape import SyntheticSource
+from data.loopback.tape import Source, SyntheticSource
 from data.sealer import seal_folder
 from data.venues.aster import venue_of
 from data.wal import Log
@@ -70,13 +70,14 @@ def paper(
     lake: Path | None = None,
     limits: RiskConfig | None = None,
     shadows: Shadows | None = None,
+    source: Source | None = None,
     at_the_start: Callable[[Loopback], None] = lambda exchange: None,
     **exchange,
 ) -> tuple[Session, str]:
-    """Trade on paper for so many market hours, from ``START`` on; the session and the journal's head."""
+    """Trade on paper for so many hours of a market, of the one there is from ``START`` on; session, journal's head."""
 
     async def trade() -> Session:
-        async with Loopback(market(), **{"start": START, **exchange}) as loopback:
+        async with Loopback(source or market(), **{"start": START, **exchange}) as loopback:
             venue = await venue_of(loopback.rest_url)
             session = Session(
                 configs, venue, FollowedClock(), log, journal,

@@ -2,12 +2,17 @@
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
+import polars as pl
 import pytest
 from click.testing import CliRunner
 
+from data.convert import import_path
+from data.exchange_info import instruments, read_exchange_info
 from data.lake import Lake
+from data.loopback.tape import RecordingSource
+from data.schema import MARK_PRICE, conform
 from data.sealer import seal_folder
 from live.dispatch import first_open_ms
 from live.journal import trades
@@ -25,6 +30,7 @@ from research.explanation import explain
 from research.recorded import Substitutions
 
 CONFIG = a_config(**OFTEN)
+_HEARD = ("trades", "book_ticker", "mark_price", "klines")
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +84,29 @@ def test_a_broker_that_takes_more_breaks_replay_and_backtest(run, tmp_path, monk
     path, _ = run
     dear = walked(records_of(path), CONFIG, tmp_path / "dear.sqlite", monkeypatch, dearer_by(1.0))
     assert [proof.holds for proof in proofs_of(dear, feed_folder(dear), None)] == [False, True, None, False]
+
+
+def test_all_four_hold_on_a_real_recording(real_data, tmp_path):
+    """Aster's quotes, trades and bars of BNB as they came; nobody recorded its mark, so the middle stands for it."""
+    began, lake = datetime(2025, 11, 28, 10, 36, 20, tzinfo=UTC), Lake(tmp_path / "lake", create=True)
+    import_path(lake, real_data / "collector-2025-11-28", format="collector")
+    import_path(lake, real_data / "klines" / "aster_BNBUSDT_1m.parquet", format="klines")
+    answer, day = read_exchange_info(real_data / "exchangeInfo-response.json"), timedelta(days=1)
+    contracts, _ = instruments(answer, source="import", effective=began - day)
+    lake.append("instruments", contracts.filter(symbol="BNBUSDT"), origin="test")
+    middle = ((pl.col("bid_price") + pl.col("ask_price")) / 2).alias("mark_price")
+    told = {"funding_rate": pl.lit(1e-4), "next_funding_time": pl.lit(began + timedelta(hours=5))}
+    marks = lake.scan("book_ticker").select("venue", "symbol", "event_time", "recv_time", "source", middle, **told)
+    lake.append("mark_price", conform(marks, MARK_PRICE), origin="test")
+    config = a_config(
+        momentum_multiple=0.3, volume_multiple=0.3, volume_window_bars=5, max_spread_ticks=20.0, stop_bps=10.0,
+        substitutions=Substitutions(funding_interval_hours=8.0),
+    )  # fmt: skip
+    path = tmp_path / "real.sqlite"
+    paper([config], path, hours=0.25, start=began, source=RecordingSource(lake, ["BNBUSDT"], tables=_HEARD))
+    proofs = proofs_of(path, feed_folder(path), lake)
+    assert [proof.holds for proof in proofs] == [True] * 4, proofs
+    assert proofs[2].found == "19 of 19 bars the same, 0 others without a gap on record"
 
 
 @pytest.mark.parametrize("seed", range(2))
