@@ -21,7 +21,9 @@ COMMANDS = {
     "ack": "take back the alarms that left only exits",
     "adopt": "take over a position of a symbol that the journal does not know",
 }
+ALARMS = {"parity": "a night's proofs failed: nothing new is entered until the operator has looked"}  # no person's
 WITH_SYMBOL = ("close", "adopt")
+ALARM_HOLDS_MS = 30 * 86_400_000  # it waits so long for a runner that takes the journal up again
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS commands (
@@ -35,15 +37,16 @@ _BUSY_S = 5.0  # another writer may hold the file so long
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """One wish of the operator.
+    """One wish of the operator, or an alarm of a process beside the runner.
 
     Attributes
     ----------
     key : names it for good: it is obeyed once.
-    command : one of ``COMMANDS``.
+    command : one of ``COMMANDS`` or ``ALARMS``.
     symbol : of those in ``WITH_SYMBOL``, else None.
     asked_ms, until_ms : of the machine's clock: when it was asked, and until when it may be obeyed.
-    by : who asked: ctl or dashboard.
+    by : who asked: ctl, dashboard or nightly.
+    why : what an alarm found.
 
     Raises
     ------
@@ -57,9 +60,10 @@ class Command:
     asked_ms: int
     until_ms: int
     by: str
+    why: str = ""
 
     def __post_init__(self) -> None:
-        if self.command not in COMMANDS:
+        if self.command not in COMMANDS | ALARMS:
             raise ValueError(f"command: expected one of {', '.join(COMMANDS)}, got {self.command!r}")
         if (self.symbol is not None) != (self.command in WITH_SYMBOL):
             wanted = "a symbol" if self.command in WITH_SYMBOL else "no symbol"
@@ -71,7 +75,9 @@ def inbox_path(journal: Path) -> Path:
     return journal.with_name(f"{journal.name}.inbox")
 
 
-def ask(journal: Path, command: str, symbol: str | None, *, by: str, now_ms: int, patience_ms: int) -> Command:
+def ask(
+    journal: Path, command: str, symbol: str | None, *, by: str, now_ms: int, patience_ms: int, why: str = ""
+) -> Command:
     """Put a command into the inbox of a journal.
 
     Raises
@@ -84,7 +90,8 @@ def ask(journal: Path, command: str, symbol: str | None, *, by: str, now_ms: int
         When the inbox cannot be written.
     """
     asked = Command(
-        key=uuid.uuid4().hex, command=command, symbol=symbol, asked_ms=now_ms, until_ms=now_ms + patience_ms, by=by
+        key=uuid.uuid4().hex, command=command, symbol=symbol, asked_ms=now_ms, until_ms=now_ms + patience_ms, by=by,
+        why=why,
     )  # fmt: skip
     if not journal.exists():
         raise LookupError(f"no journal at {journal}; is the runner started with --journal {journal}?")

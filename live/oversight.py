@@ -13,6 +13,7 @@ from typing import Any
 
 from live import risk
 from live.alerts import KINDS
+from live.commands import ALARMS
 from live.desk import Desk
 from live.feed import BarClosed, Event, ExecutionBar, FeedEnded, Marked, Quoted, Traded
 from live.gates import HOUR_MS, EntryLimits, Moment, refusals
@@ -21,6 +22,7 @@ from live.orders import CloseAsked, Leg
 from live.readings import known_ms
 from live.risk import (
     Acknowledged,
+    Alarmed,
     Commanded,
     EquitySeen,
     Flatten,
@@ -61,6 +63,13 @@ class News:
     detail: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Adopting:
+    """The operator has the account take over a position of a symbol that the journal does not know."""
+
+    symbol: str
+
+
 class Oversight:
     """The one that watches over the desks of a run.
 
@@ -70,8 +79,9 @@ class Oversight:
     state : of ``live.risk``.
     obeyed : keys of the commands that were answered.
     news : for people; whoever sends them on takes them out.
-    ordered : what the operator said of the level, for the account of a real run, which keeps its own state of
+    ordered : what was said of the level or of adopting, for the account of a real run, which keeps its own state of
         ``live.risk``; whoever hands it on takes it out, once the record it came with has been acted on.
+    adopting : symbols of which a position may be taken over, beside those of the account's file.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -79,7 +89,8 @@ class Oversight:
         self.state = RiskState()
         self.obeyed: set[str] = set()
         self.news: deque[News] = deque()
-        self.ordered: deque[RiskEvent] = deque()
+        self.ordered: deque[RiskEvent | Adopting] = deque()
+        self.adopting: tuple[str, ...] = ()
         self._is_paper = True
         self._journal = journal
         self._desks: Sequence[Desk] = ()
@@ -117,10 +128,6 @@ class Oversight:
         if isinstance(event, BarClosed | ExecutionBar) or (isinstance(event, Marked) and desk.side):
             self._react(EquitySeen(time_ms=_time_ms(event), equity_usdt=self.equity_usdt))
 
-    def alarmed(self, alarm: risk.Alarmed) -> None:
-        """Something from outside the desks: see ``risk.ALARMS``."""
-        self._react(alarm)
-
     def noticed(self, kind: str, body: Mapping[str, Any]) -> None:
         """The account of a real run wrote an event: what people should hear of it."""
         if kind == "alert":
@@ -148,30 +155,37 @@ class Oversight:
         """
         self.obeyed.add(told["key"])
         asked = {name: told[name] for name in ("key", "command", "symbol", "by", "asked_ms")}
+        asked |= {"why": told["why"]} if told.get("why") else {}
         self._write("command", time_ms, told["symbol"], asked)
         if told["is_late"]:
             is_done, answer = False, "came too late: whoever asked no longer waits"
         else:
-            is_done, answer = self._done(time_ms, told["command"], told["symbol"])
+            is_done, answer = self._done(time_ms, told["command"], told["symbol"], told.get("why", ""))
         body = {"key": told["key"], "command": told["command"], "is_done": is_done, "answer": answer}
         self._write("answer", time_ms, told["symbol"], body | {"level": self.state.level})
-        self.news.append(
-            News(kind="command", detail=f"{told['by']}: {told['command']} {told['symbol'] or ''}: {answer}")
-        )
+        if told["command"] in ALARMS:
+            self.news.append(News(kind=told["command"], detail=told["why"]))
+        else:
+            said = f"{told['by']}: {told['command']} {told['symbol'] or ''}: {answer}"
+            self.news.append(News(kind="command", detail=said))
 
-    def _done(self, time_ms: int, command: str, symbol: str | None) -> tuple[bool, str]:
+    def _done(self, time_ms: int, command: str, symbol: str | None, why: str) -> tuple[bool, str]:
         """Whether it was carried out, and what follows, in words."""
         match command:
-            case "adopt":
-                if self._is_paper:
-                    return False, "there is nothing to adopt on paper: the journal knows every position"
-                return False, f"name {symbol} under adopting in the account's file and start the runner again"
-            case "close":
+            case "adopt" if self._is_paper:
+                return False, "there is nothing to adopt on paper: the journal knows every position"
+            case "adopt" | "close":
                 mine = [desk for desk in self._desks if desk.key[1] == symbol]
                 if not mine:
                     traded = ", ".join(sorted({desk.key[1] for desk in self._desks}))
                     return False, f"{symbol} is not traded here, but {traded}"
-                return True, self._close(mine, Leg.CLOSE, risk.OPERATOR, time_ms)
+                if command == "close":
+                    return True, self._close(mine, Leg.CLOSE, risk.OPERATOR, time_ms)
+                self.adopting += (symbol,)
+                self.ordered.append(Adopting(symbol=symbol))
+                return True, f"a position of {symbol} is taken over, under an emergency stop; then only exits are left"
+            case "parity":
+                self._react(Alarmed(time_ms=time_ms, what=command, detail=why))
             case "ack":
                 self._react(Acknowledged(time_ms=time_ms))
             case _:
@@ -191,7 +205,7 @@ class Oversight:
     def _react(self, event: RiskEvent) -> None:
         """The next state; a change that matters is written down, and what has to be closed is."""
         before = self.state
-        if isinstance(event, Commanded | Acknowledged):
+        if isinstance(event, Commanded | Acknowledged | Alarmed):
             self.ordered.append(event)
         self.state, wanted = risk.react(self.limits and self.limits.account, before, event)
         if (self.state.lowered, self.state.spent_day) != (before.lowered, before.spent_day):

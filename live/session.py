@@ -26,7 +26,7 @@ from live.dispatch import SINCE_MS, Account, Dispatcher
 from live.heartbeat import EVERY_S, Beat, tell_systemd, write_beat
 from live.journal import Journal
 from live.map_feed import OPEN_INTEREST_EVERY_MS
-from live.oversight import RiskConfig
+from live.oversight import Adopting, RiskConfig
 from live.readings import NS_PER_MS
 from live.risk import RiskEvent
 from live.shadows import Shadows, longest_looking_back, require_same_feed, walk_shadows
@@ -64,8 +64,8 @@ class LiveAccount(Account, Protocol):
     def level(self) -> str:
         """Of ``live.risk``."""
 
-    def ordered(self, event: RiskEvent) -> None:
-        """What the operator said of the level."""
+    def ordered(self, event: RiskEvent | Adopting) -> None:
+        """What the operator or an alarm said of the level, or of which symbol a position is taken over."""
 
     async def run(self, asked: Asked) -> None:
         """Keep to the account until cancelled; ``asked`` is of the market's streams."""

@@ -1,13 +1,18 @@
-"""What a night proves of the day's runs: replay, engine, feed and backtest say what the runner did."""
+"""What a night proves of the day's runs: replay, engine, feed and backtest say what the runner did.
+
+A run that decided otherwise than its replay or its backtest is told: it enters nothing until the operator has looked.
+"""
 
 from datetime import UTC, datetime
 from pathlib import Path
 
+from data.clock import RealClock
 from data.lake import Lake
+from live.commands import ALARM_HOLDS_MS, ask
 from live.journal import read_journal
 from live.runner import JOURNALS, feed_folder
 from pipelines.nightly import Night, Outcome
-from pipelines.parity import parity_id, proofs_of
+from pipelines.parity import FEED, parity_id, proofs_of
 from research import formats
 
 
@@ -23,9 +28,14 @@ def parity(night: Night) -> Outcome:
             human.append(f"{path.name} could not be proven: {error}")
             continue
         facts[f"{path.name}: parity"] = parity_id(proofs)[:12]
-        broken = [f"{proof.name}: {proof.found}" for proof in proofs if proof.holds is False]
+        broken = [proof for proof in proofs if proof.holds is False]
+        found = "; ".join(f"{proof.name}: {proof.found}" for proof in broken)
         if broken:
-            human.append(f"{path.name}: {'; '.join(broken)}: run `aster explain {path}` before anything new is entered")
+            human.append(f"{path.name}: {found}: run `aster explain {path}` before anything new is entered")
+        if any(proof.name != FEED for proof in broken):  # what was not heard has its gaps; it decided nothing otherwise
+            ask(
+                path, "parity", None, by="nightly", now_ms=RealClock().now_ms(), patience_ms=ALARM_HOLDS_MS, why=found
+            )  # fmt: skip
     note = f"{formats.count(len(journals))} runs of the day, {formats.count(len(human))} not proven"
     return Outcome(note=note, facts=facts, human=tuple(human))
 

@@ -27,6 +27,7 @@ from research.fills import Decision
 from research.recorded import Recorded
 
 SAME_BARS = 0.999  # of those that should be there
+FEED = "P3 feed"
 _BAR = ["open", "high", "low", "close", "volume"]
 
 
@@ -106,7 +107,7 @@ def _decided(evidence: Sequence[Evidence]) -> Proof:
 
 def _heard(evidence: Sequence[Evidence], lake: Lake | None) -> Proof:
     if lake is None:
-        return Proof("P3 feed", None, "no lake of a recorder beside the run was given", _digest([]))
+        return Proof(FEED, None, "no lake of a recorder beside the run was given", _digest([]))
     compared, same, unaccounted = [], 0, 0
     for each in evidence:
         past = each.past
@@ -124,7 +125,7 @@ def _heard(evidence: Sequence[Evidence], lake: Lake | None) -> Proof:
         compared += both.rows()
     found = f"{same} of {len(compared)} bars the same, {unaccounted} others without a gap on record"
     holds = same >= SAME_BARS * len(compared) and not unaccounted if compared else None
-    return Proof("P3 feed", holds, found, _digest(compared))
+    return Proof(FEED, holds, found, _digest(compared))
 
 
 def _traded(evidence: Sequence[Evidence]) -> Proof:

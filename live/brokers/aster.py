@@ -39,6 +39,7 @@ from live.journal import read_journal
 from live.order_answers import Refused
 from live.order_evidence import OrderSeen, Unread, of_stream
 from live.orders import CloseOrder, EntryOrder, ExitOrders, FundingPaid, RowKey
+from live.oversight import Adopting
 from live.protection import Finding, Phase, Trade, next_steps
 from live.restore import Event, open_trades
 from live.risk import ClockSeen, Level, RiskEvent, TradeClosed, Transferred
@@ -110,9 +111,10 @@ class AsterAccount:
         self.risk = RiskKeeper(self.rules.risk, self.cases, self.diary)
         leverages = {symbol: int(seat.config.orders.leverage) for symbol, seat in seats.items()}
         contracts = {symbol: seat.contract for symbol, seat in seats.items()}
+        adopting = (*self.rules.adopting, *dispatcher.oversight.adopting)
         self.overseer = Overseer(
-            self.rules, leverages, contracts, self.reader, self.cases, self.executor, self.diary, self.risk, clock,
-            self._stale,
+            replace(self.rules, adopting=adopting), leverages, contracts, self.reader, self.cases, self.executor,
+            self.diary, self.risk, clock, self._stale,
         )  # fmt: skip
         self.stream: UserStream | None = None
         columns = ("ts_ms", "kind", "symbol", "trade_id", "client_order_id", "body")
@@ -173,9 +175,12 @@ class AsterAccount:
         """Of ``live.risk``."""
         return self.risk.state.level
 
-    def ordered(self, event: RiskEvent) -> None:
-        """What the operator said of the level."""
-        self.risk.react(event)
+    def ordered(self, event: RiskEvent | Adopting) -> None:
+        """What the operator or an alarm said of the level, or of which symbol a position is taken over."""
+        if isinstance(event, Adopting):
+            self.executor.spawn(self.overseer.adopt(event.symbol))
+        else:
+            self.risk.react(event)
 
     async def run(self, asked: AskedFollowers) -> None:
         """Keep to the account until cancelled.

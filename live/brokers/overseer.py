@@ -92,6 +92,11 @@ class Overseer:
         while not await self._look(is_audit=False):
             await self._clock.sleep(AGAIN_MS / 1_000)
 
+    async def adopt(self, symbol: str) -> None:
+        """Take over what is held of a symbol and is not ours, as the operator wants."""
+        self._rules = replace(self._rules, adopting=(*self._rules.adopting, symbol))
+        await self.catch_up()
+
     async def audit_forever(self) -> None:
         """Compare every half minute."""
         while True:

@@ -1,5 +1,6 @@
 """The operator's commands in real mode: what is held is closed on the exchange, and the account's level follows."""
 
+import json
 import time
 
 import pytest
@@ -40,3 +41,27 @@ def test_what_is_held_is_closed_at_the_market(config, tmp_path, command, symbol,
     with Journal(path.with_suffix(".replayed")) as again:
         walk([config], feed_folder(path), again)
         assert again.head == read_journal(path)["hash"][-1]
+
+
+@pytest.mark.parametrize(("command", "why"), [("adopt", ""), ("parity", "P1 replay: another journal")])
+def test_a_position_by_hand_is_taken_over_when_told_and_an_alarm_halts_entries(config, tmp_path, command, why):
+    asked = []
+
+    def look(run, request):
+        if request.name == "positionRisk" and not asked:
+            symbol, now_ms = (BTC if command == "adopt" else None), time.time_ns() // 1_000_000
+            if symbol is not None:
+                run.by_hand("BUY", "0.01")
+            asked.append(ask(run.path, command, symbol, by="test", now_ms=now_ms, patience_ms=600_000, why=why))
+
+    run = real(often(config), tmp_path / "real.sqlite", minutes=8, before=[look], speed=600.0)
+    alarm = "adopted" if command == "adopt" else "parity"
+    assert run.broker.risk.state.lowered[alarm] is Level.REDUCING
+    events = read_journal(run.path)
+    assert json.loads(events.filter(kind="answer")["body"][0])["is_done"]
+    if command == "adopt":
+        (stop,) = run.orders("S")
+        assert events.filter(kind="adopted").height == 1 and stop.status == "NEW"
+        assert run.session.dispatcher.oversight.adopting == (BTC,)
+    else:
+        assert json.loads(events.filter(kind="command")["body"][0])["why"] == why

@@ -1,8 +1,9 @@
 """The four proofs hold on a paper run, and each fails when what it proves is broken."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from unittest.mock import Mock
 
 import polars as pl
 import pytest
@@ -14,9 +15,14 @@ from data.lake import Lake
 from data.loopback.tape import RecordingSource
 from data.schema import MARK_PRICE, conform
 from data.sealer import seal_folder
+from data.wal import Kind, Log, note
+from live.commands import Inbox
 from live.dispatch import first_open_ms
-from live.journal import trades
+from live.journal import Journal, trades
+from live.oversight import News
+from live.risk import Level
 from live.runner import feed_folder
+from live.session import walk
 from live.tests.conftest import a_config
 from live.tests.paper_run import OFTEN, START, paper
 from live.tests.planted import dearer_by, records_of, walked, with_a_cut
@@ -84,6 +90,23 @@ def test_a_broker_that_takes_more_breaks_replay_and_backtest(run, tmp_path, monk
     path, _ = run
     dear = walked(records_of(path), CONFIG, tmp_path / "dear.sqlite", monkeypatch, dearer_by(1.0))
     assert [proof.holds for proof in proofs_of(dear, feed_folder(dear), None)] == [False, True, None, False]
+
+
+def test_a_night_that_finds_a_run_decided_otherwise_halts_its_entries(run, tmp_path, monkeypatch):
+    path, lake = run
+    dear = walked(records_of(path), CONFIG, tmp_path / "dear.sqlite", monkeypatch, dearer_by(1.0))
+    settings = NightSettings(symbols=(CONFIG.symbol,), journals=str(tmp_path))
+    (sentence,) = parity(Night(day=START.date(), folder=tmp_path, lake=lake.root, settings=settings)).human
+    with Inbox(dear) as inbox:
+        (alarm,) = inbox.unread()
+    assert (alarm.command, alarm.by) == ("parity", "nightly") and alarm.why in sentence and "P1 replay" in alarm.why
+    with Log(feed_folder(dear)) as log, Journal(dear.with_name("obeyed.sqlite")) as journal:
+        log.write(records_of(dear)[-1].recv_ns + 1, Kind.NOTE, 0, note("command", **asdict(alarm), is_late=False))
+        log.flush()
+        oversight = walk([CONFIG], log.folder, journal).oversight
+    assert (oversight.level, oversight.state.lowered) == (Level.REDUCING, {"parity": Level.REDUCING})
+    assert oversight.refusal(Mock(key=("", "")), 0, 1.0) == "REDUCING: parity"
+    assert oversight.news[-1] == News(kind="parity", detail=alarm.why)
 
 
 def test_all_four_hold_on_a_real_recording(real_data, tmp_path):
