@@ -10,7 +10,7 @@ import click
 
 from data.clock import RealClock
 from live.commands import COMMANDS, Command, answer_to, ask
-from live.recordings import CHECKOUT
+from live.identity import CHECKOUT
 
 JOURNALS = CHECKOUT / "live" / "journals"
 _LOOK_S = 0.05

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from live.desk import Desk
-from live.feed import BarClosed, Event, Gap, Recording, open_recording
+from live.feed import BarClosed, Event, Gap
+from live.identity import CHECKOUT
 from live.journal import Journal
+from live.replay_rows import Recording, open_recording
 from research.engine import TradingConfig
-
-CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 class Replayed(NamedTuple):

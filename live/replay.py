@@ -17,7 +17,8 @@ import pyarrow as pa
 from data.config import parse_utc
 from data.lake import Lake, default_lake
 from live.config import load_chosen
-from live.feed import INPUT, MARKET, TIMES, Header, plain
+from live.feed import Header, plain
+from live.replay_rows import INPUT, MARKET, TIMES
 from live.trader import input_names
 from research import features
 from research.bars import Bars, build_bars
@@ -49,7 +50,7 @@ def bars_of(config: TradingConfig, lake: Lake, start: datetime | None, end: date
 
 
 def write_recording(config: TradingConfig, bars: Bars, sink: BinaryIO) -> None:
-    """Stream bars so that ``live.feed.open_recording`` reads them back."""
+    """Stream bars so that ``live.replay_rows.open_recording`` reads them back."""
     frame, inputs = bars.frame, feature_inputs(config, bars)
     header = Header(
         config_hash=config.config_hash,

@@ -26,8 +26,8 @@ from data.wal import Log, segments
 from live.alerts import Alerts, destinations
 from live.config import load_chosen, risk_of
 from live.ctl import JOURNALS, ctl
+from live.identity import CHECKOUT
 from live.journal import Journal, feed_folder
-from live.recordings import CHECKOUT, recording_from_lake, replayed, run
 from live.session import Progress, Session, walk
 from live.shadows import Shadows, require_same_feed, walk_shadows
 from live.summary import feed_summary, for_people, shadows_summary, summary
@@ -40,6 +40,8 @@ def replay(
     paths: list[Path], lake: Path | None, start: datetime | None, end: datetime | None, path: Path
 ) -> dict[str, Any]:
     """Replay promoted configs over what the lake holds, into a journal; returns ``summary``."""
+    from live.recordings import recording_from_lake, replayed, run  # Arrow: a runner that listens does without
+
     configs = [load_chosen(chosen).config for chosen in paths]
     with ExitStack() as stack:
         recordings = [stack.enter_context(recording_from_lake(chosen, lake, start, end)) for chosen in paths]

@@ -14,8 +14,8 @@ from data.schema import interval_ms
 from data.venues.aster import AsterRest
 from data.wal import answer
 from live.dispatch import first_open_ms, looks_at_map
+from live.identity import CHECKOUT
 from live.map_feed import MAP_HISTORY
-from live.recordings import CHECKOUT
 from research.engine import TradingConfig
 
 _CONTRACTS, _INTERVALS, _KLINES = "/fapi/v3/exchangeInfo", "/fapi/v3/fundingInfo", "/fapi/v3/klines"

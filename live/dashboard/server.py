@@ -13,7 +13,7 @@ from live.commands import ask
 from live.ctl import JOURNALS, newest_journal
 from live.dashboard.app import Place, make_app
 from live.dashboard.commands import Inbox
-from live.recordings import CHECKOUT
+from live.identity import CHECKOUT
 
 _CANDIDATE = CHECKOUT / "live" / "configs" / "candidate.toml"
 _LAKE = CHECKOUT / "data" / "lake"

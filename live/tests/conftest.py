@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 import tomli_w
 
-from live.feed import Recording, open_recording
 from live.journal import Journal
 from live.recordings import replayed as on_recording
 from live.recordings import run
 from live.replay import write_recording
+from live.replay_rows import Recording, open_recording
 from research.bars import BARS, Bars
 from research.engine import TradingConfig
 from research.fills import Costs, Orders

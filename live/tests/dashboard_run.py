@@ -16,10 +16,10 @@ from data import wal
 from data.wal import Kind, Log
 from live.dashboard.app import Place
 from live.dashboard.server import DashboardServer
-from live.feed import open_recording
 from live.journal import Journal, Record, feed_folder, read_journal
 from live.recordings import replayed, run
 from live.replay import write_recording
+from live.replay_rows import open_recording
 from live.tests.conftest import random_case
 
 

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from live import replay
-from live.feed import BarClosed, ExecutionBar, ExecutionOpen, FeedEnded, Gap, open_recording
+from live.feed import BarClosed, ExecutionBar, ExecutionOpen, FeedEnded, Gap
+from live.replay_rows import open_recording
 
 
 @pytest.fixture

@@ -106,9 +106,9 @@ import os, signal, sys
 from itertools import count
 from pathlib import Path
 from live.config import load_chosen
-from live.feed import open_recording
 from live.journal import Journal
 from live.recordings import replayed, run
+from live.replay_rows import open_recording
 
 chosen, stream, journal, rows = sys.argv[1:]
 seen = count(1)
