@@ -25,6 +25,7 @@ from picows import (
 )
 
 from data.clock import Clock
+from data.plain_frames import PlainFrames
 from data.stream_names import COMBINED, stream_of
 from data.venues.aster import told_wait_s
 
@@ -178,6 +179,8 @@ class Connection(WSListener):
         self._fragments: list[bytes] = []
         self._answering: set[asyncio.Task[None]] = set()
         self._transport: WSTransport | None = None
+        self._plain: PlainFrames | None = None
+        self._failure: BaseException | None = None  # of the sink, at a plain message
 
     @property
     def heard_ns(self) -> int:
@@ -215,6 +218,8 @@ class Connection(WSListener):
             transport.disconnect(graceful=False)
             await transport.wait_disconnected()
             raise
+        if self._failure is not None:
+            raise self._failure
         return Fate(self._reason, True, 0.0)
 
     async def _connect(self, url: str) -> WSTransport:
@@ -269,10 +274,15 @@ class Connection(WSListener):
         except BaseException:
             self._fail(transport)
             raise
+        line = transport.underlying_transport
+        self._plain = PlainFrames(line.get_protocol(), self._take_plain, self._is_ending)
+        line.set_protocol(self._plain)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if self._is_over:
             return
+        if self._plain is not None:
+            self._plain.unfinished_bytes = frame.tail_size
         payload = frame.get_payload_as_bytes()
         payloads = self._payloads
         try:
@@ -311,6 +321,23 @@ class Connection(WSListener):
         self._is_subscribed = True
         self._sink.opened(self._stamp(), self.number, self.streams, self.life)
         self.is_open.set()
+
+    def _take_plain(self, payloads: list[bytes]) -> None:
+        if self._is_over:
+            return
+        try:
+            first_ns = self._stamp()
+            self._last_ns = first_ns + len(payloads) - 1
+            if self.unheard:
+                self.unheard.difference_update(map(stream_of, payloads))
+            self._sink.burst(self.number, list(zip(range(first_ns, first_ns + len(payloads)), payloads, strict=True)))
+        except BaseException as error:
+            self._failure = error
+            self._fail(self._transport)
+            raise
+
+    def _is_ending(self) -> bool:
+        return self._is_over or self._transport.close_handshake is not None
 
     def _take(self, payload: bytes) -> None:
         if not self._is_subscribed:
