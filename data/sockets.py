@@ -8,9 +8,9 @@ import asyncio
 import logging
 import secrets
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from picows import (
     WSCloseCode,
@@ -26,6 +26,7 @@ from picows import (
 
 from data.clock import Clock
 from data.plain_frames import PlainFrames
+from data.sink import Sink
 from data.stream_names import COMBINED, stream_of
 from data.venues.aster import told_wait_s
 
@@ -39,31 +40,6 @@ _LONGEST_CONTROL = 125  # bytes: RFC 6455, 5.5
 
 _PICOWS_LOG = logging.getLogger("picows.stream")
 _PICOWS_LOG.setLevel(logging.CRITICAL)  # what it would say reaches Sink.closed or ends the run
-
-
-class Sink(Protocol):
-    """Who takes what the streams bring. Called from the event loop, so it must not wait; what it raises ends the run.
-
-    ``connection`` is the number of a socket's place, see ``data.wal.connection_of``: the same after a reconnect.
-    ``life`` counts the attempts of that place from 1. ``recv_ns`` is the clock's stamp and grows strictly: over
-    everything with a clock of one's own, over each connection with a followed clock, where each is told the time by
-    itself.
-
-    A connection that is replaced as planned overlaps with its successor: life 2 opens, then life 1 closes. Between the
-    two, every message comes twice under the same number.
-    """
-
-    def opened(self, recv_ns: int, connection: int, streams: Sequence[str], life: int) -> None:
-        """A connection is up and subscribed."""
-
-    def burst(self, connection: int, frames: Sequence[tuple[int, bytes]]) -> None:
-        """What one read of a socket brought, or a part of it: when each message came, and what exactly."""
-
-    def closed(self, recv_ns: int, connection: int, reason: str, life: int, heard_ns: int) -> None:
-        """A connection ended, or could not be had: then it was never ``opened`` and ``heard_ns`` is 0.
-
-        ``heard_ns``: when anything arrived on it last. A line that died unnoticed lost what came after that.
-        """
 
 
 class Fate(NamedTuple):
@@ -123,8 +99,11 @@ class Asked:
 class Connection(WSListener):
     """One connection from its opening to its end.
 
-    What the sink raises goes on to picows, which keeps it for ``live``. picows would still hand over the rest of what
-    it has read; ``_is_over`` keeps that from a sink that has failed.
+    Plain messages come from ``PlainFrames``, those of a read at once; every other frame comes from picows. With a
+    followed clock all do, since a ping stands before each message.
+
+    What the sink raises at a frame of picows goes on to it, which keeps it for ``live``. picows would still hand over
+    the rest of what it has read; ``_is_over`` keeps that from a sink that has failed.
 
     Parameters
     ----------
@@ -326,11 +305,7 @@ class Connection(WSListener):
         if self._is_over:
             return
         try:
-            first_ns = self._stamp()
-            self._last_ns = first_ns + len(payloads) - 1
-            if self.unheard:
-                self.unheard.difference_update(map(stream_of, payloads))
-            self._sink.burst(self.number, list(zip(range(first_ns, first_ns + len(payloads)), payloads, strict=True)))
+            self._sink.burst(self.number, self._with_stamps(self._stamp(), payloads))
         except BaseException as error:
             self._failure = error
             self._fail(self._transport)
@@ -346,15 +321,16 @@ class Connection(WSListener):
             self._first_ns = self._stamp()
         self._payloads.append(payload)
 
-    def _stamp_all(self) -> None:
-        payloads = self._payloads
-        if not payloads:
-            return
+    def _with_stamps(self, first_ns: int, payloads: list[bytes]) -> list[tuple[int, bytes]]:
         if self.unheard:
             self.unheard.difference_update(map(stream_of, payloads))
-        self._payloads = []
-        first_ns, self._last_ns = self._first_ns, self._first_ns + len(payloads) - 1
-        self._stamped += zip(range(first_ns, first_ns + len(payloads)), payloads, strict=True)
+        self._last_ns = first_ns + len(payloads) - 1
+        return list(zip(range(first_ns, first_ns + len(payloads)), payloads, strict=True))
+
+    def _stamp_all(self) -> None:
+        if self._payloads:
+            payloads, self._payloads = self._payloads, []
+            self._stamped += self._with_stamps(self._first_ns, payloads)
 
     def _hand_over(self) -> None:
         self._stamp_all()

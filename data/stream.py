@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from random import Random
 
 from data.clock import Clock, FollowedClock
-from data.sockets import BACK_OFF_CAP_S, Asked, Connection, Fate, Sink
+from data.sink import Sink
+from data.sockets import BACK_OFF_CAP_S, Asked, Connection, Fate
 from data.venues.aster import Venue
 from data.wal import connection_of, origin_of
 from data.watch import Dead
