@@ -15,6 +15,7 @@ from pipelines.notebook_views import progress
 from research.clusters.inputs import Unavailable, liquidations
 from research.clusters.profiles import Profiles
 from research.clusters.raster import MassScale, both_sides, is_fresh, mass_scale
+from research.overlays import Overlay, overlay_lines
 
 SHOWN_DAYS = 30
 SCALE_DAYS = 30  # before the range, on which colours are frozen
@@ -38,6 +39,7 @@ class Question:
     start, end : UTC; None for the last ``days`` of the map, and for its end.
     leverage_low, leverage_high : mass whose mean leverage lies outside is left out; 0 is no limit.
     colour : "usdt" or "z".
+    overlays : lines over the candles.
     """
 
     folder: Path
@@ -49,6 +51,7 @@ class Question:
     leverage_low: float = 0.0
     leverage_high: float = 0.0
     colour: str = "usdt"
+    overlays: tuple[Overlay, ...] = ()
 
     @property
     def is_filtered(self) -> bool:
@@ -65,6 +68,7 @@ class Seen:
     reason : a sentence where there is no map; all that follows is None then.
     profiles, scale : snapshots of the range, and what their colours mean.
     bars : minutes of the mark price on the map's own scale, NaN where nobody saw.
+    lines : of the overlays, ``research.overlays.LINES``.
     force_orders : None where that stream was never recorded.
     """
 
@@ -74,6 +78,7 @@ class Seen:
     profiles: Profiles | None = None
     scale: MassScale | None = None
     bars: pl.DataFrame | None = None
+    lines: pl.DataFrame | None = None
     force_orders: pl.DataFrame | None = None
     symbols: tuple[str, ...] = ()
 
@@ -130,13 +135,16 @@ def _cut(lake: Lake, asked: Question, found: StoredMap, there: tuple[str, ...]) 
         asked = replace(asked, leverage_low=0.0, leverage_high=0.0)  # nobody knows the leverage behind such a map
     elif asked.is_filtered:
         shown = _of_tiers(shown, asked)
+    past = max((overlay.reach for overlay in asked.overlays), default=timedelta(0))
+    bars = _bars(lake, key, start - past, min(end, moment(profiles.time_ms[-1])))
     in_range = (pl.col("ts") >= start) & (pl.col("ts") < end)
     return Seen(
         asked=replace(asked, source=key.source),
         map=replace(found, clusters=found.clusters.filter(in_range), events=found.events.filter(in_range)),
         profiles=shown,
         scale=mass_scale(frozen_on),
-        bars=_bars(lake, key, start, min(end, moment(profiles.time_ms[-1]))),
+        bars=bars.filter(pl.col("open_time") >= start.replace(second=0, microsecond=0)),
+        lines=overlay_lines(bars, asked.overlays).filter(pl.col("time") >= start),
         force_orders=liquidations(lake, key.symbol, start, end) if lake.span("force_orders", key.symbol) else None,
         symbols=there,
     )

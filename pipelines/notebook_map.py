@@ -20,16 +20,31 @@ from research import formats, plots
 from research.clusters.profiles import SOURCES
 from research.clusters.raster import is_fresh
 from research.clusters.tiers import MapConfig
+from research.overlays import overlays as overlays_named
 from research.plots.cluster_lives import ENDS, cluster_lives
 from research.plots.style import Figure
 
 SHOWN_CLUSTERS = 15
 DAYS = (1, 3, 7, 14, 30, 60)
+LINES = {  # over the candles
+    "none": "",
+    "EMA 20, 50 × 1 h": "ema_20_1h, ema_50_1h",
+    "Bollinger 20 × 1 h": "bollinger_20_1h",
+    "trend: EMA 9, 21 × 5 min": "ema_9_5m, ema_21_5m",
+}
 TIERS = (1, 3, 5, 10, 20, 25, 40, 50, 75, 100, 125)  # where the leverage filter may cut
 
 
 def look_at(
-    lake: str, symbol: str, source: str, start: str, end: str, leverage_low: float, leverage_high: float, colour: str
+    lake: str,
+    symbol: str,
+    source: str,
+    start: str,
+    end: str,
+    leverage_low: float,
+    leverage_high: float,
+    colour: str,
+    overlays: str = "",
 ) -> Seen:
     """Read a map from the lake, building what is missing of it; where there is no data, say so.
 
@@ -38,7 +53,7 @@ def look_at(
     LookupError
         On a symbol that the lake has no open interest or liquidations of.
     ValueError
-        On an unknown source or colour.
+        On an unknown source, colour or overlay.
     """
     if colour not in ("usdt", "z"):
         raise ValueError(f"colour: expected usdt or z, got {colour!r}")
@@ -52,6 +67,7 @@ def look_at(
             leverage_low=leverage_low,
             leverage_high=leverage_high,
             colour=colour,
+            overlays=overlays_named(overlays),
         )
     )
 
@@ -92,8 +108,9 @@ def liquidation_map(seen: Seen) -> Figure | Markdown:
         clusters=of_leverage(seen.map.clusters, seen.asked),
         events=seen.map.events,
         force_orders=seen.force_orders,
+        overlays=seen.lines,
         colour=seen.asked.colour,
-        note=_filter_words(seen.asked),
+        note=" ".join(filter(None, (_filter_words(seen.asked), _missing_lines(seen)))),
     )
 
 
@@ -238,6 +255,12 @@ def _filter_words(asked: Question) -> str:
     return f"Only buckets and clusters whose mean leverage is {asked.leverage_low:g}{high}."
 
 
+def _missing_lines(seen: Seen) -> str:
+    drawn = seen.lines["label"].unique()
+    missing = [overlay.label for overlay in seen.asked.overlays if overlay.label not in drawn]
+    return f"Too few candles for {', '.join(missing)}." if missing else ""
+
+
 def _tiers_words(config: MapConfig) -> str:
     shares = [f"{leverage:g}x {formats.percent(share, decimals=0)}" for leverage, share in
               zip(config.leverages, config.shares, strict=True)]  # fmt: skip
@@ -245,7 +268,7 @@ def _tiers_words(config: MapConfig) -> str:
 
 
 def _controls(seen: Seen) -> ipywidgets.Widget:
-    """Symbol, source, range, leverage and colour above the map; a change draws it anew."""
+    """Symbol, source, range, leverage, colour and lines above the map; a change draws it anew."""
     asked, lake = seen.asked, Lake(seen.asked.folder)
     style = {"style": {"description_width": "64px"}, "layout": {"width": "256px"}}
     slider = style | {"continuous_update": False}
@@ -271,6 +294,10 @@ def _controls(seen: Seen) -> ipywidgets.Widget:
     colour = ipywidgets.Dropdown(
         options=[("USDT", "usdt"), ("unusual (σ)", "z")], value=asked.colour, description="colour", **style
     )
+    offered = {words: overlays_named(names) for words, names in LINES.items()}
+    if asked.overlays not in offered.values():
+        offered[", ".join(overlay.label for overlay in asked.overlays)] = asked.overlays
+    lines = ipywidgets.Dropdown(options=list(offered.items()), value=asked.overlays, description="lines", **style)
     place, state = ipywidgets.Output(), ipywidgets.Label()
 
     def wanted() -> Question:
@@ -284,6 +311,7 @@ def _controls(seen: Seen) -> ipywidgets.Widget:
             days=days.value,
             leverage_low=low if low > TIERS[0] else 0.0,
             leverage_high=high if high < TIERS[-1] else 0.0,
+            overlays=lines.value,
         )
 
     read = [(wanted(), seen)]
@@ -306,12 +334,12 @@ def _controls(seen: Seen) -> ipywidgets.Widget:
         draw()
 
     symbol.observe(offer, names="value")
-    for control in (source, until, days, leverage, colour):
+    for control in (source, until, days, leverage, colour, lines):
         control.observe(draw, names="value")
     with place:
         display(liquidation_map(seen) if seen.map is not None else Markdown(f"No map: {seen.reason}."))
     columns = {"grid_template_columns": "repeat(auto-fill, 264px)", "width": "800px", "max_width": "100%"}
-    controls = ipywidgets.GridBox([symbol, source, until, days, leverage, colour], layout=columns)
+    controls = ipywidgets.GridBox([symbol, source, until, days, leverage, colour, lines], layout=columns)
     return ipywidgets.VBox([ipywidgets.HBox([controls, state], layout={"flex_flow": "row wrap"}), place])
 
 

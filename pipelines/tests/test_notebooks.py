@@ -372,13 +372,16 @@ def test_controls_draw_the_map_again_where_somebody_can_use_them(mapped, monkeyp
     monkeypatch.setenv("JPY_SESSION_NAME", "02.ipynb")
     monkeypatch.setattr(notebook_map, "display", lambda shown: drawn.append(shown))
     drawn: list = []
-    controls = notebook_map.explore(seen(mapped, leverage_low=5.0))
+    controls = notebook_map.explore(seen(mapped, leverage_low=5.0, overlays="ema_5_15m, ema_500_1d"))
     offered = by_name(controls)
     assert offered["leverage"].value == (5, 125)
+    assert offered["lines"].options[-1][0] == offered["lines"].label == "EMA 5 × 15 min, EMA 500 × 1 d"
     offered["colour"].value = "z"
     titles = [figure.layout.xaxis5.ticktext for figure in drawn]
     assert len(titles) == 2
     assert titles[1] == ("0.5", "1", "2", "3", "4", "6")
+    assert {"EMA 5 × 15 min"} == {trace.name for trace in drawn[0].data if trace.name and trace.name.startswith("EMA")}
+    assert "Too few candles for EMA 500 × 1 d." in drawn[0].layout.meta["caption"]
 
 
 def test_controls_stand_where_the_first_symbol_has_no_map(ten_minutes, monkeypatch):

@@ -35,6 +35,7 @@ from research.plots.liquidation_map_layers import (
     label_now,
     unit_of,
 )
+from research.plots.overlays import draw_overlays
 from research.plots.realised import bar_realised, mark_realised, realised_sums
 from research.plots.style import SURFACE, dress, number_axis
 from research.thin import CANDLE_INTERVALS_MS, missing_runs
@@ -73,6 +74,7 @@ def plot_liquidation_map(
     clusters: pl.DataFrame,
     events: pl.DataFrame,
     force_orders: pl.DataFrame | None,
+    overlays: pl.DataFrame | None = None,
     colour: Literal["usdt", "z"] = "usdt",
     note: str = "",
 ) -> go.Figure:
@@ -85,6 +87,7 @@ def plot_liquidation_map(
     scale : ``research.clusters.raster.mass_scale`` of the 30 days before; colours never follow what is in view.
     clusters, events : rows of ``data.schema_clusters.CLUSTERS`` and ``CLUSTER_EVENTS`` of this map; none is fine.
     force_orders : rows of ``data.schema.FORCE_ORDERS``; None where the stream was not recorded.
+    overlays : rows of ``research.overlays.LINES``, drawn over the candles.
     colour : "usdt" for money per price row, "z" for standard deviations from what was usual at that distance.
     note : a sentence more for the caption, such as whose data these are.
 
@@ -113,6 +116,8 @@ def plot_liquidation_map(
     )
     drawn = drawn_lives(lives)
     draw_boxes(figure, drawn, mark, tick_size)
+    if overlays is not None:
+        notes.append(draw_overlays(figure, overlays, spec))
     mass_now = now_in_rows(profiles, picture)
     unit = draw_now(figure, picture, mass_now, spec)
     if np.isfinite(mark):

@@ -24,6 +24,7 @@ TOKENS = {
     "long": ("#176BCB", "#3BA7FF"),
     "short": ("#B63A06", "#FA9A32"),
     "liq": ("#8A2470", "#EE62B9"),
+    "overlay": ("#7A6400", "#D8C24A"),
     "oos": ("#04775A", "#6EDBA2"),
     "ins": ("#868C98", "#727882"),
     "warn_bg": ("#FFE08A", "#5A4406"),
@@ -33,7 +34,7 @@ TOKENS = {
     "rule": ("#D9D7D0", "#2C3440"),
     "grid": ("#ECEAE4", "#222935"),
 }
-BG, SURFACE, INK, MUTED, LONG, SHORT, LIQ, OOS, INS, WARN_BG, WARN_INK, HALT_BG, HALT_INK, RULE, GRID = (
+BG, SURFACE, INK, MUTED, LONG, SHORT, LIQ, OVERLAY, OOS, INS, WARN_BG, WARN_INK, HALT_BG, HALT_INK, RULE, GRID = (
     light for light, _ in TOKENS.values()
 )
 OOS_RAMP = ("#B5A998", "#DAD3C9", "#F6F4F0", "#D9EEE6", "#A6D8C5", "#6DBFA3", "#38A082")  # negative to positive

@@ -14,6 +14,7 @@ from research.clusters import raster as mass
 from research.clusters.grid import BUCKETS, bucket_of, first_bucket, lower_edge
 from research.clusters.profiles import Profiles
 from research.clusters.validation.calibration import RELIABILITY, SCORES
+from research.overlays import overlay_lines, overlays
 from research.plots.cluster_lives import cluster_lives
 from research.plots.style import DARK, MASS_RAMP, OOS_RAMP, TOKENS, for_page, paint
 from research.tests.figure_parts import colours
@@ -125,6 +126,7 @@ SCALE = mass.mass_scale(profiles())
 FIGURES = {
     "map": liquidation_map(),
     "z": liquidation_map(colour="z"),
+    "lines": liquidation_map(overlays=overlay_lines(bars(), overlays("ema_20_5m, bollinger_20_1h"))),
     "reactive": liquidation_map(profiles=profiles(source="force_orders"), force_orders=None),
     "reliability": reliability(),
     "intervals": intervals(),
@@ -325,6 +327,16 @@ def test_a_box_stands_on_its_life_and_its_prices():
 def test_active_clusters_and_the_mark_are_labelled_at_the_right():
     labels = [note.text for note in FIGURES["map"].layout.annotations if note.name == "label"]
     assert labels == ["983.0 · −170 bps", "mark 1\u202f000.0"]
+
+
+def test_lines_over_the_candles_are_steps_that_say_what_they_are_and_when_they_were_known():
+    mean, band = traces(FIGURES["lines"], "EMA 20 × 5 min")[0], traces(FIGURES["lines"], "Bollinger 20 × 1 h")[0]
+    assert (mean.line.shape, mean.line.dash, band.line.dash) == ("hv", "solid", "8px,3px")
+    assert mean.line.color == band.line.color == TOKENS["overlay"][0]
+    assert mean.x[0] == START_MS + 80 * FIVE_MINUTES_MS  # four spans of closes
+    assert list(band.customdata[[0, -1]]) == ["upper", "lower"]
+    assert band.hovertemplate.startswith("<b>%{y:,.2f}</b> USDT<br>Bollinger 20 × 1 h, %{customdata}<br>known ")
+    assert "Lines are of closed candles" in FIGURES["lines"].layout.meta["caption"]
 
 
 def test_what_is_realised_has_triangles_and_mirrored_sums():
