@@ -145,7 +145,6 @@ def sql(query, lake_path, as_json) -> None:
 @json_option
 def features(symbol, names, start, end, interval, latency_ms, lake_path, as_json) -> None:
     """Build features of one symbol and print them."""
-    from pipelines.cluster_data import current_map_ids
     from research.bars import Substitutions, build_bars
     from research.cluster_bars import with_clusters_asked_for
     from research.features import features_frame
@@ -160,7 +159,7 @@ def features(symbol, names, start, end, interval, latency_ms, lake_path, as_json
         latency_ms=latency_ms,
         substitutions=Substitutions(),
     )
-    bars = with_clusters_asked_for(bars, lake, chosen, map_ids=current_map_ids(lake, symbol))
+    bars = with_clusters_asked_for(bars, lake, chosen)
     frame = features_frame(bars, chosen)
     if as_json:
         print_json(frame.to_dicts())

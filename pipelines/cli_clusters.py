@@ -126,7 +126,7 @@ def _settings(config, every):
     from dataclasses import replace
 
     from data.config import load
-    from pipelines.cluster_store import MapSettings
+    from research.clusters.maps import MapSettings
 
     settings = MapSettings() if config is None else load(MapSettings, config)
     if every is None:

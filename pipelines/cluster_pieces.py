@@ -10,8 +10,7 @@ import polars as pl
 from data.lake import Lake
 from data.schema_clusters import CLUSTERS
 from data.table import TIME_MS, conform
-from pipelines.cluster_data import HYBRID
-from pipelines.cluster_store import MapKey, MapState
+from pipelines.cluster_store import MapState
 from research.clusters import inputs, tables
 from research.clusters.anchoring import MAX_MARK_AGE_MS, anchored
 from research.clusters.confidence import ConfidenceConfig, with_confidence
@@ -20,6 +19,7 @@ from research.clusters.grid import BUCKETS, first_bucket
 from research.clusters.hybrid import cluster_inputs, hybrid
 from research.clusters.inputs import ReadBars, Unavailable
 from research.clusters.lifecycle import follow, marks_of
+from research.clusters.maps import HYBRID, MapKey
 from research.clusters.outcomes import Question
 from research.clusters.predictive import predictive_map
 from research.clusters.prints import PAST, with_liquidation_count

@@ -11,76 +11,19 @@ import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Self
 
 from filelock import FileLock, Timeout
 
-from data.config import config_hash
 from research.clusters import lifecycle, predictive, reactive
 from research.clusters.anchoring import BasisState
-from research.clusters.hybrid import HybridConfig
-from research.clusters.tiers import MapConfig
+from research.clusters.maps import FORMAT, MapKey, MapSettings
 
-FORMAT = 1  # of states and of the rows: another number is another map
 FOLDER = "maps"
 _ABOUT = "about.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class MapSettings:
-    """What a map is made with; another value of any of these is another map.
-
-    Parameters
-    ----------
-    every_minutes : from one snapshot to the next.
-    top : clusters followed per side.
-    horizon_s, min_print_usdt : what confidence is of: a forced order of that size inside the cluster by then.
-    half_life_s : of forced orders, in maps of them.
-    map : what is assumed about positions.
-    hybrid : how sources are put together.
-    """
-
-    every_minutes: int = 5
-    top: int = 20
-    horizon_s: int = 14_400
-    min_print_usdt: float = 0.0  # any
-    half_life_s: float = float(reactive.HALF_LIFE_S)
-    map: MapConfig = field(default_factory=MapConfig)
-    hybrid: HybridConfig = field(default_factory=HybridConfig)
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.every_minutes <= 60 or 60 % self.every_minutes:
-            raise ValueError(f"every_minutes: expected a divisor of 60, got {self.every_minutes}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MapKey:
-    """One map.
-
-    Parameters
-    ----------
-    symbol : as aster calls it.
-    source : whose data it is made of.
-    venue : where its prices hold: aster, or the source itself where no mark of aster is recorded.
-    begin : of its data.
-    layers : the maps a hybrid one is made of, which may become more.
-    """
-
-    symbol: str
-    source: str
-    venue: str
-    begin: datetime
-    settings: MapSettings
-    layers: tuple["MapKey", ...] = ()
-
-    @property
-    def map_id(self) -> str:
-        """12 hex digits: a hash of source, venue, beginning and settings."""
-        told = {"format": FORMAT} | {name: getattr(self, name) for name in ("source", "venue", "begin", "settings")}
-        return config_hash(told)[:12]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,6 +34,7 @@ class MapState:
     ----------
     oi_base : open interest of the last snapshot, for the change to the next one; NaN before the first.
     book, basis, orders, clusters : what each step of the build goes on from; None before it began, or without it.
+    inputs : how many rows it was made of, see ``cluster_inputs.count``; None where nobody counted.
     """
 
     until: datetime
@@ -99,11 +43,13 @@ class MapState:
     book: predictive.State | None = None
     orders: reactive.ReactiveState | None = None
     clusters: lifecycle.State | None = None
+    inputs: dict[str, int] | None = None
 
     def to_bytes(self) -> bytes:
         """All of it; ``from_bytes`` gives it back."""
         basis = None if self.basis is None else vars(self.basis)
-        about = {"format": FORMAT, "until": self.until.isoformat(), "oi_base": self.oi_base, "basis": basis}
+        plain = {"until": self.until.isoformat(), "oi_base": self.oi_base, "inputs": self.inputs}
+        about = {"format": FORMAT, **plain, "basis": basis}
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
             file.writestr(_ABOUT, json.dumps(about))
@@ -121,6 +67,7 @@ class MapState:
         return cls(
             until=datetime.fromisoformat(about["until"]),
             oi_base=about["oi_base"],
+            inputs=about.get("inputs"),
             basis=None if about["basis"] is None else BasisState(**about["basis"]),
             book=predictive.State.from_bytes(parts["book"], settings.map) if "book" in parts else None,
             orders=reactive.ReactiveState.from_bytes(parts["orders"]) if "orders" in parts else None,

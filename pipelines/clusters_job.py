@@ -1,17 +1,18 @@
 """Liquidation maps from the lake into the lake: build what is missing, read what is there."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
 from data.lake import Lake
-from pipelines.cluster_data import ALL_SOURCES, best_source, map_key, minute
+from pipelines import cluster_inputs
 from pipelines.cluster_pieces import make_piece
-from pipelines.cluster_store import MapKey, MapSettings, MapState, building, load, save
+from pipelines.cluster_store import MapState, building, load, save
 from research.clusters import tables
 from research.clusters.inputs import Unavailable
+from research.clusters.maps import ALL_SOURCES, MapKey, MapSettings, best_source, map_key, minute
 from research.clusters.profiles import Profiles
 
 _PIECE = timedelta(days=7)
@@ -29,7 +30,7 @@ class StoredMap:
     ----------
     until : how far it is built; what is later is not known yet.
     clusters, events, oi_state : rows of these tables, of this map only, in order of time.
-    substituted : sentences on what stood in for missing data, where this call built something.
+    substituted : sentences on what stood in for missing data, where this call built something, and on what came late.
     """
 
     key: MapKey
@@ -106,10 +107,13 @@ def build_map(
     Piece by piece, each with its state: interrupted, the next call goes on. Without real data one row of ``clusters``
     says so, and no map is made.
 
+    What a map told stays told: rows of the past that came after it was built are not in it, and a sentence says so.
+
     Parameters
     ----------
     end : UTC; None for now.
-    again : from its beginning; what the lake still has is not added twice.
+    again : from its beginning. With rows that came late that is another map beside the first, its next revision; else
+        what the lake still has is not added twice.
     """
     settings = settings or MapSettings()
     end = minute(min(end or datetime.now(UTC), datetime.now(UTC)))
@@ -120,26 +124,59 @@ def build_map(
     if isinstance(found, Unavailable):
         _tell_unavailable(lake, symbol, source, settings, end, found.reason)
         return found
-    key, last = found
     if not is_writable(lake):
-        return key, end, ()
+        return found[0], end, ()
+    substituted: dict[str, None] = {}
+    for layer in found[0].layers:
+        until = min(end, found[1])
+        built = build_map(lake, symbol, layer.source, until, settings=settings, again=again, progress=progress)
+        substituted |= {} if isinstance(built, Unavailable) else dict.fromkeys(built[2])
+    key, last = map_key(lake, symbol, source, settings) if found[0].layers else found
+    late = _late(lake, key)
+    if late is not None and again:
+        key = key.revised
+    elif late is not None:
+        substituted[late] = None
     end = min(end, last)
-    for layer in key.layers:
-        build_map(lake, symbol, layer.source, end, settings=settings, again=again, progress=progress)
     with building(lake.root, key):
         state = None if again else load(lake.root, key)
         state = state or MapState(until=key.begin)
-        substituted: dict[str, None] = {}
         first = state.until
         while state.until < end:
-            piece = make_piece(lake, key, state, min(state.until + _PIECE, end))
+            until = min(state.until + _PIECE, end)
+            inputs = _inputs(lake, key, state, until)  # before they are read: what comes meanwhile may be in or not
+            piece = make_piece(lake, key, state, until)
             lake.append_all(piece.tables, origin=f"map {source} {key.map_id}")
-            state = piece.state
+            state = replace(piece.state, inputs=inputs)
             save(lake.root, key, state)
             substituted |= dict.fromkeys(piece.substituted)
             if progress is not None:
                 progress(f"{symbol} {source}", (state.until - first) // _HOUR, (end - first) // _HOUR)
     return key, state.until, tuple(substituted)
+
+
+def _inputs(lake: Lake, key: MapKey, state: MapState, end: datetime) -> dict[str, int]:
+    """What a map will be made of at ``end``, as its state knows it and as the lake has what is new."""
+    start = key.begin - cluster_inputs.REACH if state.inputs is None else state.until
+    more = cluster_inputs.count(lake, key, start, end)
+    known = state.inputs or {}
+    return known | {name: known.get(name, 0) + rows for name, rows in more.items()}
+
+
+def _late(lake: Lake, key: MapKey) -> str | None:
+    """What of a map's past came after it was built, and what to do about it; None where nothing did."""
+    state = load(lake.root, key)
+    if state is None or state.inputs is None:
+        return None
+    now = cluster_inputs.count(lake, key, key.begin - cluster_inputs.REACH, state.until)
+    more = cluster_inputs.added(state.inputs, now)
+    if not more:
+        return None
+    told = ", ".join(f"{rows} rows of {table} from {first} on" for table, (rows, first) in more.items())
+    return (
+        f"{told} came after map {key.map_id} of {key.source} was built and are not in it: it stays what it told; "
+        f"`aster clusters --symbol {key.symbol} --source {key.source} --again` makes one with them beside it"
+    )
 
 
 def is_writable(lake: Lake) -> bool:

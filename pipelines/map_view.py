@@ -9,10 +9,10 @@ import polars as pl
 
 from data.lake import Lake
 from pipelines.cluster_data import mapped_symbols, mark_minutes
-from pipelines.cluster_store import MapKey
 from pipelines.clusters_job import StoredMap, read_map
 from pipelines.notebook_views import progress
 from research.clusters.inputs import Unavailable, liquidations
+from research.clusters.maps import MapKey
 from research.clusters.profiles import Profiles
 from research.clusters.raster import MassScale, both_sides, is_fresh, mass_scale
 from research.overlays import Overlay, overlay_lines

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from data.lake import Lake
-from pipelines.cluster_store import MapSettings
 from pipelines.clusters_job import Tell, is_writable, read_map
 from research.clusters import inputs, tables
 from research.clusters.inputs import Unavailable
 from research.clusters.levels import trend
+from research.clusters.maps import MapSettings
 from research.clusters.signals import Market, Rules, Signal, signal, signal_rows
 from research.recorded import known_ms
 

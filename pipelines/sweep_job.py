@@ -13,7 +13,6 @@ import polars as pl
 from data.config import config_hash, load
 from data.lake import Lake
 from live.identity import code_identity
-from pipelines.cluster_data import current_map_ids
 from pipelines.executors import LOCAL, KeptBlocks, executor
 from pipelines.gate_job import judge_run
 from pipelines.identity import data_identity
@@ -50,9 +49,7 @@ def bars_for(config: SweepConfig, lake: Lake, symbol: str) -> Bars:
         substitutions=config.substitutions,
         prices=config.prices,
     )
-    names = _feature_names(config)
-    map_ids = current_map_ids(lake, symbol) if cluster_columns_of(names) else ()
-    return with_clusters_asked_for(bars, lake, names, venue=config.prices, map_ids=map_ids)
+    return with_clusters_asked_for(bars, lake, _feature_names(config), venue=config.prices)
 
 
 def data_of(config: SweepConfig, lake: Lake) -> dict[str, str]:

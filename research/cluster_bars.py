@@ -11,6 +11,7 @@ from data.schema import interval_ms
 from data.schema_clusters import CLUSTER_EVENTS, CLUSTERS, OI_STATE
 from research.bars import Bars
 from research.clusters.columns import BREAK_REACH, MAX_MAP_AGE, cluster_columns
+from research.clusters.maps import current_map_ids
 from research.features import cluster_columns_of
 
 if TYPE_CHECKING:
@@ -27,22 +28,21 @@ def with_clusters(bars: Bars, clusters: pl.DataFrame, events: pl.DataFrame, oi_s
     return replace(bars, frame=bars.frame.hstack(columns))
 
 
-def with_clusters_asked_for(
-    bars: Bars, lake: "Lake", names: Sequence[str], *, venue: str = "aster", map_ids: Sequence[str] = ()
-) -> Bars:
+def with_clusters_asked_for(bars: Bars, lake: "Lake", names: Sequence[str], *, venue: str = "aster") -> Bars:
     """The bars with the columns of the lake's liquidation maps where a feature of these names needs one.
+
+    Of a source with maps of several settings the one counts that ``aster clusters`` would build now by default.
 
     Parameters
     ----------
     venue : where the map's prices hold, not whose open interest it is made of.
-    map_ids : the maps to take of sources that have maps of several settings.
 
     Raises
     ------
     LookupError
         When they are asked for and the lake has no map of the symbol in the range.
     ValueError
-        When a source has maps of several settings and not one of them is among ``map_ids``.
+        When a source has maps of several settings and none of them is that one.
     """
     if not cluster_columns_of(names):
         return bars
@@ -55,11 +55,14 @@ def with_clusters_asked_for(
             f"no liquidation map of {bars.symbol} from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} in {lake.root}: "
             f"build it with `aster clusters --symbol {bars.symbol} --start ... --end ...`"
         )
-    return with_clusters(bars, *_of_these_maps(frames, map_ids))
+    return with_clusters(bars, *_of_current_maps(frames, lake, bars.symbol))
 
 
-def _of_these_maps(frames: Sequence[pl.DataFrame], map_ids: Sequence[str]) -> list[pl.DataFrame]:
-    """The frames without the other maps of a source that has one of these; other sources keep what they have."""
-    wanted = pl.col("map_id").is_in(list(map_ids))
-    has_one = pl.concat([frame.filter(wanted).select("source") for frame in frames])["source"].unique()
+def _of_current_maps(frames: Sequence[pl.DataFrame], lake: "Lake", symbol: str) -> Sequence[pl.DataFrame]:
+    """The frames without the other maps of a source whose current map is there; other sources keep what they have."""
+    maps = pl.concat([frame.select("source", "map_id") for frame in frames]).unique()
+    if maps["source"].is_unique().all():
+        return frames
+    wanted = pl.col("map_id").is_in(current_map_ids(lake, symbol))
+    has_one = maps.filter(wanted)["source"]
     return [frame.filter(wanted | ~pl.col("source").is_in(has_one.to_list())) for frame in frames]

@@ -11,10 +11,9 @@ from data.lake import Lake
 from data.schema_clusters import DERIVED
 from data.synthetic import BTC_LIKE, MarketSpec, generate
 from pipelines.cli_clusters import clusters, signals
-from pipelines.cluster_data import current_map_ids
-from pipelines.cluster_store import MapSettings
 from pipelines.clusters_job import build_map, read_map
 from research.clusters.inputs import Unavailable
+from research.clusters.maps import MapSettings, current_map_ids
 from research.formats import NARROW_SPACE
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -91,6 +90,37 @@ def test_other_settings_are_another_map_beside_the_first(market, tmp_path):
     assert maps[0].map_id != maps[1].map_id
     assert current_map_ids(lake, "BTCUSDT")[0] == maps[0].map_id
     assert lake.sql("SELECT count(DISTINCT map_id) AS n FROM heatmap")["n"].item() == 2
+
+
+def test_a_map_stays_what_it_told_when_history_comes_late_and_another_one_is_made_with_it(market, tmp_path):
+    until = START + timedelta(hours=3, minutes=2)
+    late = pl.col("event_time").is_between(START + timedelta(hours=1), START + timedelta(hours=2))
+    interest = market["open_interest"].filter(pl.col("venue") == "aster")
+    known = market | {"open_interest": interest.filter(~late)}
+    lake = fill(Lake(tmp_path / "grown", create=True), known, until)
+    whole = fill(Lake(tmp_path / "whole", create=True), market | {"open_interest": interest}, until)
+    told = read_map(lake, "BTCUSDT", "hybrid"), read_map(lake, "BTCUSDT", "aster")
+    fill(lake, {"open_interest": interest}, until)
+
+    rows_late = interest.filter(late).height
+    unchanged = read_map(lake, "BTCUSDT", "aster")
+    (said,) = (one for one in unchanged.substituted if "came after" in one)
+    assert said.startswith(f"{rows_late} rows of open_interest from 2026-01-01 on came after map {told[1].map_id} ")
+    assert "`aster clusters --symbol BTCUSDT --source aster --again`" in said
+    assert unchanged.clusters.equals(told[1].clusters)
+
+    run(clusters, lake, "--symbol", "BTCUSDT", "--source", "hybrid", "--again")
+    for source, before in zip(("hybrid", "aster"), told, strict=True):
+        found, at_once = read_map(lake, "BTCUSDT", source), read_map(whole, "BTCUSDT", source)
+        assert found.map_id not in (before.map_id, at_once.map_id)
+        assert found.map_id in current_map_ids(lake, "BTCUSDT")
+        assert found.substituted == ()
+        for table in ("clusters", "events", "oi_state", "heatmap"):
+            assert getattr(found, table).drop("map_id").equals(getattr(at_once, table).drop("map_id")), table
+        kept = rows(lake, "clusters", source).filter(pl.col("map_id") == before.map_id)
+        assert kept.equals(before.clusters)
+    assert read_map(lake, "BTCUSDT", "force_orders").map_id in current_map_ids(whole, "BTCUSDT")
+    assert lake.scan("conflicts").is_empty()
 
 
 def test_a_snapshot_stands_on_the_clock_and_is_known_after_its_bar(built):

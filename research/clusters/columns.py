@@ -189,6 +189,6 @@ def _refuse_mixture(table: Table, rows: pl.DataFrame) -> None:
     for source, ids in maps.filter(pl.col("map_id").list.len() > 1).iter_rows():
         raise ValueError(
             f"{table.name}: the maps of source {source} were made with {len(ids)} settings, map_id {', '.join(ids)}; "
-            "keep the rows of one of them: `aster sweep` takes the one of the default settings where it is there; "
-            "build any other into a lake of its own (`aster clusters --lake`)"
+            "and none of them with the default ones, which would be taken: run `aster clusters` without --config and "
+            "--every, or build each into a lake of its own (`aster clusters --lake`)"
         )

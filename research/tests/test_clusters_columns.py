@@ -11,6 +11,7 @@ from polars.testing import assert_frame_equal
 from data.lake import Lake
 from data.schema_clusters import CLUSTER_EVENTS, CLUSTERS, OI_STATE
 from data.table import conform
+from research import cluster_bars
 from research.bars import BARS, Bars
 from research.cluster_bars import with_clusters, with_clusters_asked_for
 from research.clusters.columns import CLUSTER_COLUMNS, LIVING, cluster_columns
@@ -250,17 +251,18 @@ def test_bars_carry_the_columns_of_the_lakes_map_where_a_feature_needs_them(bars
     assert with_clusters_asked_for(bars, lake, ["return_bps_3"]) is bars
 
 
-def test_of_several_maps_the_wanted_one_is_taken_and_without_a_wish_all_are_refused(bars, tmp_path):
+def test_of_several_maps_the_current_one_is_taken_and_where_none_is_all_are_refused(bars, tmp_path, monkeypatch):
     lake = Lake(tmp_path / "lake", create=True)
     for map_id, low in (("a" * 12, 98.0), ("b" * 12, 97.0)):
         rows = pl.DataFrame([cluster(0, "long", low, 99.0)]).with_columns(map_id=pl.lit(map_id))
         lake.append("clusters", conform(rows, CLUSTERS), origin="test")
         rows = pl.DataFrame([snapshot(0)]).with_columns(map_id=pl.lit(map_id))
         lake.append("oi_state", conform(rows, OI_STATE), origin="test")
-    joined = with_clusters_asked_for(bars, lake, ["near_long_lo_bps"], map_ids=["b" * 12])
+    with pytest.raises(ValueError, match=r"made with 2 settings, .* and none of them with the default ones"):
+        with_clusters_asked_for(bars, lake, ["near_long_lo_bps"])
+    monkeypatch.setattr(cluster_bars, "current_map_ids", lambda lake, symbol: ["b" * 12])
+    joined = with_clusters_asked_for(bars, lake, ["near_long_lo_bps"])
     assert joined.frame["near_long_lo"][-1] == 97.0
-    with pytest.raises(ValueError, match="made with 2 settings"):
-        with_clusters_asked_for(bars, lake, ["near_long_lo_bps"], map_ids=["c" * 12])
 
 
 def test_a_lake_without_a_map_says_how_to_build_one(bars, tmp_path):
