@@ -36,7 +36,11 @@ settings_option = click.option(
 @start_option
 @end_option
 @click.option("--every", type=Seconds(), default=None, help="From one snapshot to the next, whole minutes [5m].")
-@click.option("--again", is_flag=True, help="Build from the beginning; what the lake still has is not added twice.")
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Build from the beginning: with rows that came late another map beside the first; nothing is added twice.",
+)
 @settings_option
 @lake_option
 @json_option
@@ -81,11 +85,14 @@ def clusters(symbols, source, start, end, every, again, config, lake_path, as_js
 @click.option("--min-strength", type=float, default=0.6, show_default=True, help="Of the cluster that is hunted.")
 @click.option("--max-distance-bps", type=float, default=200.0, show_default=True, help="To that cluster.")
 @click.option("--trend", "needs_trend", is_flag=True, help="Only along the trend (two means of 5-minute closes).")
+@click.option(
+    "--trend-bars", type=(int, int), default=(9, 21), show_default=True, help="Of the fast and the slow mean."
+)
 @settings_option
 @lake_option
 @json_option
 def signals(
-    symbols, source, at, cost_bps, min_strength, max_distance_bps, needs_trend, config, lake_path, as_json
+    symbols, source, at, cost_bps, min_strength, max_distance_bps, needs_trend, trend_bars, config, lake_path, as_json
 ) -> None:
     """Print a signal per symbol, of all that are trading or of --symbols, at aster's prices.
 
@@ -101,6 +108,8 @@ def signals(
         min_strength=min_strength,
         max_distance_bps=max_distance_bps,
         needs_trend=needs_trend,
+        trend_fast_bars=trend_bars[0],
+        trend_slow_bars=trend_bars[1],
     )
     with progress_bars() as tell:
         made = make_signals(

@@ -17,8 +17,8 @@ from research.recorded import known_ms
 
 _PRICE_AGE = timedelta(seconds=60)
 _READ_BEFORE = timedelta(hours=1)  # of the map: what is older makes no signal
-_TREND_BEFORE = timedelta(hours=4)
 _TREND_MINUTES = 5
+_TREND_SPANS = 4  # of the slow mean that are read: what lies further back weighs e**-8
 
 
 def make_signals(
@@ -80,7 +80,7 @@ def _signal(
         tick_size=_tick_size(lake, symbol, at),
         long_short_ratio=_number(crowd, "long_short_ratio"),
         ratio_source=crowd["ratio_source"][0] if crowd.height else None,
-        trend=_trend(lake, symbol, at),
+        trend=_trend(lake, symbol, at, rules),
     )
     return signal(found.clusters, market, rules, source=found.key.source, map_id=found.map_id)
 
@@ -107,13 +107,19 @@ def _tick_size(lake: Lake, symbol: str, at: datetime) -> float:
         return math.nan
 
 
-def _trend(lake: Lake, symbol: str, at: datetime) -> int | None:
+def _trend(lake: Lake, symbol: str, at: datetime, rules: Rules) -> int | None:
     """Prior art's trend, of 5-minute closes of aster's mark; None without marks."""
-    bars = inputs.marks(lake, symbol, at - _TREND_BEFORE, at)
+    past = timedelta(minutes=_TREND_SPANS * rules.trend_slow_bars * _TREND_MINUTES)
+    bars = inputs.marks(lake, symbol, at - past, at)
     if isinstance(bars, Unavailable):
         return None
     known = bars.filter(pl.col("avail_time") <= at, pl.col("ts").dt.minute() % _TREND_MINUTES == 0)
-    return trend(known["mark_close"].to_numpy())
+    return trend(
+        known["mark_close"].to_numpy(),
+        fast_bars=rules.trend_fast_bars,
+        slow_bars=rules.trend_slow_bars,
+        band_bps=rules.trend_band_bps,
+    )
 
 
 def _number(row: pl.DataFrame, column: str) -> float:

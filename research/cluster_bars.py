@@ -11,7 +11,7 @@ from data.schema import interval_ms
 from data.schema_clusters import CLUSTER_EVENTS, CLUSTERS, OI_STATE
 from research.bars import Bars
 from research.clusters.columns import BREAK_REACH, MAX_MAP_AGE, cluster_columns
-from research.clusters.maps import current_map_ids
+from research.clusters.maps import of_current_maps
 from research.features import cluster_columns_of
 
 if TYPE_CHECKING:
@@ -55,14 +55,4 @@ def with_clusters_asked_for(bars: Bars, lake: "Lake", names: Sequence[str], *, v
             f"no liquidation map of {bars.symbol} from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} in {lake.root}: "
             f"build it with `aster clusters --symbol {bars.symbol} --start ... --end ...`"
         )
-    return with_clusters(bars, *_of_current_maps(frames, lake, bars.symbol))
-
-
-def _of_current_maps(frames: Sequence[pl.DataFrame], lake: "Lake", symbol: str) -> Sequence[pl.DataFrame]:
-    """The frames without the other maps of a source whose current map is there; other sources keep what they have."""
-    maps = pl.concat([frame.select("source", "map_id") for frame in frames]).unique()
-    if maps["source"].is_unique().all():
-        return frames
-    wanted = pl.col("map_id").is_in(current_map_ids(lake, symbol))
-    has_one = maps.filter(wanted)["source"]
-    return [frame.filter(wanted | ~pl.col("source").is_in(has_one.to_list())) for frame in frames]
+    return with_clusters(bars, *of_current_maps(frames, lake, bars.symbol))

@@ -15,9 +15,10 @@ import numpy as np
 
 from data.benchmarks.figures import figure
 from research.benchmarks.clusters_numpy import numpy_map
-from research.clusters.extraction import find
+from research.clusters.extraction import Found, find
+from research.clusters.lifecycle import follow, marks_of
 from research.clusters.predictive import State, predictive_map
-from research.clusters.profiles import SourceBars
+from research.clusters.profiles import Profiles, SourceBars
 from research.clusters.reference import LevelsByHand
 from research.clusters.tiers import MapConfig
 
@@ -71,11 +72,14 @@ def bench_clusters(*, symbols: int = SYMBOLS, days: int = DAYS, repeats: int = R
     market = [minute_bars(seed, n_bars) for seed in range(symbols)]
     _clusters_of(market[0].rows(slice(0, DAY_MINUTES)), config)  # compiles
 
-    def all_symbols() -> None:
-        with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(lambda bars: _clusters_of(bars, config), market))
+    _lives_of(market[0].rows(slice(0, DAY_MINUTES)), config)
 
-    all_seconds = _shortest(all_symbols, repeats)
+    def all_symbols(made: Callable[[SourceBars, MapConfig], object]) -> None:
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(lambda bars: made(bars, config), market))
+
+    all_seconds = _shortest(lambda: all_symbols(_clusters_of), repeats)
+    lives_seconds = _shortest(lambda: all_symbols(_lives_of), 1)
     one = market[0].rows(slice(0, NUMPY_BARS))
     slice_bars_per_second = _map_bars_per_second(one, config, 5 * repeats)
     numpy_bars_per_second = len(one) / _shortest(lambda: numpy_map(one, config, every_bars=EVERY_BARS), repeats)
@@ -89,6 +93,7 @@ def bench_clusters(*, symbols: int = SYMBOLS, days: int = DAYS, repeats: int = R
             "s",
             at_most=TARGET_SECONDS,
         ),
+        figure("the same with every cluster followed through its life, as rows and events", lives_seconds, "s"),
         figure(
             "map on one thread, NumPy operations per bar beside it",
             slice_bars_per_second,
@@ -117,9 +122,14 @@ def bench_clusters(*, symbols: int = SYMBOLS, days: int = DAYS, repeats: int = R
     ]
 
 
-def _clusters_of(bars: SourceBars, config: MapConfig) -> None:
+def _clusters_of(bars: SourceBars, config: MapConfig) -> tuple[Profiles, Found]:
     profiles, _ = predictive_map(bars, config, every_bars=EVERY_BARS)
-    find(profiles)
+    return profiles, find(profiles)
+
+
+def _lives_of(bars: SourceBars, config: MapConfig) -> None:
+    profiles, found = _clusters_of(bars, config)
+    follow(found, profiles, marks_of(bars))
 
 
 def _shortest(work: Callable[[], object], repeats: int) -> float:

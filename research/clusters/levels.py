@@ -107,7 +107,7 @@ def breakeven_winrate(entry: float, stop: float, target: float, cost_bps: float)
     return (lost_bps + cost_bps) / (lost_bps + won_bps)
 
 
-def trend(closes: np.ndarray, *, fast_bars: int = 9, slow_bars: int = 21, band_bps: float = 5.0) -> int:
+def trend(closes: np.ndarray, *, fast_bars: int, slow_bars: int, band_bps: float) -> int:
     """1 where the fast exponential mean stands above the slow one by more than the band, -1 below, else 0.
 
     Prior art's trend filter on 5-minute closes. 0 with fewer closes than ``slow_bars``.

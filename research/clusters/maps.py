@@ -4,12 +4,14 @@ A map is known by the hash of all that it is made with, so that maps of other se
 told once stays: of a map that was made anew because rows came late, the last one is the current one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import polars as pl
 
 from data.config import config_hash
-from data.lake import Lake
 from research.clusters import reactive
 from research.clusters.contracts import asset
 from research.clusters.hybrid import HybridConfig
@@ -17,6 +19,9 @@ from research.clusters.inputs import Unavailable
 from research.clusters.profiles import SOURCES
 from research.clusters.reactive import SOURCE as FORCE_ORDERS
 from research.clusters.tiers import MapConfig, bracket_versions
+
+if TYPE_CHECKING:
+    from data.lake import Lake
 
 FORMAT = 1  # of states and of the rows: another number is another map
 HYBRID = "hybrid"
@@ -95,19 +100,29 @@ class MapKey:
         return replace(self, revision=self.revision + 1)
 
 
-def best_source(lake: Lake, symbol: str) -> str:
+def best_source(lake: "Lake", symbol: str) -> str:
     """The first of ``SINGLE_SOURCES`` with data of a symbol; the first of all where none has any."""
     with_data = (name for name in SINGLE_SOURCES if _span(lake, _MADE_OF[name], symbol, _venue_of(name)))
     return next(with_data, SINGLE_SOURCES[0])
 
 
-def current_map_ids(lake: Lake, symbol: str) -> list[str]:
+def current_map_ids(lake: "Lake", symbol: str) -> list[str]:
     """The maps of a symbol that ``aster clusters`` would build now, with default settings, one per source with data."""
     found = (map_key(lake, symbol, source, MapSettings()) for source in ALL_SOURCES)
     return [made[0].map_id for made in found if not isinstance(made, Unavailable)]
 
 
-def map_key(lake: Lake, symbol: str, source: str, settings: MapSettings) -> tuple[MapKey, datetime] | Unavailable:
+def of_current_maps(frames: Sequence[pl.DataFrame], lake: "Lake", symbol: str) -> Sequence[pl.DataFrame]:
+    """The frames without the other maps of a source whose current map is there; other sources keep what they have."""
+    maps = pl.concat([frame.select("source", "map_id") for frame in frames]).unique()
+    if maps["source"].is_unique().all():
+        return frames
+    wanted = pl.col("map_id").is_in(current_map_ids(lake, symbol))
+    has_one = maps.filter(wanted)["source"]
+    return [frame.filter(wanted | ~pl.col("source").is_in(has_one.to_list())) for frame in frames]
+
+
+def map_key(lake: "Lake", symbol: str, source: str, settings: MapSettings) -> tuple[MapKey, datetime] | Unavailable:
     """The map of a source, and until when all that can change it is stored."""
     if source == HYBRID:
         return _hybrid_key(lake, symbol, settings)
@@ -146,7 +161,7 @@ def minute(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(second=0, microsecond=0)
 
 
-def _hybrid_key(lake: Lake, symbol: str, settings: MapSettings) -> tuple[MapKey, datetime] | Unavailable:
+def _hybrid_key(lake: "Lake", symbol: str, settings: MapSettings) -> tuple[MapKey, datetime] | Unavailable:
     """The map of all sources that have one on aster's prices; it ends where the first of those still alive does."""
     found = [map_key(lake, symbol, source, settings) for source in SINGLE_SOURCES]
     layers = [made for made in found if not isinstance(made, Unavailable) and made[0].venue == "aster"]
@@ -165,7 +180,7 @@ def _hybrid_key(lake: Lake, symbol: str, settings: MapSettings) -> tuple[MapKey,
     return _newest(lake, key), min(end for _, end in layers if end > newest - _SILENT)
 
 
-def _newest(lake: Lake, key: MapKey) -> MapKey:
+def _newest(lake: "Lake", key: MapKey) -> MapKey:
     """The last revision of a map that the lake has rows of."""
     stored = lake.sql("SELECT DISTINCT map_id FROM oi_state", symbols=[key.symbol])["map_id"].to_list()
     while key.revised.map_id in stored:
@@ -173,7 +188,7 @@ def _newest(lake: Lake, key: MapKey) -> MapKey:
     return key
 
 
-def _known_settings(lake: Lake, symbol: str, source: str, settings: MapSettings) -> MapSettings:
+def _known_settings(lake: "Lake", symbol: str, source: str, settings: MapSettings) -> MapSettings:
     """The settings with what is known of the contract and the source."""
     brackets = settings.map.brackets
     if not brackets:
@@ -186,7 +201,7 @@ def _venue_of(source: str) -> str:
     return source if source in SOURCES else "aster"
 
 
-def _span(lake: Lake, names: Iterable[str], symbol: str, venue: str) -> tuple[datetime, datetime] | None:
+def _span(lake: "Lake", names: Iterable[str], symbol: str, venue: str) -> tuple[datetime, datetime] | None:
     """First moment and last whole minute of the asset in these tables; None without any."""
     found = [
         (span[0], span[1] + _MINUTE if "klines" in name else minute(span[1] - _ON_THE_WAY))
@@ -197,12 +212,12 @@ def _span(lake: Lake, names: Iterable[str], symbol: str, venue: str) -> tuple[da
     return (min(first for first, _ in found), max(last for _, last in found)) if found else None
 
 
-def _contracts(lake: Lake, table: str, symbol: str) -> list[str]:
+def _contracts(lake: "Lake", table: str, symbol: str) -> list[str]:
     """What the asset is called in this table, at any venue."""
     return [other for other in lake.symbols(table) if asset(other) == asset(symbol)]
 
 
-def _next_print(lake: Lake, symbol: str, venue: str) -> datetime:
+def _next_print(lake: "Lake", symbol: str, venue: str) -> datetime:
     """When the next open interest is due after what is stored; a bar that closes then waits for it."""
     names = [name for name in _contracts(lake, "open_interest", symbol) if lake.span("open_interest", name, venue)]
     last = max(lake.span("open_interest", name, venue)[1] for name in names)

@@ -41,6 +41,7 @@ class Rules:
     max_age_s : of clusters; older ones make no signal.
     valid_for_s : how long a signal holds.
     needs_trend : take only trades along the trend.
+    trend_fast_bars, trend_slow_bars, trend_band_bps : of the trend, see ``levels.trend``; prior art's 9, 21 and 0.05 %.
     crowd_band : the crowd leans from this fraction on, by which longs over shorts differ from 1.
     """
 
@@ -57,7 +58,17 @@ class Rules:
     max_age_s: float = 900.0
     valid_for_s: float = 300.0
     needs_trend: bool = False
+    trend_fast_bars: int = 9
+    trend_slow_bars: int = 21
+    trend_band_bps: float = 5.0
     crowd_band: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.trend_fast_bars < self.trend_slow_bars:
+            raise ValueError(
+                f"trend: expected a fast mean of fewer bars than the slow one, got {self.trend_fast_bars} and "
+                f"{self.trend_slow_bars}"
+            )
 
     @property
     def rules_id(self) -> str:

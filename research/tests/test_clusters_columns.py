@@ -11,9 +11,9 @@ from polars.testing import assert_frame_equal
 from data.lake import Lake
 from data.schema_clusters import CLUSTER_EVENTS, CLUSTERS, OI_STATE
 from data.table import conform
-from research import cluster_bars
 from research.bars import BARS, Bars
 from research.cluster_bars import with_clusters, with_clusters_asked_for
+from research.clusters import maps
 from research.clusters.columns import CLUSTER_COLUMNS, LIVING, cluster_columns
 from research.clusters.tables import NO_CLUSTERS
 
@@ -260,7 +260,7 @@ def test_of_several_maps_the_current_one_is_taken_and_where_none_is_all_are_refu
         lake.append("oi_state", conform(rows, OI_STATE), origin="test")
     with pytest.raises(ValueError, match=r"made with 2 settings, .* and none of them with the default ones"):
         with_clusters_asked_for(bars, lake, ["near_long_lo_bps"])
-    monkeypatch.setattr(cluster_bars, "current_map_ids", lambda lake, symbol: ["b" * 12])
+    monkeypatch.setattr(maps, "current_map_ids", lambda lake, symbol: ["b" * 12])
     joined = with_clusters_asked_for(bars, lake, ["near_long_lo_bps"])
     assert joined.frame["near_long_lo"][-1] == 97.0
 

@@ -183,7 +183,12 @@ def test_a_signal_that_tells_another_ratio_than_its_prices_is_our_bug():
 
 def test_the_trend_is_that_of_two_exponential_means():
     rising = 100.0 + np.arange(30.0)
-    assert [trend(rising), trend(rising[::-1]), trend(np.full(30, 100.0)), trend(rising[:20])] == [1, -1, 0, 0]
+    means = {"fast_bars": 9, "slow_bars": 21, "band_bps": 5.0}
+    several = (rising, rising[::-1], np.full(30, 100.0), rising[:20])
+    assert [trend(closes, **means) for closes in several] == [1, -1, 0, 0]
+    assert trend(rising[:20], fast_bars=5, slow_bars=20, band_bps=5.0) == 1
+    with pytest.raises(ValueError, match="fast mean of fewer bars than the slow one, got 21 and 9"):
+        Rules(cost_bps=None, trend_fast_bars=21, trend_slow_bars=9)
 
 
 # --- Real data or none -----------------------------------------------------------------------------------------------
