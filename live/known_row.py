@@ -42,6 +42,7 @@ class KnownRows:
         quote: Quote | None,
         mark: Mark | None,
         rate: Mark | None,
+        forced_usdt: Mapping[str, float],
     ) -> dict[str, Any]:
         """Values by name of ``SIGNAL``.
 
@@ -49,6 +50,7 @@ class KnownRows:
         ----------
         bar : None in a gap.
         quote, mark, rate : the last quote, mark, and mark with a funding rate known at ``avail_ms``, if any.
+        forced_usdt : by the names of ``forced_orders.FORCED_SIDES``, what was liquidated in the slot.
         """
         quote, quote_age_ms = _fresh(quote, avail_ms)
         mark, mark_age_ms = _fresh(mark, avail_ms)
@@ -76,6 +78,7 @@ class KnownRows:
             "funding_interval_hours": self._hours,
             "half_spread_bps": self._half_spread_bps,
             "last_mark_ratio": self._last_mark_ratio,
+            **forced_usdt,
             "can_enter": bar is not None and self._is_trading,
         }
 

@@ -5,9 +5,10 @@ Times are milliseconds of the exchange's clock; ``recv_ns`` is ours. A number th
 
 import math
 from collections import deque
+from collections.abc import Hashable
 from typing import NamedTuple
 
-from data.messages import AggTrade, BookTicker, Kline, MarkPrice
+from data.messages import AggTrade, BookTicker, ForceOrder, Kline, MarkPrice
 from data.messages_rest import Answer, RestKline, RestOpenInterest, as_rows, rest_rows
 
 NS_PER_MS = 1_000_000
@@ -45,6 +46,16 @@ class Mark(NamedTuple):
     index: float
     funding_rate: float
     next_funding_ms: int | None
+
+
+class Forced(NamedTuple):
+    """A liquidation order; ``usdt`` is what of it was filled, ``key`` what tells it from another."""
+
+    recv_ns: int
+    key: tuple
+    event_ms: int
+    side: str  # of the order: SELL closes a long
+    usdt: float
 
 
 class OpenInterest(NamedTuple):
@@ -103,6 +114,20 @@ def mark_of(recv_ns: int, message: MarkPrice) -> Mark | None:
     return Mark(recv_ns, message.event_time, price, index, rate, message.next_funding_time or None)
 
 
+def forced_of(recv_ns: int, message: ForceOrder) -> Forced | None:
+    """A liquidation."""
+    order = message.order
+    event_ms = message.sent_time if order.event_time is None else order.event_time
+    try:
+        key = (event_ms, order.side, _price(order.price), _amount(order.quantity), _amount(order.filled_quantity))
+        average_price = _optional_amount(order.average_price)
+        _optional_amount(order.last_filled_quantity)
+    except ValueError:
+        return None
+    usdt = 0.0 if math.isnan(average_price) else average_price * key[-1]
+    return None if event_ms is None else Forced(recv_ns, key, event_ms, order.side, usdt)
+
+
 def bar_of(recv_ns: int, message: Kline, length_ms: int) -> ClosedBar | None:
     """The bar of a final kline; None while it runs."""
     bar = message.bar
@@ -155,10 +180,10 @@ class Recent:
     """The last keys there were: what an exchange repeats it repeats soon."""
 
     def __init__(self) -> None:
-        self._order: deque[int] = deque(maxlen=REMEMBERED)
-        self._keys: set[int] = set()
+        self._order: deque[Hashable] = deque(maxlen=REMEMBERED)
+        self._keys: set[Hashable] = set()
 
-    def holds(self, key: int) -> bool:
+    def holds(self, key: Hashable) -> bool:
         """Whether the key was there; from now on it was."""
         if key in self._keys:
             return True

@@ -32,7 +32,7 @@ from live.risk import RiskEvent
 from live.shadows import Shadows, longest_looking_back, require_same_feed, walk_shadows
 from live.stream_feed import ASKED_BARS, OVERDUE_MS, StreamFeed
 from live.warm_start import warm_start
-from research.engine import TradingConfig
+from research.engine import TradingConfig, looks_at_liquidations
 
 GIVEN_UP_MS = 60_000  # after its end a bar that REST does not give either is a gap
 _STREAMS = ("bookTicker", "markPrice", "aggTrade")
@@ -254,6 +254,8 @@ class Session:
             name for config in self._configs
             for name in streams_of([config.symbol], [f"kline_{config.interval}", *_STREAMS])
         ]  # fmt: skip
+        if any(map(looks_at_liquidations, (*self._configs, *self._shadows.configs))):
+            names += streams_of([], ["forceOrder"])
         return tuple(dict.fromkeys(names))
 
     def _write(self, recv_ns: int, kind: Kind, connection: int, payload: bytes) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from data.messages import AggTrade, BookTicker, Kline, MarkPrice
+from data.messages import AggTrade, BookTicker, ForceOrder, Kline, MarkPrice
 from data.messages_rest import Answer
 from data.schema import interval_ms
 from live.feed import (
@@ -29,6 +29,7 @@ from live.feed import (
     Traded,
     market_known,
 )
+from live.forced_feed import ForcedFeed
 from live.funding_due import Announcements
 from live.known_row import REACH_MS, KnownRows
 from live.map_feed import MapFeed
@@ -41,6 +42,7 @@ from live.readings import (
     Trade,
     bar_of,
     bars_of_answer,
+    forced_of,
     known_ms,
     mark_of,
     quote_of,
@@ -100,6 +102,7 @@ class StreamFeed:
         self._rows = KnownRows(instrument, funding_interval_hours, self.length_ms)
         self.map_feed = map_feed
         self._funding = Announcements()
+        self._forced = ForcedFeed(self.length_ms)
         self._windows = Windows(self.length_ms, latency_ms) if resolution == "bar" else None
         self._waiting: dict[int, tuple[int, ClosedBar | None]] = {}  # by open_time: when known, the bar or None
         self._avail_ms = 0
@@ -142,6 +145,8 @@ class StreamFeed:
                 return self._on_trade(trade_of(recv_ns, message))
             case MarkPrice():
                 return self._on_mark(mark_of(recv_ns, message))
+            case ForceOrder():
+                self._forced.hear(forced_of(recv_ns, message))
             case Kline() if message.bar.interval == self.interval:
                 bar = bar_of(recv_ns, message, self.length_ms)
                 if bar is not None:
@@ -196,7 +201,8 @@ class StreamFeed:
         """The next row is known."""
         open_ms, avail_ms = self.next_ms, max(known_ms, self._avail_ms)
         self.next_ms, self._avail_ms = open_ms + self.length_ms, avail_ms
-        values = self._rows.row(open_ms, avail_ms, bar, self._quote, self._mark, self._rate)
+        forced_usdt = self._forced.take(open_ms)
+        values = self._rows.row(open_ms, avail_ms, bar, self._quote, self._mark, self._rate, forced_usdt)
         row = RowKey(self.interval, open_ms)
         market = {name: values[column] for name, column in _KNOWN_COLUMNS.items()}
         on_the_map = {} if self.map_feed is None else self.map_feed.columns(avail_ms, self.length_ms)

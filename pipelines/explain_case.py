@@ -26,7 +26,7 @@ from research.explanation import Case
 from research.recorded import Recorded, read_recorded
 
 SUFFIX = ".case"
-_FORMAT = 1
+_FORMAT = 2
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same evidence is the same file, byte for byte
 

@@ -17,6 +17,7 @@ BAR_TABLES = (
     "mark_klines",
     "index_klines",
     "funding",
+    "force_orders",
     "instruments",
 )
 # And those that the columns of a liquidation map come from.

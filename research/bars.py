@@ -15,6 +15,7 @@ import polars as pl
 from data.schema import TIME_MS, interval_ms
 from research.execution_bars import EXECUTION, execution_bars
 from research.fills import Market
+from research.forced_orders import forced_sums
 from research.recorded import (
     REACH,
     TRADE_COLUMNS,
@@ -66,6 +67,8 @@ SIGNAL = pl.Schema(
         "funding_interval_hours": pl.Float64,
         "half_spread_bps": pl.Float64,  # of a fresh quote, then carried: what a market order pays beyond the price
         "last_mark_ratio": pl.Float64,  # close / mark while the mark is fresh, then carried; 1 before the first
+        "forced_sell_usdt": pl.Float64,  # liquidations of longs told in the slot, 0 where nobody listened
+        "forced_buy_usdt": pl.Float64,  # of shorts
         "can_enter": pl.Boolean,  # seen, and the instrument was TRADING
     }
 )
@@ -190,6 +193,7 @@ def _signal_of(
             _quotes(recorded, avail_ms, close, tick_size, substitutions),
             _marks(recorded, avail_ms, close, length, substitutions),
             _funding(recorded, avail_ms, instrument["funding_interval_hours"], substitutions),
+            forced_sums(recorded.force_orders, slots["open_ms"].to_numpy(), length),
         ],
         how="horizontal",
     ).with_columns(

@@ -5,6 +5,7 @@ decision the book is flat, so that this is all there is. A row belongs to the da
 happens in its execution bar to the row.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +37,18 @@ def booked(book: DayBook, day: int, amount_usdt: float) -> DayBook:
 def is_spent(book: DayBook, terms: Terms) -> bool:
     """Did the day lose what it may?"""
     return book.net_usdt <= -terms.max_daily_loss_usdt
+
+
+def require_uncoupled(terms: Terms) -> None:
+    """Refuse terms under which a trade depends on those before it.
+
+    Raises
+    ------
+    ValueError
+        When a day's loss bars entries.
+    """
+    if terms.max_daily_loss_usdt != math.inf:
+        raise ValueError("max_daily_loss_usdt couples trades; use kernel.sweep")
 
 
 def days_of(frame: pl.DataFrame) -> np.ndarray:

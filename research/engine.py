@@ -16,6 +16,7 @@ from research.bars import Bars, Substitutions
 from research.completeness import MIN_COVERAGE, require_coverage
 from research.daily_loss import days_of
 from research.fills import REASONS, Costs, Market, Orders, Terms, gross_pnl_usdt
+from research.forced_orders import FORCED_SIDES
 from research.liquidation import brackets_of, refusal
 from research.sizing import OpenInterestSize, size_features, size_multiples
 from research.strategies.registry import strategy
@@ -156,6 +157,12 @@ def feature_names(module: ModuleType, configs: Sequence[tuple] | np.ndarray, ord
     return list(dict.fromkeys([*kernel.feature_names(module, configs), *size_features(orders.open_interest_size)]))
 
 
+def looks_at_liquidations(config: TradingConfig) -> bool:
+    """Whether anything the config decides by is of the stream of forced orders."""
+    names = feature_names(strategy(config.strategy), [config.typed_params()], config.orders)
+    return any(column in FORCED_SIDES.values() for name in names for column in features.feature_of(name)[0].inputs)
+
+
 def market_of(bars: Bars, orders: Orders) -> Market:
     """Arrays for the kernel, with entries barred outside the configured hours."""
     market = bars.market()
@@ -258,6 +265,9 @@ _FILLS = {
 }
 
 
+_THINNED = "liquidations are told at most one per symbol and second: what was liquidated is a lower bound"
+
+
 def assumptions(config: TradingConfig, bars: Bars, resolution: Literal["bar", "tick"] = "bar") -> tuple[str, ...]:
     """What a reader must know before believing a number of this run."""
     costs = config.costs
@@ -268,6 +278,7 @@ def assumptions(config: TradingConfig, bars: Bars, resolution: Literal["bar", "t
         "not modelled: queue position, partial fills, depth beyond the touch, own market impact"
         + ("" if is_liquidated else ", own liquidation (the contract's brackets are not known)"),
         *_sizes_in_words(config.orders),
+        *([_THINNED] if looks_at_liquidations(config) else []),
         *bars.substituted,
     )
 

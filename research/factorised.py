@@ -17,6 +17,7 @@ from types import ModuleType
 import numpy as np
 from numba import prange
 
+from research.daily_loss import require_uncoupled
 from research.factorised_outcomes import OUTCOME, find_outcomes, new_work
 from research.factorised_walks import first_wanted, standing_start, walk
 from research.fills import Market, Terms, decision_price, entry_price, entry_quantity, exit_levels, size_multiple
@@ -69,8 +70,7 @@ def sweep(
     ValueError
         When a day's loss bars entries: then a trade depends on those before it.
     """
-    if terms.max_daily_loss_usdt != math.inf:
-        raise ValueError("max_daily_loss_usdt couples trades; use kernel.sweep")
+    require_uncoupled(terms)
     first, last = row_range(market, first, last)
     values = [np.array(grid[name], np.float64) for name in module.Params._fields]
     shape = tuple(column.size for column in values)

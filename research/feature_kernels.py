@@ -56,6 +56,18 @@ def mean_volume(volume, window):
 
 
 @njit
+def window_sum(values, window):
+    """Sum over the window, the row's own bar included."""
+    out = np.full(len(values), np.nan)
+    for i in range(window - 1, len(values)):
+        total = 0.0
+        for row in range(i - window + 1, i + 1):
+            total += values[row]
+        out[i] = total
+    return out
+
+
+@njit
 def trade_imbalance(volume, taker_buy_volume, window):
     """Bought less sold over their sum, by the aggressor. NaN without volume."""
     out = np.full(len(volume), np.nan)
@@ -170,10 +182,4 @@ def constant(like, value):
 
 @njit
 def _window_mean(values, window):
-    out = np.full(len(values), np.nan)
-    for i in range(window - 1, len(values)):
-        total = 0.0
-        for row in range(i - window + 1, i + 1):
-            total += values[row]
-        out[i] = total / window
-    return out
+    return window_sum(values, window) / window

@@ -37,6 +37,7 @@ from research.feature_kernels import (
     trade_imbalance,
     volatility_bps,
     vwap_distance_bps,
+    window_sum,
 )
 
 
@@ -145,6 +146,18 @@ FEATURES: dict[str, Feature] = {
         window="required",
         reach=EMA_REACH,
         meaning="exponential mean of the closes with a span of the window",
+    ),
+    "forced_sell_usdt": Feature(
+        kernel=window_sum,
+        inputs=("forced_sell_usdt",),
+        window="required",
+        meaning="liquidations of longs that became known in the window, a lower bound",
+    ),
+    "forced_buy_usdt": Feature(
+        kernel=window_sum,
+        inputs=("forced_buy_usdt",),
+        window="required",
+        meaning="liquidations of shorts that became known in the window, a lower bound",
     ),
     "open_interest_change_bps": Feature(
         kernel=change_bps,

@@ -17,6 +17,7 @@ from types import ModuleType
 import numpy as np
 from numba import prange
 
+from research.daily_loss import require_uncoupled
 from research.entry_path import begin, find_exit, new_path, place_of, seen_rows
 from research.factorised_outcomes import OUTCOME, miss, write_outcome
 from research.factorised_walks import book, standing_start
@@ -27,7 +28,7 @@ from research.liquidation import with_liquidation
 from research.sizing import unscaled
 from research.strategies.compiled import decide, params_at, row_at
 
-_CONFIGS_PER_BLOCK = 2_048
+CONFIGS_PER_BLOCK = 2_048
 _NOBODY = -1
 
 
@@ -51,8 +52,7 @@ def sweep(
     ValueError
         When a day's loss bars entries: then a trade depends on those before it.
     """
-    if terms.max_daily_loss_usdt != math.inf:
-        raise ValueError("max_daily_loss_usdt couples trades; use kernel.sweep")
+    require_uncoupled(terms)
     first, last = row_range(market, first, last)
     table, matrix, columns = sweep_inputs(module, features, configs)
     order, edges = _blocks(module, table, columns)
@@ -76,7 +76,7 @@ def _blocks(module: ModuleType, table: np.ndarray, columns: np.ndarray) -> tuple
     order = np.lexsort([*keys[::-1], *columns.T[::-1]])
     changes = np.flatnonzero((columns[order][1:] != columns[order][:-1]).any(axis=1)) + 1
     edges = [0, *changes.tolist(), len(table)]
-    pieces = [np.arange(low, high, _CONFIGS_PER_BLOCK) for low, high in itertools.pairwise(edges)]
+    pieces = [np.arange(low, high, CONFIGS_PER_BLOCK) for low, high in itertools.pairwise(edges)]
     return order, np.append(np.concatenate(pieces), len(table))
 
 

@@ -27,7 +27,7 @@ _AFTER_THE_BAR = (
     "bid_price", "ask_price", "mark_price", "index_price", "exec_open", "exec_high", "exec_low", "exec_close",
     "exec_mark_open", "exec_mark_high", "exec_mark_low", "exec_mark_close", "exec_bid", "exec_ask",
 )  # fmt: skip
-_SWAPPED_WITH_THE_BAR = (("high", "low"),)
+_SWAPPED_WITH_THE_BAR = (("high", "low"), ("forced_sell_usdt", "forced_buy_usdt"))
 _SWAPPED_AFTER_IT = (
     ("bid_price", "ask_price"), ("bid_quantity", "ask_quantity"), ("exec_high", "exec_low"),
     ("exec_mark_high", "exec_mark_low"), ("exec_bid", "exec_ask"),
@@ -136,7 +136,8 @@ def mirrored(arrays: Arrays, signs: np.ndarray) -> dict[str, np.ndarray]:
     """The bars with every move of sign -1 turned over: a rise becomes the fall of the same ratio.
 
     A bar's own prices move from the close before it; quotes, marks and the execution window, which come after the
-    close, belong to the move of the next bar. Where a move is turned over, highs and lows, bids and asks change places.
+    close, belong to the move of the next bar. Where a move is turned over, highs and lows, bids and asks change places,
+    and so do the longs and shorts that were liquidated in the bar.
 
     Parameters
     ----------

@@ -23,6 +23,7 @@ FUNDING_REACH = timedelta(days=1)
 PIECE = timedelta(days=1)
 TRADE_COLUMNS = "agg_trade_id event_time price quantity is_buyer_maker is_ambiguous recv_time"
 QUOTE_COLUMNS = "event_time bid_price bid_quantity ask_price ask_quantity recv_time"
+FORCED_COLUMNS = "event_time side average_price filled_quantity recv_time"
 MARK_COLUMNS = "event_time mark_price index_price funding_rate next_funding_time recv_time"
 
 
@@ -41,6 +42,7 @@ class Recorded:
     mark_klines: pl.DataFrame = field(default_factory=schema.MARK_KLINES.empty)
     index_klines: pl.DataFrame = field(default_factory=schema.INDEX_KLINES.empty)
     funding: pl.DataFrame = field(default_factory=schema.FUNDING.empty)
+    force_orders: pl.DataFrame = field(default_factory=schema.FORCE_ORDERS.empty)
     instruments: pl.DataFrame = field(default_factory=schema.INSTRUMENTS.empty)
     gaps: pl.DataFrame = field(default_factory=schema.GAPS.empty)
 
@@ -136,6 +138,7 @@ class Reading:
             mark_klines=self._klines("mark_klines", ""),
             index_klines=self._klines("index_klines", ""),
             funding=self.rows("funding", "event_time funding_rate interval_hours", FUNDING_REACH),
+            force_orders=self.rows("force_orders", FORCED_COLUMNS),
             instruments=self.lake.scan("instruments", symbols=[self.symbol], end=self.end, venue=self.venue),
             gaps=self.lake.scan("gaps", symbols=[self.symbol], venue=self.venue).filter(
                 pl.col("table") == "klines", pl.col("interval") == self.interval

@@ -14,7 +14,7 @@ import numpy as np
 
 from research.fills import NO_BRACKETS, Decision, Market, Terms
 from research.jit import njit
-from research.strategies import momentum
+from research.strategies import liquidation_fade, momentum
 
 WINDOWS_BARS = (10, 30, 60)
 
@@ -133,19 +133,56 @@ def momentum_world(seed: int) -> World:
         **{f"mean_volume_{window}": random.uniform(0.0, 60.0, n_rows) for window in WINDOWS_BARS},
         names.return_bps: random.normal(0.0, move_bps, n_rows),
         names.volume: random.choice([0.0, 1.0, 10.0, 100.0], n_rows, p=[0.1, 0.2, 0.3, 0.4]),
-        names.spread_ticks: random.choice([0.0, 1.0, 2.0, 3.0], n_rows, p=[0.1, 0.6, 0.2, 0.1]),
-        names.spread_bps: random.uniform(0.0, 6.0, n_rows),
-        names.funding_bps: random.choice([-1.5, -0.3, 0.0, 1.0, 2.0], n_rows, p=[0.1, 0.3, 0.3, 0.2, 0.1]),
-        names.funding_interval_hours: random.choice([1.0, 4.0, 8.0], n_rows),
-        names.opening_loss_long_bps: random.normal(2.0, 5.0, n_rows),
-        names.opening_loss_short_bps: random.normal(2.0, 5.0, n_rows),
-        names.quote_age_ms: random.choice([0.0, 500.0, 2_000.0, 2_001.0], n_rows, p=[0.4, 0.3, 0.2, 0.1]),
-        names.mark_age_ms: random.choice([0.0, 900.0, 3_000.0, 3_001.0], n_rows, p=[0.4, 0.3, 0.2, 0.1]),
-        names.taker_fee_bps: np.full(n_rows, terms.taker_fee_bps),
+        **_gate_features(random, n_rows, terms),
     }
+    return _world(random, momentum, market, _with_unknowns(random, features), params, terms)
+
+
+def liquidation_fade_world(seed: int) -> World:
+    """A world traded by the liquidation fade: seconds without forced orders, with some, with as many on both sides."""
+    random = np.random.default_rng([seed, 6])
+    market, terms, move_bps = _market(random)
+    params = liquidation_fade.Params(
+        min_usdt=random.choice([0.0, 1_000.0, 20_000.0]),
+        forced_window_bars=random.choice(WINDOWS_BARS),
+        vwap_window_bars=random.choice([0.0, *WINDOWS_BARS]),
+        min_vwap_distance_bps=move_bps * random.uniform(0.0, 0.5),
+        target_bps=move_bps * random.uniform(1.0, 6.0),
+        stop_bps=move_bps * random.uniform(0.3, 4.0),
+        max_spread_ticks=2.0,
+        max_funding_bps=1.5,
+    )
+    n_rows = market.close.size
+    forced = {f"forced_{side}_usdt_{window}": (n_rows,) for side in ("sell", "buy") for window in WINDOWS_BARS}
+    features = {
+        **{name: random.choice([0.0, 1_000.0, 5_000.0, 30_000.0], size) for name, size in forced.items()},
+        **{f"vwap_distance_bps_{window}": random.normal(0.0, move_bps, n_rows) for window in WINDOWS_BARS},
+        "close": market.close.copy(),
+        **_gate_features(random, n_rows, terms),
+    }
+    return _world(random, liquidation_fade, market, _with_unknowns(random, features), params, terms)
+
+
+def _gate_features(random: np.random.Generator, n_rows: int, terms: Terms) -> dict[str, np.ndarray]:
+    """What every strategy's gates look at: mostly open, each of them closed at times."""
+    return {
+        "spread_ticks": random.choice([0.0, 1.0, 2.0, 3.0], n_rows, p=[0.1, 0.6, 0.2, 0.1]),
+        "spread_bps": random.uniform(0.0, 6.0, n_rows),
+        "funding_bps": random.choice([-1.5, -0.3, 0.0, 1.0, 2.0], n_rows, p=[0.1, 0.3, 0.3, 0.2, 0.1]),
+        "funding_interval_hours": random.choice([1.0, 4.0, 8.0], n_rows),
+        "opening_loss_long_bps": random.normal(2.0, 5.0, n_rows),
+        "opening_loss_short_bps": random.normal(2.0, 5.0, n_rows),
+        "quote_age_ms": random.choice([0.0, 500.0, 2_000.0, 2_001.0], n_rows, p=[0.4, 0.3, 0.2, 0.1]),
+        "mark_age_ms": random.choice([0.0, 900.0, 3_000.0, 3_001.0], n_rows, p=[0.4, 0.3, 0.2, 0.1]),
+        "taker_fee_bps": np.full(n_rows, terms.taker_fee_bps),
+    }
+
+
+def _with_unknowns(random: np.random.Generator, features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The features, some of them unknown on some rows."""
     for column in features.values():
-        column[random.random(n_rows) < random.choice([0.0, 0.02])] = math.nan
-    return _world(random, momentum, market, features, params, terms)
+        column[random.random(len(column)) < random.choice([0.0, 0.02])] = math.nan
+    return features
 
 
 def script_world(seed: int) -> World:
@@ -175,6 +212,10 @@ def script_world(seed: int) -> World:
     }
     params = ScriptParams(callback_bps=random.choice([math.nan, move_bps * random.uniform(0.1, 2.0)], p=[0.1, 0.9]))
     return _world(random, SCRIPT, market, features, params, terms)
+
+
+# The strategies that reach every path of a sweep.
+WORLD_OF = {momentum.NAME: momentum_world, liquidation_fade.NAME: liquidation_fade_world}
 
 
 def full_world(make: Callable[[int], World], seed: int) -> World:
@@ -230,8 +271,10 @@ def without_trailing(world: World) -> World:
         last_mark_ratio=np.ones(n_rows),
     )
     tick_bps = 1.01 * world.terms.tick_size / np.nanmin(market.exec_low) * 1e4
-    params, features = world.params._replace(callback_bps=math.nan), dict(world.features)
-    if world.module is momentum:
+    params, features = world.params, dict(world.features)
+    if "callback_bps" in params._fields:
+        params = params._replace(callback_bps=math.nan)
+    if "stop_bps" in params._fields:
         params = params._replace(stop_bps=max(params.stop_bps, tick_bps))
     else:
         absent = np.full(n_rows, math.nan)

@@ -94,6 +94,7 @@ def random_case(seed: int) -> Case:
     def seen(values: np.ndarray) -> np.ndarray:
         return np.where(is_gap, np.nan, values)
 
+    forced_usdt = np.random.default_rng([seed, 9]).choice([0.0, 900.0, 7_000.0, 90_000.0], (2, n_rows))
     columns = {
         "open_time": open_ms,
         "close_time": open_ms + MINUTE_MS,
@@ -119,6 +120,8 @@ def random_case(seed: int) -> Case:
         "funding_interval_hours": np.full(n_rows, 8.0),
         "half_spread_bps": market.half_spread_bps,
         "last_mark_ratio": market.last_mark_ratio,
+        "forced_sell_usdt": forced_usdt[0],
+        "forced_buy_usdt": forced_usdt[1],
         "can_enter": market.can_enter,
         "exec_time": avail_ms + config.costs.latency_ms,
         **{name: column for name, column in market._asdict().items() if name.startswith("exec_")},

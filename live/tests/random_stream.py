@@ -109,6 +109,7 @@ def random_log(seed: int, config, *, slots: int, start_ms: int, first_ms: int, r
             market.trade_id += int(random.integers(0, 3))
         market.now_ns += int(pause_ms * NS_PER_MS) + 1
     _bars(market, since_ms, end_ns)
+    _liquidations(market, np.random.default_rng([seed, 4]), start_ms, end_ns)
     history = [klines_row(open_ms, random, 600.0) for open_ms in range(first_ms, since_ms - MINUTE_MS, MINUTE_MS)]
     lost = [row for row in history if random.random() > 0.1]
     asked = {"symbol": SYMBOL, "interval": "1m"}
@@ -151,6 +152,20 @@ def _bars(market: _Market, since_ms: int, end_ns: int) -> None:
             if fate == "lost and late":
                 market.say(kline_frame(row, close_ms), lost_ns + 5_000_000_000)
     market.frames[:] = [frame for frame in market.frames if frame[0] < end_ns]
+
+
+def _liquidations(market: _Market, random: np.random.Generator, start_ms: int, end_ns: int) -> None:
+    """Forced orders of this symbol and of another: late, before they happened, twice, unfilled, impossible."""
+    now_ns = start_ms * NS_PER_MS
+    while (now_ns := now_ns + int(random.exponential(7e9))) < end_ns:
+        event_ms = now_ns // NS_PER_MS - int(random.choice([-40, 0, 300, 70_000], p=[0.1, 0.2, 0.6, 0.1]))
+        filled = random.choice(["0.30", "12.5", "0", "-1"], p=[0.5, 0.4, 0.05, 0.05])
+        average = random.choice(["601.23", "599.9", "", "0"], p=[0.5, 0.4, 0.05, 0.05])
+        order = {"s": str(random.choice([SYMBOL, "ETHUSDT"], p=[0.8, 0.2])), "S": str(random.choice(["SELL", "BUY"])),
+                 "o": "LIMIT", "f": "IOC", "q": "12.5", "p": f"{random.uniform(590, 610):.2f}", "ap": str(average),
+                 "X": "FILLED", "l": "0.1", "z": str(filled), "T": event_ms}  # fmt: skip
+        for copy in range(1 + (random.random() < 0.1)):
+            market.say({"e": "forceOrder", "E": event_ms + 1, "o": order}, now_ns + copy * 900_000_000)
 
 
 def _strictly_later(arrived: list[tuple[int, Kind, bytes]]) -> list[Record]:

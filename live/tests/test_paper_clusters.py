@@ -1,4 +1,4 @@
-"""Strategies on clusters trade on paper by a map made from the streams; log, replay and backtest tell one story."""
+"""Strategies on clusters and on liquidations trade on paper by what the streams tell; log, replay and backtest agree."""
 
 import json
 from collections import Counter
@@ -146,6 +146,21 @@ def test_paper_trades_on_clusters_through_a_kill_and_its_replay_and_the_backtest
     lengths_ms = np.diff([int(bar.time_ms[0]) for bar, _, _ in recorder.steps])
     assert (lengths_ms > 10_000).sum() == 1  # nobody listened
     assert (lengths_ms < 5_000).any()  # the mark met a cluster
+
+
+def test_paper_fades_the_liquidations_that_the_stream_tells_and_its_replay_and_the_backtest_agree(
+    config, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(paper_run, "market", market)
+    path = tmp_path / "paper.sqlite"
+    params = {"min_usdt": 3_000.0, "forced_window_bars": 2.0, "vwap_window_bars": 0.0, "min_vwap_distance_bps": 0.0}
+    params |= {"target_bps": 40.0, "stop_bps": 30.0, "max_spread_ticks": 10.0, "max_funding_bps": 5.0}
+    base = config(**{name: OFTEN[name] for name in ("notional_usdt", "max_notional_usdt", "symbol")})
+    fade = replace(base, strategy="liquidation_fade", params=params)
+    session, head = paper([fade], path, hours=1.0, start=START)
+    (listed,) = assert_proven([fade], path, head)
+    assert listed.height > 2
+    assert any("at most one per symbol and second" in said for said in session.dispatcher.seats[0].desk.header.assumptions)
 
 
 def test_without_open_interest_paper_stays_out_and_says_why(configs, lake, tmp_path):

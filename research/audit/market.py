@@ -75,6 +75,8 @@ def audit_bars(n_rows: int = N_ROWS, *, seed: int = 5) -> Bars:
         "mark_price": mark, "index_price": mark * (1.0 + random.normal(0.0, 0.5, n_rows) / 1e4),
         "mark_age_ms": random.choice([200.0, 900.0, 4_000.0], n_rows, p=[0.5, 0.45, 0.05]),
         "last_mark_ratio": close / mark,
+        "forced_sell_usdt": np.where(is_wild & (move_bps < 0.0), random.lognormal(10.0, 1.0, n_rows), 0.0),
+        "forced_buy_usdt": np.where(is_wild & (move_bps > 0.0), random.lognormal(10.0, 1.0, n_rows), 0.0),
     }  # fmt: skip
     frame = pl.DataFrame(
         {

@@ -14,6 +14,7 @@ import polars as pl
 from data.schema import TIME_MS, TIME_NS, interval_ms
 from research.clusters.contracts import asset, units
 from research.clusters.profiles import SOURCES, SourceBars
+from research.forced_orders import PRINT_DELAY_MS
 from research.recorded import PIECE, epoch_ms, event_ms, received_ms
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ WAIT_MS = 3_000  # 99 % of final klines came within 2.7 s of their close
 STAMP_DELAY_MS = 60_000  # of open interest and funding without a receipt time
 # Binance's ratios may carry the start of their five minutes; OKX's were found to be stamped at the end.
 RATIO_DELAY_MS = {"okx": STAMP_DELAY_MS, "binance": 300_000 + STAMP_DELAY_MS}
-PRINT_DELAY_MS = 1_000  # a liquidation is told at most a second after it happened
 REACH = timedelta(days=1)  # open interest, a ratio or a funding rate from further back counts no more
 MILLISECOND = timedelta(milliseconds=1)
 

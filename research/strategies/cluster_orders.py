@@ -7,9 +7,9 @@ that a NaN keeps out.
 import numpy as np
 
 from research.clusters.columns import CLEAR_BPS
-from research.fills import Decision, breakeven_floor_bps, stay_out
+from research.fills import Decision, stay_out
 from research.jit import njit
-from research.strategies.gates import gates_open
+from research.strategies.gates import breakeven_bps, gates_open
 
 
 def trend_columns(params) -> dict[str, str]:
@@ -47,30 +47,19 @@ def bracket(side, row, params, stop_edge, target) -> Decision:
     ----------
     stop_edge : far edge of what the stop hides behind; nothing else stands within ``CLEAR_BPS`` behind it.
     """
-    opening_loss_bps = row.opening_loss_long_bps if side > 0 else row.opening_loss_short_bps
     entry = row.ask_price if side > 0 else row.bid_price
     # A stop is rounded toward the entry by less than a tick: with one tick more it stays behind the edge.
     room_bps = params.stop_buffer_bps + 1e4 * row.tick_size / stop_edge
     stop = stop_edge * (1.0 - side * room_bps / 1e4)
     risk, reward = side * (entry - stop), side * (target - entry)
-    floor_bps = breakeven_floor_bps(row.taker_fee_bps, opening_loss_bps, row.funding_bps, row.funding_interval_hours)
     is_worth_it = (
         room_bps < CLEAR_BPS
         and side * (row.mark_price - stop) > 0.0
         and 0.0 < risk <= entry * params.max_stop_bps / 1e4
         and reward >= params.min_reward_risk * risk
-        and reward >= entry * floor_bps / 1e4
+        and reward >= entry * breakeven_bps(side, row) / 1e4
         and is_with_trend(side, row, params)
     )
-    if not is_worth_it or not gates_open(
-        row.spread_ticks,
-        params.max_spread_ticks,
-        row.funding_bps,
-        params.max_funding_bps,
-        opening_loss_bps,
-        row.spread_bps,
-        row.quote_age_ms,
-        row.mark_age_ms,
-    ):
+    if not is_worth_it or not gates_open(side, row, params):
         return stay_out()
     return Decision(side, np.nan, np.nan, np.nan, np.nan, stop, target)

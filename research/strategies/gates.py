@@ -1,8 +1,10 @@
 """Conditions every strategy shares: no entry on a bad quote, an old mark or dear funding.
 
-Written as "allowed when", so that a NaN closes the gate.
+``row`` and ``params`` are any strategy's that have the fields named here. Written as "allowed when", so that a NaN
+closes the gate.
 """
 
+from research.fills import breakeven_floor_bps
 from research.jit import njit
 
 MAX_QUOTE_AGE_MS = 2_000.0
@@ -16,22 +18,27 @@ def opening_loss_limit_bps(spread_bps: float) -> float:
 
 
 @njit
-def gates_open(
-    spread_ticks: float,
-    max_spread_ticks: float,
-    funding_bps: float,
-    max_funding_bps: float,
-    opening_loss_bps: float,
-    spread_bps: float,
-    quote_age_ms: float,
-    mark_age_ms: float,
-) -> bool:
+def opening_loss_bps(side, row) -> float:
+    """What an entry on this side loses against the mark."""
+    return row.opening_loss_long_bps if side > 0 else row.opening_loss_short_bps
+
+
+@njit
+def breakeven_bps(side, row) -> float:
+    """``fills.breakeven_floor_bps`` of an entry on this side; NaN where an input is."""
+    return breakeven_floor_bps(
+        row.taker_fee_bps, opening_loss_bps(side, row), row.funding_bps, row.funding_interval_hours
+    )
+
+
+@njit
+def gates_open(side, row, params) -> bool:
     """True when an entry may be sent: spread in whole ticks, funding, opening loss, fresh quote, fresh mark."""
     return (
-        spread_ticks <= max_spread_ticks
-        and spread_bps >= 0.0  # known: min and max in the limit below would swallow a NaN
-        and abs(funding_bps) <= max_funding_bps
-        and opening_loss_bps <= opening_loss_limit_bps(spread_bps)
-        and quote_age_ms <= MAX_QUOTE_AGE_MS
-        and mark_age_ms <= MAX_MARK_AGE_MS
+        row.spread_ticks <= params.max_spread_ticks
+        and row.spread_bps >= 0.0  # known: min and max in the limit below would swallow a NaN
+        and abs(row.funding_bps) <= params.max_funding_bps
+        and opening_loss_bps(side, row) <= opening_loss_limit_bps(row.spread_bps)
+        and row.quote_age_ms <= MAX_QUOTE_AGE_MS
+        and row.mark_age_ms <= MAX_MARK_AGE_MS
     )

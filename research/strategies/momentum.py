@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.fills import Decision, breakeven_floor_bps, stay_out
+from research.fills import Decision, stay_out
 from research.jit import njit
-from research.strategies.gates import gates_open
+from research.strategies.gates import breakeven_bps, gates_open
 
 NAME = "momentum"
 
@@ -110,19 +110,9 @@ def decide(row: Row, position: int, params: Params) -> Decision:
     if position != 0 or not (is_heavy & (is_up | is_down)):
         return stay_out()
     side = 1 if is_up else -1
-    opening_loss_bps = row.opening_loss_long_bps if is_up else row.opening_loss_short_bps
-    if not gates_open(
-        row.spread_ticks,
-        params.max_spread_ticks,
-        row.funding_bps,
-        params.max_funding_bps,
-        opening_loss_bps,
-        row.spread_bps,
-        row.quote_age_ms,
-        row.mark_age_ms,
-    ):
+    if not gates_open(side, row, params):
         return stay_out()
-    floor_bps = breakeven_floor_bps(row.taker_fee_bps, opening_loss_bps, row.funding_bps, row.funding_interval_hours)
+    floor_bps = breakeven_bps(side, row)
     if not floor_bps >= 0.0:  # a fee or funding interval is not known
         return stay_out()
     activation_bps = max(params.activation_bps, floor_bps + params.activation_buffer_bps)

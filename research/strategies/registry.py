@@ -2,10 +2,11 @@
 
 from types import ModuleType
 
-from research.strategies import cluster_breakout, liquidation_hunt, momentum, support_resistance
+from research.strategies import cluster_breakout, liquidation_fade, liquidation_hunt, momentum, support_resistance
 
 STRATEGIES: dict[str, ModuleType] = {
-    module.NAME: module for module in (momentum, liquidation_hunt, support_resistance, cluster_breakout)
+    module.NAME: module
+    for module in (momentum, liquidation_fade, liquidation_hunt, support_resistance, cluster_breakout)
 }
 
 

@@ -13,12 +13,14 @@ from research import backtest, kernel, reference
 from research.benchmarks.bench_sweep import TERMS, bench_minutes, momentum_grid
 from research.fills import OPEN
 from research.order_plan import order_plan
+from research.reference_liquidation_fade import liquidation_fade_decision
 from research.strategies import compiled, momentum
 from research.worlds import (
     SCRIPT,
     WINDOWS_BARS,
     World,
     full_world,
+    liquidation_fade_world,
     momentum_world,
     script_decision,
     script_world,
@@ -26,7 +28,11 @@ from research.worlds import (
 )
 
 SEEDS = range(int(os.environ.get("ASTER_JUDGE_PAIRS", "2000")) // 2)
-DECIDE = {"momentum": reference.momentum_decision, "script": script_decision}
+DECIDE = {
+    "momentum": reference.momentum_decision,
+    "liquidation_fade": liquidation_fade_decision,
+    "script": script_decision,
+}
 EXACT = ("entry_row", "exit_row", "side", "reason", "is_ambiguous", "at_open")
 NUMBERS = tuple(name for name in kernel.TRADE.names if name not in EXACT)
 
@@ -64,10 +70,13 @@ def assert_same_trades(ours: np.ndarray, theirs: list[dict], which: str) -> None
     assert len(ours) == len(theirs), f"{which}: {len(ours)} trades against {len(theirs)}"
 
 
-@pytest.mark.parametrize("make_world", [momentum_world, script_world])
-def test_the_kernel_trades_as_the_reference_does(make_world):
+@pytest.mark.parametrize(
+    ("make_world", "seeds"),
+    [(momentum_world, SEEDS), (script_world, SEEDS), (liquidation_fade_world, SEEDS[::4])],
+)
+def test_the_kernel_trades_as_the_reference_does(make_world, seeds):
     n_trades = 0
-    for seed in SEEDS:
+    for seed in seeds:
         world, which = full_world(make_world, seed), f"seed {seed}"
         ours, theirs = run(world), judged(world)
         assert_same_trades(ours.trades, theirs.trades, which)
@@ -75,7 +84,7 @@ def test_the_kernel_trades_as_the_reference_does(make_world):
         for name, value in theirs.stats().items():
             assert ours.stats[name] == pytest.approx(value, rel=1e-9, abs=1e-9), f"{which}: {name}"
         n_trades += len(ours.trades)
-    assert n_trades > 5 * len(SEEDS)
+    assert n_trades > 5 * len(seeds)
 
 
 def test_the_worlds_hold_what_the_judges_must_see():
@@ -109,6 +118,7 @@ def test_a_sweep_gives_the_figures_of_the_reference():
 
 def test_vectorbt_places_the_same_orders():
     made = [full_world(make, seed) for seed in SEEDS for make in (momentum_world, script_world)]
+    made += [full_world(liquidation_fade_world, seed) for seed in SEEDS[::4]]
     worlds = [without_trailing(world) for world in made]
     plans = [
         order_plan(w.module, w.market, w.features, w.params, w.terms, w.first, w.last, multiples=w.multiples)

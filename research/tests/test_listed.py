@@ -12,8 +12,17 @@ from research import kernel, listed
 from research.benchmarks.bench_sweep import TERMS, bench_minutes, random_configs
 from research.strategies import compiled, momentum
 from research.strategies.registry import STRATEGIES
-from research.tests.test_factorised import COUNTS, assert_same, sized_world
-from research.worlds import SCRIPT, WINDOWS_BARS, World, full_world, momentum_world, script_world
+from research.tests.test_factorised import assert_same, counts_of, sized_world
+from research.worlds import (
+    SCRIPT,
+    WINDOWS_BARS,
+    WORLD_OF,
+    World,
+    full_world,
+    liquidation_fade_world,
+    momentum_world,
+    script_world,
+)
 
 SEEDS = range(int(os.environ.get("ASTER_JUDGE_PAIRS", "2000")) // 16)
 CONFIGS = 40
@@ -29,10 +38,9 @@ def configs_around(world: World, seed: int) -> np.ndarray:
     random = np.random.default_rng([seed, 6])
     table = np.tile(np.array(world.params), (CONFIGS, 1))
     table[1:] *= random.uniform(0.4, 1.8, table[1:].shape)
-    if world.module is momentum:
-        for k, name in enumerate(momentum.Params._fields):
-            if name.endswith("_window_bars"):
-                table[:, k] = random.choice(WINDOWS_BARS, CONFIGS)
+    for k, name in enumerate(world.module.Params._fields):
+        if name.endswith("_window_bars"):
+            table[:, k] = random.choice(WINDOWS_BARS, CONFIGS)
     return table
 
 
@@ -43,7 +51,7 @@ def both(world: World, configs: np.ndarray) -> tuple[dict, dict]:
     return listed.sweep(*over, multiples=w.multiples), kernel.sweep(*over, multiples=w.multiples)
 
 
-@pytest.mark.parametrize("make_world", [momentum_world, script_world])
+@pytest.mark.parametrize("make_world", [momentum_world, script_world, liquidation_fade_world])
 def test_a_list_gives_the_figures_of_the_kernel(make_world):
     closed = np.zeros(len(kernel.STATS))
     for seed in SEEDS:
@@ -51,7 +59,7 @@ def test_a_list_gives_the_figures_of_the_kernel(make_world):
         ours, theirs = both(world, configs_around(world, seed))
         assert_same(ours, theirs, f"seed {seed}")
         closed += [ours[name].sum() for name in kernel.STATS]
-    assert (closed[[kernel.STATS.index(name) for name in COUNTS]] > 0).all()
+    assert (closed[[kernel.STATS.index(name) for name in counts_of(make_world)]] > 0).all()
 
 
 def test_how_the_list_is_cut_changes_no_bit(monkeypatch):
@@ -61,7 +69,7 @@ def test_how_the_list_is_cut_changes_no_bit(monkeypatch):
         over = (world.terms, world.first, world.last)
         whole = listed.sweep(momentum, world.market, world.features, configs, *over)
         with monkeypatch.context() as cut:
-            cut.setattr(listed, "_CONFIGS_PER_BLOCK", 3)
+            cut.setattr(listed, "CONFIGS_PER_BLOCK", 3)
             pieces = listed.sweep(momentum, world.market, world.features, configs[::-1], *over)
         for name in kernel.STATS:
             np.testing.assert_array_equal(pieces[name][::-1], whole[name])
@@ -117,7 +125,7 @@ def test_a_stricter_config_enters_nowhere_else(module):
     random = np.random.default_rng(0)
     wanted = left = 0
     for seed in range(40):
-        world = {"momentum": momentum_world}[module.NAME](seed)
+        world = WORLD_OF[module.NAME](seed)
         rows = world.rows()
         for i in range(world.first, world.last):
             row = module.Row(**{name: values[i] for name, values in rows.items()})
