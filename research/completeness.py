@@ -1,8 +1,18 @@
-"""How much of a range was seen, and the refusal to judge a strategy on less than the user asked for."""
+"""How much of a range was seen, and the refusal to judge a strategy on less than the user asked for.
+
+And why a strategy never entered where what it asks for was hardly recorded.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 
 from research.bars import Bars
+from research.features import feature_of
+from research.forced_orders import FORCED_SIDES
+from research.strategies.gates import MAX_MARK_AGE_MS, MAX_QUOTE_AGE_MS
 
 MIN_COVERAGE = 0.999  # of the bars of a range; a sweep's TOML sets its own
 
@@ -36,3 +46,65 @@ def require_coverage(bars: Bars, min_coverage: float, first: int = 0, last: int 
         f"Run `aster repair --symbols {bars.symbol}`, or `aster backfill --symbols {bars.symbol} --start "
         f"{missed_from:%Y-%m-%dT%H:%M} --end {missed_to:%Y-%m-%dT%H:%M}`; change start and end; or set min_coverage"
     )
+
+
+class _Input(NamedTuple):
+    """Something that strategies ask for: its columns, the rows on which it is there, and what brings it."""
+
+    what: str
+    columns: tuple[str, ...]
+    is_there: pl.Expr
+    remedy: str
+
+
+MIN_THERE = 0.5  # of the rows that could be entered on
+_INPUTS = (
+    _Input(
+        "a quote no older than 2 s", ("bid_price", "ask_price", "quote_age_ms"),
+        pl.col("quote_age_ms") <= MAX_QUOTE_AGE_MS,
+        "record bookTicker over the whole range, or move start and end to where it was recorded; spread_ticks in "
+        "[substitutions] stands in only where not one quote was recorded",
+    ),
+    _Input(
+        "a mark no older than 3 s", ("mark_price", "mark_age_ms"), pl.col("mark_age_ms") <= MAX_MARK_AGE_MS,
+        "record markPrice over the whole range, or move start and end to where it was recorded; mark in "
+        "[substitutions] stands in only where not one mark was recorded",
+    ),
+    _Input(
+        "a funding rate", ("funding_rate",), pl.col("funding_rate").is_not_nan(),
+        "record markPrice, run `aster backfill --tables funding`, or set funding_rate_bps in [substitutions]",
+    ),
+    _Input(
+        "a funding interval", ("funding_interval_hours",), pl.col("funding_interval_hours").is_not_nan(),
+        "set funding_interval_hours in [substitutions]",
+    ),
+)  # fmt: skip
+
+
+def starved(strategy: str, names: Sequence[str], bars: Bars) -> tuple[str, ...]:
+    """Sentences on what a strategy asks for before it enters and most rows do not have; empty where there is nothing.
+
+    Parameters
+    ----------
+    names : every feature that its configs read.
+    """
+    rows = bars.frame.filter("can_enter")
+    asked = {column for name in names for column in feature_of(name)[0].inputs}
+    told = []
+    for each in _INPUTS:
+        there = rows.select(each.is_there.mean()).item() or 0.0
+        if not asked.isdisjoint(each.columns) and there < MIN_THERE:
+            told.append(
+                f"{strategy} enters only with {each.what}, which {_share(there)} of the bars have: {each.remedy}"
+            )
+    forced = list(FORCED_SIDES.values())
+    if not asked.isdisjoint(forced) and not rows.select(pl.sum_horizontal(pl.col(forced).sum())).item():
+        told.append(
+            f"{strategy} goes by liquidations, and none of {bars.symbol} was recorded in the range: record forceOrder, "
+            "or move start and end to where it was recorded"
+        )
+    return tuple(told)
+
+
+def _share(fraction: float) -> str:
+    return "none" if fraction == 0.0 else f"{fraction:.2%}"

@@ -9,11 +9,13 @@ import polars as pl
 from data.schema import interval_ms
 from research.bars import Bars
 from research.capacity import at_cost_multiples
-from research.engine import backtest
+from research.completeness import starved
+from research.engine import backtest, feature_names
 from research.gate import MIN_PERIODS, Evidence
 from research.overfitting import BLOCKS, moments, overfitting, superior_ability
 from research.placebos import Placebo, placebos
 from research.stage import Picks, period_sums
+from research.strategies.registry import strategy
 from research.sweep import Block, Evaluator, Fold, SweepConfig, neighbourhood, search_rows
 from research.tick_record import TickRecord, callback_ranges
 from research.walk_forward import Record
@@ -147,8 +149,14 @@ def gather(
         stands_alone=_stands_alone(config, results, int(best["config"])),
         at_costs=at_costs,
         callback_ranges=callback_ranges(record, bars, folds),
+        starved=() if picks else starved(config.strategy, _names(config), bars),
         tick_net_pnl_usdt=None if at_ticks is None else at_ticks.net_pnl_usdt,
     )
+
+
+def _names(config: SweepConfig) -> list[str]:
+    """Every feature that the configs read."""
+    return feature_names(strategy(config.strategy), config.window_settings, config.orders)
 
 
 def _scoring(config: SweepConfig) -> Callable[[np.ndarray], np.ndarray]:

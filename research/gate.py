@@ -56,6 +56,7 @@ class Evidence:
     at_costs : rows of ``capacity.at_cost_multiples``.
     callback_ranges : smallest callback of its trailing orders over the median bar's range; None without any.
     tick_net_pnl_usdt : what the record earns trade by trade; None where trades were not recorded.
+    starved : where nothing was picked, what the strategy asked for and was hardly recorded (``completeness.starved``).
     """
 
     period: str
@@ -74,6 +75,7 @@ class Evidence:
     at_costs: tuple[dict[str, float], ...] = ()
     callback_ranges: float | None = None
     tick_net_pnl_usdt: float | None = None
+    starved: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +158,7 @@ def deciding(evidence: Evidence) -> list[Finding]:
                 limit=f"≤ {MAX_RANK:.0%}",
                 passes=None,
                 decides=True,
-                sentence="nothing was picked, so there is no record to compare",
+                sentence="; ".join(("nothing was picked, so there is no record to compare", *evidence.starved)),
             )
         )
     if evidence.callback_ranges is not None:

@@ -1,5 +1,6 @@
-"""What was seen too little is not judged."""
+"""What was seen too little is not judged, and what was hardly recorded is named."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -7,7 +8,7 @@ import polars as pl
 import pytest
 
 from research.bars import BARS, Bars
-from research.completeness import coverage_of, require_coverage
+from research.completeness import coverage_of, require_coverage, starved
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -55,3 +56,46 @@ def test_too_little_is_refused_with_the_longest_hole_and_what_fills_it():
 def test_a_hole_may_begin_or_end_with_the_range(gaps, hole):
     with pytest.raises(ValueError, match=hole):
         require_coverage(bars(gaps), 0.5)
+
+
+MOMENTUM = ("return_bps", "volatility_bps_10", "spread_ticks", "funding_bps", "funding_interval_hours", "mark_age_ms")
+FADE = (*MOMENTUM, "forced_sell_usdt_3", "forced_buy_usdt_3")
+
+
+def known(**columns) -> Bars:
+    """A thousand rows on which everything is known, others where named."""
+    row = {"quote_age_ms": 100.0, "mark_age_ms": 100.0, "funding_rate": 1e-4, "funding_interval_hours": 8.0}
+    row |= {"can_enter": True, "forced_sell_usdt": 0.0, "forced_buy_usdt": 9.0}
+    frame = pl.select(row=pl.int_range(1_000)).with_columns(**(row | columns))
+    return Bars(symbol="BTCUSDT", interval="1m", frame=frame, instrument={})
+
+
+def test_where_all_is_recorded_nothing_starves():
+    assert starved("momentum", MOMENTUM, known()) == starved("liquidation_fade", FADE, known()) == ()
+    half = pl.when(pl.col("row") < 500).then(100.0).otherwise(float("nan"))
+    assert starved("momentum", MOMENTUM, known(quote_age_ms=half)) == ()
+
+
+def test_one_recorded_quote_that_switched_the_assumed_spread_off_is_named_with_what_to_do():
+    one = pl.when(pl.col("row") == 7).then(100.0).otherwise(float("nan"))
+    (told,) = starved("momentum", MOMENTUM, known(quote_age_ms=one))
+    assert told.startswith("momentum enters only with a quote no older than 2 s, which 0.10% of the bars have: record ")
+    assert "spread_ticks in [substitutions] stands in only where not one quote was recorded" in told
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"mark_age_ms": 3_001.0}, "a mark no older than 3 s, which none of the bars have"),
+        ({"funding_rate": float("nan")}, "a funding rate, which none of the bars have: .* `aster backfill"),
+        ({"funding_interval_hours": float("nan")}, r"a funding interval, .* set funding_interval_hours in \[sub"),
+        ({"forced_buy_usdt": 0.0}, "goes by liquidations, and none of BTCUSDT was recorded in the range"),
+        ({"can_enter": False, "forced_buy_usdt": 0.0}, "which none of the bars have"),
+    ],
+)
+def test_every_input_that_is_missing_is_named(columns, told):
+    assert re.search(told, "; ".join(starved("liquidation_fade", FADE, known(**columns))))
+
+
+def test_what_a_strategy_does_not_ask_for_is_not_missed():
+    assert starved("other", ("return_bps",), known(quote_age_ms=9_000.0, mark_age_ms=9_000.0)) == ()

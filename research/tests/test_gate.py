@@ -70,7 +70,10 @@ def test_a_record_of_a_few_days_is_not_measured_and_that_is_no_pass():
 
 
 def test_without_a_pick_nothing_passes():
-    assert not passes(judge(evidence(placebos=())))
+    why = "momentum enters only with a quote no older than 2 s, which 0.10% of the bars have: record bookTicker"
+    found = judge(evidence(placebos=(), starved=(why,)))
+    assert not passes(found)
+    assert f"nothing was picked, so there is no record to compare; {why}" in verdict(found)
 
 
 def test_a_holdout_that_looks_like_the_record_passes_once():
