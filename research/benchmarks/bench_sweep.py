@@ -29,6 +29,7 @@ from data.benchmarks.figures import figure
 from research import factorised, kernel, listed
 from research import features as feature_kernels
 from research.bars import Bars, signal_bars
+from research.benchmarks import limits
 from research.execution_bars import execution_bars
 from research.fills import Market, Terms
 from research.jit import njit
@@ -49,6 +50,7 @@ BASELINE_CHUNK = 250  # prior-art 003's chunk: what fits into memory at a time
 BASELINE_CONFIGS = 4 * BASELINE_CHUNK
 _REPEATS = {
     "from_signals": 4, "callback": 4, "callback_orders": 4, "kernel": 10, "listed": 20, "factorised": 40, "limit": 10,
+    "bytes": 1,
     "million": 2, "listed_million": 1, "seconds": 2,
 }  # fmt: skip
 _SYNTHETIC_MINUTES = 28 * 1_440
@@ -191,6 +193,7 @@ def bench_sweep(minutes: Minutes, *, baseline_configs: int = BASELINE_CONFIGS) -
         listed_ = _measure("listed", folder, n_grid)
         product_grid = _measure("factorised", folder, n_grid)
         limit = _measure("limit", folder, n_grid)
+        read = _measure("bytes", folder, 0)
         _store(bench_minutes(), folder)
         million = _measure("million", folder, _size(MILLION_GRID))
         listed_million = _measure("listed_million", folder, MILLION)
@@ -233,6 +236,14 @@ def bench_sweep(minutes: Minutes, *, baseline_configs: int = BASELINE_CONFIGS) -
         speed("factorised sweep of a product", product_grid, one_addition, limit),
         speed("sweep of an arbitrary list", listed_, one_addition, limit),
         speed("fused kernel, config by config", fused, one_addition, limit),
+        *limits.limit_figures(
+            [
+                limits.fused(fused),
+                limits.listed(listed_, listed.CONFIGS_PER_BLOCK),
+                limits.factorised(product_grid, _entry_settings(momentum.GRID)),
+            ],
+            read["bytes_per_second"],
+        ),
         duration(
             f"factorised sweep of {million['configs']:,} configs over 28 synthetic days",
             million,
@@ -277,6 +288,10 @@ def _size(grid: dict[str, tuple[float, ...]]) -> int:
     return math.prod(len(values) for values in grid.values())
 
 
+def _entry_settings(grid: dict[str, tuple[float, ...]]) -> int:
+    return _size({name: values for name, values in grid.items() if name not in momentum.EXIT_PARAMS})
+
+
 def _measure(side: str, folder: str, n_configs: int) -> dict:
     """Run one side in a fresh process."""
     started = time.time()
@@ -297,6 +312,8 @@ def _side(name: str) -> Callable[[Minutes, int], object]:
         return lambda minutes, n_configs: path.sweep(
             momentum, minutes.market, minutes.features, random_configs(n_configs), TERMS
         )
+    if name == "bytes":
+        return lambda minutes, _: {"bytes_per_second": limits.bytes_per_second(minutes.market.close.size)}
     if name == "limit":
         return lambda minutes, n_configs: _add_only(minutes.market.exec_close, n_configs)
     from research.benchmarks.from_signals import callback_sweep, callback_trades, from_signals_sweep
@@ -343,15 +360,21 @@ def _main(side: str, folder: str, n_configs: str, started: str) -> None:
     seconds = []
     for _ in range(_REPEATS[side]):
         start = time.perf_counter()
-        sweep(minutes, int(n_configs))
+        found = sweep(minutes, int(n_configs))
         seconds.append(time.perf_counter() - start)
+    told = found if isinstance(found, dict) else {}
+    n_rows = minutes.market.close.size
     measured = {
         "configs": int(n_configs),
-        "config_bars": int(n_configs) * minutes.market.close.size,
+        "config_bars": int(n_configs) * n_rows,
         "seconds": min(seconds),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024,  # Linux counts in KiB
         "cold_start_seconds": cold_start_seconds,
     }
+    if "exposure_bars" in told:
+        measured["exposure"] = float(told["exposure_bars"].mean()) / n_rows
+        measured["trades"] = float(told["trades"].sum())
+    measured |= {name: value for name, value in told.items() if name == "bytes_per_second"}
     print(json.dumps(measured))
 
 

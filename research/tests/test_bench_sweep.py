@@ -7,6 +7,7 @@ import pytest
 
 from research import kernel
 from research.benchmarks import bench_sweep, from_signals
+from research.factorised_outcomes import OUTCOME
 from research.strategies import momentum
 from research.worlds import momentum_world
 
@@ -21,11 +22,14 @@ def measured(monkeypatch):
         "kernel": {"configs": 6_561, "config_bars": 300_000, "seconds": 6.0, "peak_mib": 200.0},
         "listed": {"configs": 6_561, "config_bars": 300_000, "seconds": 3.0, "peak_mib": 200.0},
         "factorised": {"configs": 6_561, "config_bars": 300_000, "seconds": 0.2, "peak_mib": 200.0},
+        "bytes": {"bytes_per_second": 3_000_000.0},
         "limit": {"configs": 6_561, "config_bars": 300_000, "seconds": 0.1, "peak_mib": 200.0},
         "million": {"configs": 1_008_000, "config_bars": 0, "seconds": 14.0, "peak_mib": 3_000.0},
         "listed_million": {"configs": 1_000_000, "config_bars": 0, "seconds": 190.0, "peak_mib": 700.0},
         "seconds": {"configs": 1_000, "config_bars": 0, "seconds": 5.0, "peak_mib": 900.0},
     }
+    for side in ("kernel", "listed", "factorised"):
+        sides[side] |= {"exposure": 0.25, "trades": 1_000.0}
     monkeypatch.setattr(bench_sweep, "bench_seconds", bench_sweep.bench_minutes)
     monkeypatch.setattr(
         bench_sweep, "_measure", lambda side, folder, n_configs: sides[side] | {"cold_start_seconds": 6.0}
@@ -35,7 +39,9 @@ def measured(monkeypatch):
 def test_figures_stand_side_by_side_with_their_targets(measured):
     minutes = bench_sweep.Minutes(what="a few minutes", market=kernel.Market(*np.zeros((16, 3))), features={})
     figures = bench_sweep.bench_sweep(minutes)
-    speeds, seconds, memories, (cold_start,) = figures[:8], figures[8:11], figures[11:17], figures[17:]
+    speeds, limits, seconds, memories, (cold_start,) = (
+        figures[:8], figures[8:12], figures[12:15], figures[15:21], figures[21:]
+    )  # fmt: skip
     assert [(speed["value"], speed["ratio"], speed["target"], speed["holds"]) for speed in speeds] == [
         (1_500_000.0, 3_000.0, 2_000.0, True),
         (100_000.0, 200.0, 300.0, False),
@@ -46,6 +52,12 @@ def test_figures_stand_side_by_side_with_their_targets(measured):
         (100_000.0, pytest.approx(1 / 30), None, True),
         (50_000.0, pytest.approx(1 / 60), None, True),
     ]
+    assert limits[0]["value"] == 3_000_000.0
+    assert [figure["baseline_value"] for figure in limits[1:]] == [60.0, 30.0, 2.0]  # that could be moved in the time
+    a_look_up = 1_000 * OUTCOME.itemsize / 300_000
+    assert [figure["value"] for figure in limits[1:]] == pytest.approx(
+        [0.75 * 33 + 0.25 * 24, 33 / 2_048 + a_look_up, 81 * 33 / 6_561 + a_look_up]
+    )
     assert [(figure["value"], figure["holds"]) for figure in seconds] == [(14.0, True), (190.0, False), (5.0, True)]
     assert [memory["holds"] for memory in memories] == [True, True, True, False, True, True]
     assert (cold_start["target"], cold_start["holds"]) == (5.0, False)
