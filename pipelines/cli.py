@@ -223,7 +223,8 @@ def sweep(config, runs_path, executor, ray_address, notebook, lake_path, as_json
         "best five by train folds; test folds (out) never rank",
     )
     if len(run.config.symbols) > 1:
-        print_rows(portfolio_rows(run), f"out of sample; together within: {limits_in_words(run.config.portfolio)}")
+        shared = limits_in_words(run.config.portfolio)
+        print_rows(portfolio_rows(run), f"out of sample; together within: {shared}; picked and judged each alone")
     done = manifest["evaluation"]
     if done["seconds"]:
         rate = done["config_bars"] / done["seconds"] / 1e6

@@ -21,6 +21,7 @@ from pipelines.identity import CHECKOUT
 from pipelines.runs import RunFolder, write_whole
 from pipelines.sweep_job import bars_for, data_of
 from research.engine import refusals
+from research.portfolio_record import limits_in_words
 
 CHOSEN = CHECKOUT / "live" / "configs" / "chosen.toml"
 
@@ -114,6 +115,12 @@ def findings(run: RunFolder, lake: Lake, row: dict[str, Any]) -> list[str]:
     if code.is_dirty:
         found.append("the checkout has uncommitted changes")
     found.extend(manifest["substituted"][row["symbol"]])
+    if config.portfolio is not None:
+        found.append(
+            f"the account's record was made within [portfolio]: {limits_in_words(config.portfolio)}; the runner knows "
+            "nothing of it: give it a file of --risk whose [entries] has the same max_total_notional_usdt, and fewer "
+            "symbols where positions at a time or a day's loss were limited"
+        )
     judged = gate_of(run, row["symbol"])
     return [
         f"the selection procedure {judged['verdict']}",

@@ -18,6 +18,7 @@ from research import formats
 from research.bars import Bars
 from research.evidence import Period, period_of, picks_of, record_pnl
 from research.gate import Finding
+from research.portfolio_record import limits_in_words
 from research.robustness import (
     BreakEven,
     DrawdownBand,
@@ -74,7 +75,14 @@ def run_robust(run: RunFolder, lake: Lake, progress: Progress, strains: Strains 
     ------
     LookupError
         When the run is not finished.
+    ValueError
+        When its symbols shared limits.
     """
+    if run.config.portfolio is not None:
+        raise ValueError(
+            f"{run.path.name} traded within [portfolio] ({limits_in_words(run.config.portfolio)}), and every symbol is "
+            "strained alone: sweep its config without [portfolio], and run `aster robust` on that"
+        )
     found = [_examined(run, lake, symbol, strains, progress) for symbol in run.config.symbols]
     content = {
         "strains": asdict(strains),
