@@ -29,7 +29,11 @@ CLOCK = pl.Enum(["exchange", "receive"])
 
 _CONTRACT = {"venue": pl.String, "symbol": pl.String}
 _OHLC = {"open": pl.Float64, "high": pl.Float64, "low": pl.Float64, "close": pl.Float64}
-_ARRIVAL = {"sent_time": TIME_MS, "recv_time": TIME_NS, "source": SOURCE}  # sent_time is wire field E
+_ARRIVAL = {
+    "sent_time": TIME_MS,  # E
+    "recv_time": TIME_NS,
+    "source": SOURCE,
+}
 _PAIR = {
     "recv2_time": TIME_NS,  # when the other socket of the pair brought it; null where it did not, or there was one
     "socket": pl.Int64,  # which socket of the pair was first: 0 or 1
@@ -88,7 +92,13 @@ KLINE_UPDATES = Table(
     time="open_time",
     key=("venue", "symbol", "interval", "open_time", "sent_time"),
     fallback_key=("venue", "symbol", "interval", "open_time", "recv_time"),
-    columns=pl.Schema({**_KLINE_COLUMNS, "is_final": pl.Boolean, **_PAIR}),  # is_final is k.x
+    columns=pl.Schema(
+        {
+            **_KLINE_COLUMNS,
+            "is_final": pl.Boolean,  # k.x
+            **_PAIR,
+        }
+    ),
 )
 MARK_KLINES = _reference_kline("mark_klines")
 INDEX_KLINES = _reference_kline("index_klines")
@@ -190,7 +200,7 @@ DEPTH = Table(
             "update_id": pl.Int64,  # u
             "previous_update_id": pl.Int64,  # pu
             "event_time": TIME_MS,  # T
-            **_DEPTH_LEVELS,  # bid_price_0 ... ask_quantity_19; null beyond what the book held
+            **_DEPTH_LEVELS,  # best first; null beyond what the book held
             "clock": CLOCK,
             **_ARRIVAL,
             **_PAIR,

@@ -1,19 +1,31 @@
 """The documents are true: what they name exists, what they show runs."""
 
+import doctest
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from data import schema_page
+from data.schema import TRADES
 from live.runner import main as live
 from pipelines.cli import cli
 from pipelines.identity import CHECKOUT
 from pipelines.tests.test_settings_import import CURRENT, GRID, SETTINGS
+from research.strategies.registry import STRATEGIES
 
 DOCS = sorted(CHECKOUT.glob("*/docs/*.md"))
-MADE_LATER = ("data/lake", "pipelines/runs", "live/configs/chosen.toml", "live/journals/first.sqlite")
+MADE_LATER = (
+    "data/lake",
+    "pipelines/runs",
+    "live/configs/chosen.toml",
+    "live/journals/first.sqlite",
+    "data/venues/NAME.py",
+    "research/strategies/reversal.py",
+)
 MIGRATING = (CHECKOUT / "pipelines" / "docs" / "migrating.md").read_text()
 
 
@@ -51,6 +63,39 @@ def test_every_command_and_option_that_a_page_names_exists(path):
 def test_every_path_that_a_page_names_exists(path):
     names = re.findall(r"`((?:data|research|live|pipelines|notebooks)/[\w/.]+)`", path.read_text())
     assert [name for name in names if not (CHECKOUT / name).exists() and name not in MADE_LATER] == []
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.stem)
+def test_every_name_of_a_module_that_a_page_mentions_is_there(path):
+    for name, module in re.findall(r"`(\w+)` of\s+`([\w/]+\.py)`", path.read_text()):
+        assert re.search(rf"^(def |class )?{name}\b", (CHECKOUT / module).read_text(), flags=re.MULTILINE), name
+
+
+def test_the_lakes_page_is_that_of_the_schema():
+    assert schema_page.PAGE.read_text() == schema_page.page(), "write it again: python -m data.schema_page"
+
+
+def test_the_lakes_page_says_what_every_column_of_trades_means():
+    (trades,) = re.findall(r"^## trades\n(.*?)^##", schema_page.page(), flags=re.DOTALL | re.MULTILINE)
+    assert "| `is_buyer_maker` | true or false | m: true means an aggressive sell |" in trades
+    assert all(f"| `{name}` |" in trades for name in TRADES.columns)
+
+
+def test_the_strategies_page_has_every_strategy_and_its_parameters_and_computes_as_shown():
+    page = CHECKOUT / "research" / "docs" / "strategies.md"
+    told = page.read_text()
+    assert set(re.findall(r"^## ([a-z_]+)$", told, flags=re.MULTILINE)) == set(STRATEGIES)
+    names = {name for module in STRATEGIES.values() for name in module.Params._fields}
+    assert {name for name in names if f"`{name}`" not in told} == set()
+    assert doctest.testfile(str(page), module_relative=False) == (0, 7)
+
+
+def test_the_questions_of_the_new_venue_are_questions():
+    page = (CHECKOUT / "data" / "docs" / "new_venue.md").read_text()
+    made = {}
+    exec(textwrap.dedent(re.search(r" *```python\n(.*?) *```", page, flags=re.DOTALL)[1]), made)
+    (question,) = made["open_interest_questions"]()
+    assert (question.path, question.venue) == ("/perpetualMarkets", "dydx")
 
 
 def test_migrating_goes_as_shown(real_data, tmp_path, monkeypatch):

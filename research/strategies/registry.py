@@ -1,12 +1,17 @@
 """The strategies, by name. A new one is a module beside this file and a line here."""
 
+from importlib import import_module
 from types import ModuleType
 
-from research.strategies import cluster_breakout, liquidation_fade, liquidation_hunt, momentum, support_resistance
-
 STRATEGIES: dict[str, ModuleType] = {
-    module.NAME: module
-    for module in (momentum, liquidation_fade, liquidation_hunt, support_resistance, cluster_breakout)
+    name: import_module(f"research.strategies.{name}")
+    for name in (
+        "momentum",
+        "liquidation_fade",
+        "liquidation_hunt",
+        "support_resistance",
+        "cluster_breakout",
+    )
 }
 
 
