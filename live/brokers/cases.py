@@ -211,7 +211,8 @@ class Cases:
         if known is None or seen.told_ms >= known.told_ms:
             self.positions[key] = seen
         for case in self.of_symbol(seen.symbol):
-            if case.is_of(seen):
+            # One that is done and still listened for would take its successor's position for its own.
+            if case.is_of(seen) and not case.is_done:
                 case.trade = replace(case.trade, amounts=case.trade.amounts.heard(seen))
 
     def _forced(self, seen: OrderSeen) -> list[OrderSeen]:

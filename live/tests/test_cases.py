@@ -1,0 +1,23 @@
+from dataclasses import replace
+
+from live.brokers.cases import Case, Cases
+from live.order_state import GivenUp
+from live.orders import Leg
+from live.tests.exchange_words import CONTRACT, fill, filled, held, name, order, position, seen
+
+
+def test_a_trade_that_is_done_and_still_listened_for_does_not_hear_of_its_successor_s_position():
+    lost = order(Leg.STOP, GivenUp())
+    done = Case(trade=held(lost, filled(Leg.TRAILING)), contract=CONTRACT, is_entry_told=True, is_exit_told=True)
+    done.trade = replace(done.trade, amounts=done.trade.amounts.heard(position("0", asked_ms=None)))
+    done.trade = replace(done.trade, amounts=done.trade.amounts.heard(position("0")))
+    after = Case(trade=replace(held(), trade_id="successor"), contract=CONTRACT, is_entry_told=True)
+    cases = Cases()
+    for case in (done, after):
+        cases.add(case)
+    assert cases.open() == [after] and not done.is_forgotten(2_000)
+    cases.hear([position("1", told_ms=2_000, asked_ms=None), position("1", told_ms=2_000, asked_ms=2_000)], 2_000)
+    assert cases.open() == [after] and after.trade.amounts.streamed.amount == 1
+    late = seen(Leg.STOP, "FILLED", filled="1")
+    cases.hear([late, fill(late)], 3_000)  # it was not lost after all
+    assert cases.open() == [done, after] and done.trade.orders[name(Leg.STOP)].filled == 1
