@@ -51,6 +51,10 @@ KINDS = {
         "journal and exchange disagree", "Compare on the exchange's page; `aster-live ctl ack` when known."
     ),
     "refused": Kind("a symbol is not traded", "Mend what the reason names, then start the runner again."),
+    "rules": Kind(
+        "the exchange changed a contract's rules",
+        "Nothing for what is held; entries stay off until the runner is started again, after a sweep on the new rules.",
+    ),
     "fee": Kind("the account's fee is not the config's", "Sweep and promote with the true fee; entries stay off."),
     "agent": Kind("the agent's key will expire", "Make a new agent on the exchange's page and put its key in place."),
     "parity": Kind(

@@ -17,6 +17,9 @@ WOULD_TRIGGER = frozenset({-2021, -4142})
 NOTHING_TO_CLOSE = frozenset({-2022, -2024})
 STANDS_ALREADY = frozenset({-4130})  # a close-all order of this kind and direction
 NOT_FOUND = frozenset({-2011, -2013})
+AGAINST_RULES = frozenset(  # filters and status of the contract: they may have changed
+    {-1013, -1111, -4003, -4004, -4005, -4013, -4014, -4022, -4023, -4029, -4030, -4140, -4141}
+)
 _FATAL = frozenset({-1002, -1011, -1022, -2014, -2015, -2023, -4087, -4088, -5050})
 
 # Codes that leave open what became of a write: no answer from behind, a batch that failed as a whole, and an id that is

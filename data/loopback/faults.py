@@ -72,9 +72,10 @@ class RequestFault:
     Parameters
     ----------
     kind : ``status`` (an error object with that HTTP status); ``html`` (a page instead of JSON); ``error_object`` (with
-        HTTP 200); ``cut_before`` and ``cut_after`` (the connection ends before or after the work is done); ``slow``
-        and ``slow_after`` (right, but only after ``delay_s`` of the machine's time, as a client may hold the market's:
-        the work is done after or before the wait). Of signed requests too: ``status_after`` (the error comes although
+        HTTP 200); ``empty_list`` (with HTTP 200); ``half_body`` (the second half is missing); ``cut_before`` and
+        ``cut_after`` (the connection ends before or after the work is done); ``slow`` and ``slow_after`` (right, but
+        only after ``delay_s`` of the machine's time, as a client may hold the market's: the work is done after or
+        before the wait). Of signed requests too: ``status_after`` (the error comes although
         the work is done) and ``status_later`` (and the work is done ``delay_s`` later by the market's time).
     path : the endpoint's name such as ``klines`` or ``order``, with ``*`` for anything.
     method : the requests meant, ``*`` for all.
@@ -88,8 +89,8 @@ class RequestFault:
     """
 
     kind: Literal[
-        "status", "html", "error_object", "cut_before", "cut_after", "slow", "slow_after", "status_after",
-        "status_later",
+        "status", "html", "error_object", "empty_list", "half_body", "cut_before", "cut_after", "slow", "slow_after",
+        "status_after", "status_later",
     ]  # fmt: skip
     path: str = "*"
     method: Literal["*", "GET", "POST", "PUT", "DELETE"] = "*"

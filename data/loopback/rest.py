@@ -108,6 +108,9 @@ class Rest:
             elif kind in ("status", "error_object", "html"):
                 meter.charge(who, 1, now_ms)
                 return self._failed(who, fault, now_ms)
+            elif kind == "empty_list":
+                meter.charge(who, 1, now_ms)
+                return self._response(who, "[]", 200)
             elif kind == "status_later":
                 work.defer(fault.delay_s)
                 return self._failed(who, fault, now_ms)
@@ -127,7 +130,8 @@ class Rest:
                 await asyncio.sleep(fault.delay_s)
             if body is None:
                 raise Refused(-1112, "No such data for this symbol yet.")
-            return self._response(who, body, 200, headers=call.headers())
+            told = body[: len(body) // 2] if kind == "half_body" else body
+            return self._response(who, told, 200, headers=call.headers())
         except Refused as refusal:
             return self._refused(who, refusal)
 

@@ -151,12 +151,16 @@ class SignedRest:
             body, headers["Content-Type"] = text, "application/x-www-form-urlencoded"
         return await self._ask(method, url, headers, body, within_s)
 
+    async def ask_openly(self, name: str) -> Answer | NoAnswer:
+        """What came back for one question about the market, unsigned."""
+        return await self._ask("GET", f"{self._venue.rest_url}/fapi/v1/{name}", {}, None, WITHIN_S)
+
     async def measure_clock(self) -> ClockReading | NoAnswer:
         """Ask the exchange for its time, a few times, and go by the median from now on."""
         readings = []
         for _ in range(_SAMPLES):
             before_ns = self._clock.now_ns()
-            answer = await self._ask("GET", f"{self._venue.rest_url}/fapi/v1/time", {}, None, WITHIN_S)
+            answer = await self.ask_openly("time")
             after_ns = self._clock.now_ns()
             if isinstance(answer, NoAnswer):
                 return answer

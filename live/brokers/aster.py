@@ -22,13 +22,15 @@ from data.venues.aster_signed import ClockReading, NoAnswer, SignedRest
 from live import exchange_orders
 from live.account_rules import AccountRules
 from live.brokers import entry_gate
-from live.brokers.account_reader import AccountReader, Income
+from live.brokers.account_reader import AccountReader
 from live.brokers.cases import Case, Cases
 from live.brokers.diary import Diary
 from live.brokers.executor import Executor, order_of
 from live.brokers.overseer import Overseer
+from live.brokers.payments import Payments
 from live.brokers.requests import Requests
 from live.brokers.risk_keeper import RiskKeeper
+from live.brokers.rule_book import RuleBook
 from live.brokers.seat import SeatBroker
 from live.brokers.set_up import set_up
 from live.brokers.user_stream import UserStream
@@ -37,8 +39,8 @@ from live.dispatch import Dispatcher
 from live.gates import refusals
 from live.journal import read_journal
 from live.order_answers import Refused
-from live.order_evidence import OrderSeen, Unread, of_stream
-from live.orders import CloseOrder, EntryOrder, ExitOrders, FundingPaid, RowKey
+from live.order_evidence import OrderSeen, of_stream
+from live.orders import CloseOrder, EntryOrder, ExitOrders, RowKey
 from live.oversight import Adopting
 from live.protection import Finding, Phase, Trade, next_steps
 from live.restore import Event, open_trades
@@ -76,9 +78,6 @@ class AsterAccount:
         self._is_walking, self._is_set_up, self._is_ending = True, False, False
         self._reading: ClockReading | None = None
         self._is_clock_wanted = asyncio.Event()
-        self._is_funding_due = asyncio.Event()
-        self._funding_seen: set[str] = set()
-        self._funding_since_ms = 0
 
     def broker(self, config: TradingConfig, instrument: dict[str, Any]) -> Callable[[Terms], SeatBroker]:
         """Maker of the broker of one desk.
@@ -109,12 +108,10 @@ class AsterAccount:
         self.executor = Executor(self.requests, self.reader, self.cases, self.diary, clock)
         self.executor.config_hashes = {symbol: seat.config_hash for symbol, seat in seats.items()}
         self.risk = RiskKeeper(self.rules.risk, self.cases, self.diary)
-        leverages = {symbol: int(seat.config.orders.leverage) for symbol, seat in seats.items()}
-        contracts = {symbol: seat.contract for symbol, seat in seats.items()}
-        adopting = (*self.rules.adopting, *dispatcher.oversight.adopting)
+        self.rule_book = RuleBook(self.requests, self.executor, self.cases, seats, clock)
+        rules = replace(self.rules, adopting=(*self.rules.adopting, *dispatcher.oversight.adopting))
         self.overseer = Overseer(
-            replace(self.rules, adopting=adopting), leverages, contracts, self.reader, self.cases, self.executor,
-            self.diary, self.risk, clock, self._stale,
+            rules, seats, self.reader, self.cases, self.executor, self.diary, self.risk, clock, self._stale
         )  # fmt: skip
         self.stream: UserStream | None = None
         columns = ("ts_ms", "kind", "symbol", "trade_id", "client_order_id", "body")
@@ -124,14 +121,17 @@ class AsterAccount:
         executions = (each for each in events if each.kind == "execution")
         self.diary.executed = {(each.symbol, each.body["execution_id"]) for each in executions}
         self.risk.restore(body for _, kind, *_, body in written if kind == "risk")
-        self._funding_seen = {each.body["transaction_id"] for each in events if "transaction_id" in each.body}
         told = {kind: {each.trade_id for each in events if each.kind == kind} for kind in ("adopted", "closed")}
         for trade in open_trades(events, now_ms):
             if trade.trade_id not in told["adopted"]:  # those are found again, and adopted again
                 self._take_up(trade)
         going_on = {case.trade.trade_id for case in self.cases.open()} | (told["adopted"] - told["closed"])
         opened = [each.ts_ms for each in events if each.trade_id in going_on]
-        self._funding_since_ms = min([now_ms, *opened])
+        self.payments = Payments(
+            self.reader, self.cases, self.diary, seats, clock,
+            known=(each.body["transaction_id"] for each in events if "transaction_id" in each.body),
+            since_ms=min([now_ms, *opened]),
+        )  # fmt: skip
         self.overseer.begin(min(opened, default=now_ms))
 
     def _take_up(self, trade: Trade) -> None:
@@ -195,8 +195,8 @@ class AsterAccount:
             When somebody else trades the account with our kind of orders.
         """
         self.stream = UserStream(self._venue, self._clock, self.requests, self, asked=asked)
-        jobs = (self._work(), self._listen(), self._set_up(), self._watch_clock(), self._ask_funding(),
-                self.overseer.audit_forever(), self.executor.failure())  # fmt: skip
+        jobs = (self._work(), self._listen(), self._set_up(), self._watch_clock(), self.payments.run(),
+                self.rule_book.run(), self.overseer.audit_forever(), self.executor.failure())  # fmt: skip
         tasks = [asyncio.create_task(job) for job in jobs]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
@@ -253,7 +253,7 @@ class AsterAccount:
         if told.get("e") == "ACCOUNT_CONFIG_UPDATE":
             self._changed(told, now_ms)
         elif told.get("e") == "ACCOUNT_UPDATE" and told["a"].get("m") == "FUNDING_FEE":
-            self._is_funding_due.set()
+            self.payments.is_due.set()
         elif told.get("e") == "ACCOUNT_UPDATE" and told["a"].get("m") in _TRANSFERS:
             amounts = [float(each.get("bc", 0)) for each in told["a"].get("B", ()) if each.get("a") == _ASSET]
             self.risk.react(Transferred(time_ms=now_ms, amount_usdt=sum(amounts)))
@@ -287,7 +287,7 @@ class AsterAccount:
             self._stale()
         for case in self.cases.open():
             self._report(case, now_ms)
-            if not self.overseer.is_ready.is_set() or case.is_done:
+            if not self.overseer.is_ready.is_set() or case.is_done or case.is_waiting_for_rules:
                 continue
             asks_ms = self.executor.ask_what_is_due(case)
             for step in next_steps(case.trade, case.contract, self._mark(case), now_ms):
@@ -354,6 +354,7 @@ class AsterAccount:
         )  # fmt: skip
         reasons = refusals(self.rules.entries, self.risk.state, moment)
         reasons += ["the run is ending"] if self._is_ending else []
+        reasons += ["the contract's rules are no longer those the run began with"] if seat.has_other_rules else []
         return reasons + [reason for on, reason in overseer.refused.items() if on in (None, symbol)]
 
     def _stale(self) -> None:
@@ -389,32 +390,6 @@ class AsterAccount:
                 for wait in waits:
                     wait.cancel()
             await self._measure_clock()
-
-    async def _ask_funding(self) -> None:
-        """Funding as the account was charged it, when its stream says that there was some."""
-        while True:
-            await self._is_funding_due.wait()
-            self._is_funding_due.clear()
-            rows = await self.reader.funding(Urgency.AUDIT, self._funding_since_ms)
-            if isinstance(rows, Unread):
-                await self._clock.sleep(CLOCK_MS / 1_000)
-                self._is_funding_due.set()
-                continue
-            for row in rows:
-                if row.transaction_id not in self._funding_seen:
-                    self._funding_seen.add(row.transaction_id)
-                    self._paid(row)
-
-    def _paid(self, row: Income) -> None:
-        """One payment, to the trade that was open then."""
-        seat = self.seats.get(row.symbol)
-        held = (case for case in self.cases.open() if case.trade.symbol == row.symbol and case.is_entry_told)
-        case = next(held, None)
-        told = {"amount_usdt": row.amount_usdt, "transaction_id": row.transaction_id, "time_ms": row.time_ms}
-        self.diary.event("income", row.symbol, config_hash="" if seat is None else seat.config_hash, **told)
-        if seat is not None and case is not None and case.is_planned and case.trade.levels is not None:
-            paid = FundingPaid(time_ms=self._clock.now_ms(), row=seat.row, paid_usdt=-row.amount_usdt)
-            self.diary.report(seat.key, paid)
 
     async def _sleep_until(self, moment_ms: int) -> None:
         while (left_ms := moment_ms - self._clock.now_ms()) > 0:

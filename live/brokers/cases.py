@@ -36,6 +36,7 @@ class Case:
     foreign : fills of nobody's orders that explain an adjustment.
     streamed : names of orders that the account's stream has told of.
     held_since_ms : our clock when it was first known to hold something without a stop; None while it is not so.
+    is_waiting_for_rules : an order was refused for the contract's rules; the next follows those of now.
     """
 
     trade: Trade
@@ -46,6 +47,7 @@ class Case:
     foreign: tuple[TradeSeen, ...] = ()
     streamed: set[str] = field(default_factory=set)
     held_since_ms: int | None = None
+    is_waiting_for_rules: bool = False
 
     @property
     def key(self) -> Key:

@@ -16,7 +16,7 @@ from live.brokers.diary import Diary
 from live.brokers.requests import Requests, Withheld
 from live.budget import Urgency
 from live.exchange_orders import Place
-from live.order_answers import NotFound, Refused, Unanswered, asked_about, placed
+from live.order_answers import AGAINST_RULES, NotFound, Refused, Unanswered, asked_about, placed
 from live.order_evidence import OrderSeen, Unread
 from live.order_questions import ORDER, Surroundings, is_lost, next_question, settled_ms
 from live.order_state import Asked, CancelRefused, CancelSent, Evidence, GivenUp, Order, Sent, Status
@@ -32,12 +32,13 @@ class Executor:
     Attributes
     ----------
     wake : set when something was heard.
+    is_doubting_rules : set when an order was refused for what a contract's rules say.
     config_hashes : by symbol, for the journal.
     acknowledged_ms : of orders that an answer told of and the stream has not yet, by name.
     """
 
     def __init__(self, requests: Requests, reader: AccountReader, cases: Cases, diary: Diary, clock: Clock):
-        self.wake = asyncio.Event()
+        self.wake, self.is_doubting_rules = asyncio.Event(), asyncio.Event()
         self.config_hashes: dict[str, str] = {}
         self.acknowledged_ms: dict[str, int] = {}
         self._requests, self._reader, self._cases = requests, reader, cases
@@ -124,6 +125,9 @@ class Executor:
             said = placed(answer.status, answer.body, asked_ms=asked_ms, told_ms=now_ms)
         if isinstance(said, OrderSeen) and name not in case.streamed:
             self.acknowledged_ms[name] = now_ms
+        if isinstance(said, Refused) and said.code in AGAINST_RULES:
+            case.is_waiting_for_rules = True
+            self.is_doubting_rules.set()
         self.hear(case, name, said)
 
     async def cancel_leftover(self, step: Cancel) -> None:

@@ -10,9 +10,10 @@ from live.brokers.account_reader import AccountReader, Figures
 from live.brokers.cases import Case, Cases
 from live.brokers.diary import Diary
 from live.brokers.executor import Executor
+from live.brokers.requests import waits_s
 from live.brokers.risk_keeper import RiskKeeper
+from live.brokers.seat import SeatBroker
 from live.budget import Urgency
-from live.exchange_orders import Contract
 from live.order_evidence import TradeSeen, Unread
 from live.orders import Leg
 from live.protection import Cancel, Finding
@@ -35,7 +36,6 @@ from live.risk import EquitySeen, MarginSeen
 
 AUDIT_MS = 30_000
 STALE_MS = 3_000  # what the account shows and is older, its stream should have told
-AGAIN_MS = 1_000  # while the account could not be read
 BACK_MS = 6 * 86_400_000  # the exchange tells orders and fills of seven days
 _SLACK_MS = 60_000
 
@@ -58,8 +58,7 @@ class Overseer:
     def __init__(
         self,
         rules: AccountRules,
-        leverages: Mapping[str, int],
-        contracts: Mapping[str, Contract],
+        seats: Mapping[str, SeatBroker],
         reader: AccountReader,
         cases: Cases,
         executor: Executor,
@@ -72,9 +71,9 @@ class Overseer:
         self.refused: dict[str | None, str] = {}
         self.figures: Figures | None = None
         self.is_ready = asyncio.Event()
-        self._contracts, self._reader, self._cases, self._executor = contracts, reader, cases, executor
+        self._seats, self._reader, self._cases, self._executor = seats, reader, cases, executor
         self._diary, self._risk, self._clock, self._stale = diary, risk, clock, stale
-        self._rules, self._leverages = rules, leverages
+        self._rules = rules
         self._began_ms: int | None = None
         self._since_ms = 0
         self._last: Reconciliation | None = None
@@ -89,8 +88,9 @@ class Overseer:
     async def catch_up(self) -> None:
         """Ask for everything that may have happened unheard, until it is known; then act on it at once."""
         self.is_green = False
+        waits = waits_s()
         while not await self._look(is_audit=False):
-            await self._clock.sleep(AGAIN_MS / 1_000)
+            await self._clock.sleep(next(waits))
 
     async def adopt(self, symbol: str) -> None:
         """Take over what is held of a symbol and is not ours, as the operator wants."""
@@ -155,7 +155,7 @@ class Overseer:
                 self._stale()
         setup = Setup(
             instance=self._rules.instance,
-            leverages=self._leverages,
+            leverages={symbol: int(seat.config.orders.leverage) for symbol, seat in self._seats.items()},
             is_hedge=self._rules.is_hedge,
             is_isolated=self._rules.is_isolated,
             adopting=frozenset(self._rules.adopting),
@@ -186,7 +186,7 @@ class Overseer:
                 self._risk.alarm("mismatch", f"{step.trade.trade_id} by {step.by}", now_ms)
             case Adopt():
                 trade = step.trade
-                contract = self._contracts[trade.symbol]
+                contract = self._seats[trade.symbol].contract
                 self._cases.add(Case(trade=trade, contract=contract, is_planned=False, is_entry_told=True))
                 told = {"side": trade.side, "quantity": str(trade.quantity), "is_foreign": step.is_foreign}
                 told |= {"config_hash": hashes.get(trade.symbol, ""), "stop": trade.levels.stop}

@@ -1,7 +1,8 @@
 """Requests about an account, within the budget: what may not leave now is told; only ways out wait for their turn."""
 
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from data.clock import Clock
@@ -15,6 +16,11 @@ _WEIGHT_HEADER = "X-MBX-USED-WEIGHT-1M"
 _CLOCK_CODES = (-1021, -4225)
 _ORDERS = ("POST", "order")
 _MOST_WAIT_S = 60.0
+
+
+def waits_s() -> Iterator[float]:
+    """Between tries of what has to succeed: longer each time, so that trouble leaves room for ways out."""
+    return itertools.chain((1.0, 2.0, 4.0), itertools.repeat(8.0))
 
 
 class Withheld(NoAnswer):
@@ -59,6 +65,14 @@ class Requests:
         if isinstance(answer, Answer):
             self._heed(answer)
         return answer
+
+    async def ask_openly(self, urgency: Urgency, name: str) -> Answer | NoAnswer:
+        """The answer to one question that needs no signature."""
+        weight = weight_of("GET", name)
+        if wait_ms := self.budget.wait_ms(urgency, weight, 0, self._clock.now_ms()):
+            return Withheld(f"the budget has no room for another {wait_ms} ms")
+        self.budget.spend(urgency, weight, 0, self._clock.now_ms())
+        return await self.rest.ask_openly(name)
 
     async def read(self, urgency: Urgency, name: str, *asked: tuple[str, str], kind: type = list) -> Any | Unread:
         """What a GET tells, as JSON of that kind; ``Unread`` for everything else, never something empty."""

@@ -26,12 +26,14 @@ class SeatBroker:
     Attributes
     ----------
     row : whose order met the market last.
+    has_other_rules : the exchange has changed its rules for the contract since the run began.
     """
 
     def __init__(self, account: "Account", config: TradingConfig, instrument: dict[str, Any], terms: Terms):
         self.config, self.config_hash, self.terms = config, config.config_hash, terms
         self.contract: Contract = contract_of(instrument, is_hedge=account.rules.is_hedge)
         self.is_trading = instrument["status"] == "TRADING"
+        self.has_other_rules = False
         self.market = entry_gate.Market()
         self.row: RowKey | None = None
         self.entries_ms: list[int] = []

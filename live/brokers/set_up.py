@@ -8,7 +8,7 @@ from data.venues.aster import Answer
 from live.account_rules import AccountRules
 from live.brokers.account_reader import AccountReader
 from live.brokers.executor import Executor
-from live.brokers.requests import Requests
+from live.brokers.requests import Requests, waits_s
 from live.brokers.risk_keeper import RiskKeeper
 from live.budget import Urgency
 from live.order_evidence import Unread
@@ -17,7 +17,6 @@ from research.engine import TradingConfig
 from research.fills import Terms
 from research.liquidation import brackets_of
 
-AGAIN_S = 1.0
 _FEE_BPS = 1e-6  # two fees that differ by less are the same
 
 
@@ -39,7 +38,7 @@ async def set_up(
 ) -> None:
     """Check every symbol; asked again until it is answered. What is held, or has orders, is never changed."""
     for symbol, seat in seats.items():
-        while True:
+        for wait_s in waits_s():
             positions = await reader.positions(Urgency.CERTAINTY, symbol)
             fee_bps = await reader.taker_fee_bps(Urgency.CERTAINTY, symbol)
             brackets = await reader.brackets(Urgency.CERTAINTY, symbol)
@@ -47,7 +46,7 @@ async def set_up(
             if not unread:
                 break
             executor.alert(Finding(kind="unread", symbol=symbol, detail=unread[0].reason))
-            await clock.sleep(AGAIN_S)
+            await clock.sleep(wait_s)
         seat.terms = seat.terms._replace(brackets=brackets_of({"brackets": brackets}))
         if abs(fee_bps - seat.config.costs.taker_fee_bps) > _FEE_BPS:
             detail = f"{symbol}: the account pays {fee_bps:g} bps, the config says {seat.config.costs.taker_fee_bps:g}"

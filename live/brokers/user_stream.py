@@ -13,13 +13,12 @@ from data.clock import Clock
 from data.sockets import Asked
 from data.stream import Stream
 from data.venues.aster import Answer, Venue
-from live.brokers.requests import Requests
+from live.brokers.requests import Requests, waits_s
 from live.budget import Urgency
 
 KEEP_ALIVE_MS = 20 * 60_000  # a key lives for an hour
 LIFE_S = 82_800.0  # then its connection is replaced, the new one first; the exchange ends those of a day
 SILENCE_S = 20.0  # nothing, not even an answer to a ping
-_RETRY_S = 1.0
 
 
 class Hearer(Protocol):
@@ -89,6 +88,7 @@ class UserStream:
 
     async def _key(self) -> str:
         """A key that lives; asked for until there is one."""
+        waits = waits_s()
         while True:
             answer = await self._requests.send(Urgency.CERTAINTY, "POST", "listenKey")
             if isinstance(answer, Answer) and answer.status < 300:
@@ -96,7 +96,7 @@ class UserStream:
                     return str(json.loads(answer.body)["listenKey"])
                 except (ValueError, KeyError, TypeError):
                     pass  # no key: asked again
-            await self._clock.sleep(_RETRY_S)
+            await self._clock.sleep(next(waits))
 
     async def _keep_alive(self) -> None:
         """Lengthen the key's life; replace one that is gone."""

@@ -70,6 +70,7 @@ class Run:
     ----------
     asked : every signed request, in order.
     before, after : called as a request leaves, and when it was answered.
+    broken_by : what every request ends with, while the line is broken.
     """
 
     exchange: Loopback
@@ -81,6 +82,7 @@ class Run:
     session: Session | None = None
     broker: AsterAccount | None = None
     clock: FollowedClock | None = None
+    broken_by: Exception | None = None
 
     @property
     def account(self) -> Account:
@@ -131,11 +133,28 @@ class Run:
 
         self.exchange.office.later(seconds, happens)
 
+    def breaks(self, error: Exception, seconds: float) -> None:
+        """No request reaches the exchange for so long, by the market's time."""
+        self.broken_by = error
+        self.later(seconds, lambda: setattr(self, "broken_by", None))
+
 
 class WatchedRest(SignedRest):
     """Signed requests that a test looks at."""
 
     run: Run
+
+    async def __aenter__(self) -> "WatchedRest":
+        await super().__aenter__()
+        request = self._session.request
+
+        def broken_or(*asked: Any, **told: Any) -> Any:
+            if self.run.broken_by is not None:
+                raise self.run.broken_by
+            return request(*asked, **told)
+
+        self._session.request = broken_or
+        return self
 
     async def send(
         self, method: str, name: str, parameters: Parameters = (), within_s: float = 10.0

@@ -164,10 +164,19 @@ def test_f15_the_stop_would_trigger_at_once(run_real):
 
 
 @pytest.mark.parametrize("leg", ["T", "R"])
+@pytest.mark.parametrize("code", [-4045, -1111, -4061, -2022])
 @in_both_modes("F16")
-def test_f16_target_or_trailing_order_is_refused(run_real, leg):
-    run = run_real(before=[new(leg, lambda run: run.strike("status", status=400, code=-4045))])
+def test_f16_target_or_trailing_order_is_refused(run_real, leg, code):
+    run = run_real(before=[new(leg, lambda run: run.strike("status", status=400, code=code))])
     assert held_and_guarded(run) and "exit_refused" in alerts(run)
+
+
+@in_both_modes("F16")
+def test_f16_target_and_trailing_order_would_trigger_at_once(run_real):
+    run = run_real(before=[new("R", lambda run: run.strike("status", status=400, code=-2021))])
+    assert held_and_guarded(run) and [order.is_open for order in run.orders("R")] == [True]
+    late = run_real("late", before=[new("T", lambda run: run.strike("status", status=400, code=-2021))])
+    assert not late.amount and [body["leg"] for body in told_of(late, "fill")] == ["E", "X"]
 
 
 @in_both_modes("F17")

@@ -1,11 +1,14 @@
 """The fault matrix, rows F19 to F38: clocks, limits, the account itself, other hands on it, and starting again."""
 
 import itertools
+import ssl
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
+import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 
 from data.loopback import account_modes
 from data.loopback.faults import ContractChange, Faults
@@ -15,6 +18,9 @@ from live.tests.rows import in_both_modes
 
 D = Decimal
 SIZE = D("0.009")
+PLACE = ConnectionKey("127.0.0.1", 443, True, True, None, None, None)
+NO_NAME = aiohttp.ClientConnectorDNSError(PLACE, OSError("no such name"))
+NO_TRUST = aiohttp.ClientConnectorCertificateError(PLACE, ssl.SSLCertVerificationError("self-signed"))
 
 
 def legs(run: Run) -> list[str]:
@@ -68,11 +74,20 @@ def test_f21_418_for_two_minutes_while_a_position_is_open(run_real):
 
 
 @pytest.mark.parametrize("path", ["positionRisk", "openOrders", "allOrders", "userTrades"])
-@pytest.mark.parametrize("kind", ["status", "html", "error_object", "cut_after"])
+@pytest.mark.parametrize("kind", ["status", "html", "error_object", "half_body", "cut_after"])
 @in_both_modes("F22")
 def test_f22_what_cannot_be_read_is_not_empty(run_real, path, kind):
     run = run_real(before=[guarded(lambda run: run.strike(kind, path=path, method="GET", count=4))], minutes=4.0)
     assert held_and_guarded(run) and "unread" in alerts(run)
+    assert not [asked for asked in run.asked if asked.method == "DELETE"]
+
+
+@pytest.mark.parametrize("path", ["positionRisk", "openOrders", "allOrders", "userTrades"])
+@in_both_modes("F22")
+def test_f22_an_empty_list_is_no_flat_position_and_no_order_that_is_gone(run_real, path):
+    run = run_real(before=[guarded(lambda run: run.strike("empty_list", path=path, method="GET", count=4))], minutes=4)
+    assert held_and_guarded(run) and level(run) == "ACTIVE" and not told_of(run, "adjusted")
+    assert ("unread" in alerts(run)) is (path == "positionRisk")
     assert not [asked for asked in run.asked if asked.method == "DELETE"]
 
 
@@ -151,6 +166,25 @@ def test_f28_the_symbol_is_not_trading(run_real):
     assert not run.orders("E")
 
 
+@in_both_modes("F28")
+def test_f28_the_tick_grows_before_the_entry(run_real):
+    coarser = ContractChange(symbol=BTC, from_s=60.0, tick_size=5.0, step_size=0.002)
+    run = run_real(minutes=9, faults=Faults(contracts=(coarser,)))
+    assert len(told_of(run, "missed")) >= 2 and not run.orders("E") and "rules" in alerts(run)
+    refused = [reason for body in told_of(run, "refused") for reason in body["reasons"]]
+    assert any("rules" in reason for reason in refused)
+
+
+@in_both_modes("F28", is_quick=True)
+def test_f28_the_tick_grows_while_a_position_is_open_and_its_stop_is_sent_again(run_real):
+    coarser = ContractChange(symbol=BTC, from_s=106.0, tick_size=5.0)
+    run = run_real(
+        faults=Faults(contracts=(coarser,)),
+        before=[guarded(lambda run: run.account.cancel_all(BTC, run.exchange.office.now_ms))],
+    )
+    assert held_and_guarded(run) and run.orders("S")[-1].stop_price == D("60575")
+
+
 @in_both_modes("F30")
 def test_f30_the_position_is_deleveraged(run_real, is_hedge):
     def deleverage(run: Run) -> None:
@@ -204,6 +238,19 @@ def test_f35_a_day_that_is_spent_stays_so_after_a_restart(config, tmp_path, is_h
 def test_f36_a_firewall_answers_403(run_real):
     run = run_real(before=[guarded(lambda run: run.strike("html", status=403, path="positionRisk", method="GET"))])
     assert held_and_guarded(run) and "firewall" in alerts(run)
+
+
+@pytest.mark.parametrize("error", [NO_NAME, NO_TRUST])
+@in_both_modes("F36")
+def test_f36_the_exchange_s_name_or_its_certificate_is_not_found_good(run_real, error):
+    run = run_real(
+        minutes=5,
+        before=[guarded(lambda run: (run.exchange.office.drop_listen_key(0), run.breaks(error, 60.0)), 1.0)],
+    )
+    assert held_and_guarded(run) and level(run) == "ACTIVE" and "unread" in alerts(run)
+    assert not [asked for asked in run.asked if asked.method == "DELETE"]
+    broken_ms = next(asked.ms for asked in run.asked if asked.is_new("R")) + 1_000
+    assert sum(broken_ms <= asked.ms < broken_ms + 60_000 for asked in run.asked) < 60
 
 
 @in_both_modes("F37")

@@ -1,0 +1,70 @@
+"""Funding as the account was charged it: asked for when its stream says that there was some."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+from data.clock import Clock
+from live.brokers.account_reader import AccountReader, Income
+from live.brokers.cases import Cases
+from live.brokers.diary import Diary
+from live.brokers.seat import SeatBroker
+from live.budget import Urgency
+from live.order_evidence import Unread
+from live.orders import FundingPaid
+
+_AGAIN_S = 60.0
+
+
+class Payments:
+    """Books every payment once.
+
+    Attributes
+    ----------
+    is_due : set when there was one.
+
+    Parameters
+    ----------
+    known : transactions that the journal has.
+    since_ms : payments are asked for from then on.
+    """
+
+    def __init__(
+        self,
+        reader: AccountReader,
+        cases: Cases,
+        diary: Diary,
+        seats: Mapping[str, SeatBroker],
+        clock: Clock,
+        *,
+        known: Iterable[str],
+        since_ms: int,
+    ):
+        self.is_due = asyncio.Event()
+        self._reader, self._cases, self._diary, self._seats, self._clock = reader, cases, diary, seats, clock
+        self._known, self._since_ms = set(known), since_ms
+
+    async def run(self) -> None:
+        """Ask and book until cancelled."""
+        while True:
+            await self.is_due.wait()
+            self.is_due.clear()
+            rows = await self._reader.funding(Urgency.AUDIT, self._since_ms)
+            if isinstance(rows, Unread):
+                await self._clock.sleep(_AGAIN_S)
+                self.is_due.set()
+                continue
+            for row in rows:
+                if row.transaction_id not in self._known:
+                    self._known.add(row.transaction_id)
+                    self._paid(row)
+
+    def _paid(self, row: Income) -> None:
+        """One payment, to the trade that was open then."""
+        seat = self._seats.get(row.symbol)
+        held = (case for case in self._cases.open() if case.trade.symbol == row.symbol and case.is_entry_told)
+        case = next(held, None)
+        told = {"amount_usdt": row.amount_usdt, "transaction_id": row.transaction_id, "time_ms": row.time_ms}
+        self._diary.event("income", row.symbol, config_hash="" if seat is None else seat.config_hash, **told)
+        if seat is not None and case is not None and case.is_planned and case.trade.levels is not None:
+            paid = FundingPaid(time_ms=self._clock.now_ms(), row=seat.row, paid_usdt=-row.amount_usdt)
+            self._diary.report(seat.key, paid)
