@@ -224,6 +224,11 @@ class Log:
             if self._path == path:
                 self._synced = used
 
+    def settle(self) -> None:
+        """Write what is waiting and force all of it onto the disk; raises as ``flush`` does."""
+        self.flush()
+        self.sync()
+
     def rotate(self) -> Path | None:
         """Close the current segment; the next record begins another. None when nothing was written."""
         self.flush()

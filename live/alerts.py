@@ -51,6 +51,14 @@ KINDS = {
         "journal and exchange disagree", "Compare on the exchange's page; `aster-live ctl ack` when known."
     ),
     "refused": Kind("a symbol is not traded", "Mend what the reason names, then start the runner again."),
+    "journal": Kind(
+        "a journal was damaged and set aside",
+        "Keep the file that is named. Compare positions and stops on the exchange's page, then `aster-live ctl ack`.",
+    ),
+    "disk": Kind(
+        "the disk is full",
+        "Make room; exits are still sent. `aster-live ctl ack`, and start the runner again for a new reserve.",
+    ),
     "rules": Kind(
         "the exchange changed a contract's rules",
         "Nothing for what is held; entries stay off until the runner is started again, after a sweep on the new rules.",

@@ -9,6 +9,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,10 @@ class Record:
         return (self.ts_ms, self.kind, self.config_hash, self.symbol, self.trade_id, self.client_order_id, body)
 
 
+class Damaged(ValueError):
+    """A journal, or the log it rests on, is not what was written."""
+
+
 class Journal:
     """The one writer of a journal file.
 
@@ -78,14 +83,20 @@ class Journal:
         the journal ahead of it.
     is_derived : it follows from a log and no order rests on it: it is made anew, and its intents wait for no disk.
 
+    Attributes
+    ----------
+    when_refused : called when the disk refuses events; raises, unless somebody put another there. They wait in memory.
+
     A journal that already holds events is walked over first: ``append`` expects the same events again and writes only
     what comes after the last one. So a replay that was cut off goes on where it stopped, a finished one proves
     itself, and nothing is written twice.
 
     Raises
     ------
+    Damaged
+        When the file is damaged or its chain is broken.
     ValueError
-        When the file is damaged, its chain is broken, or another process writes it.
+        When another process writes it.
     OSError
         When it cannot be opened or written.
     """
@@ -94,7 +105,10 @@ class Journal:
         self, path: Path, before_write: Callable[[], None] = lambda: None, *, is_derived: bool = False
     ) -> None:
         self.path = path
+        self.when_refused: Callable[[OSError], None] = _raised
         self._before_write, self._is_derived = before_write, is_derived
+        self._waiting: list[tuple] = []
+        self._is_urgent = False  # an intent waits
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(f"{path}.lock")
         try:
@@ -136,9 +150,14 @@ class Journal:
         """Hash of the last event written or walked over."""
         return self._head
 
+    @property
+    def is_ahead(self) -> bool:
+        """It holds events that nobody has made again yet."""
+        return self._walked < self._stored
+
     def append(self, records: Iterable[Record]) -> None:
         """Write events in one transaction; with an intent among them it is on the disk when this returns."""
-        new, is_durable = [], False
+        new = []
         for record in records:
             columns = record.columns()
             if self._walked < self._stored:
@@ -148,17 +167,30 @@ class Journal:
             row = (self._stored, *columns, self._head)
             self._head = _hash(row)
             new.append((*row, self._head))
-            is_durable |= record.kind == "intent" and not self._is_derived
+            self._is_urgent |= record.kind == "intent" and not self._is_derived
         if not new:
             return
+        self._waiting += new
+        try:
+            self._write()
+        except OSError as error:
+            self.when_refused(error)
+            with suppress(OSError):  # told already
+                self._write()
+
+    def _write(self) -> None:
+        """Write what waits."""
         self._before_write()
         try:
-            self._connection.execute(f"PRAGMA synchronous = {'FULL' if is_durable else 'NORMAL'}")
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if self._is_urgent else 'NORMAL'}")
             self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany(f"INSERT INTO events ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)", new)
+            self._connection.executemany(f"INSERT INTO events ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)", self._waiting)
             self._connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
-            raise OSError(f"{self.path} cannot be written: {error}; no order goes out without its intent") from error
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise OSError(f"{self.path} cannot be written: {error}; no entry goes out without its intent") from error
+        self._waiting, self._is_urgent = [], False
 
     def _walk(self, columns: tuple) -> None:
         """Step over one stored event."""
@@ -175,6 +207,18 @@ class Journal:
 def feed_folder(journal: Path) -> Path:
     """Where the input log of a journal is."""
     return journal.with_name(f"{journal.name}.feed")
+
+
+def set_aside(path: Path, word: str) -> Path:
+    """Give a journal that nobody writes another name, with its input log: evidence. Returns where it is now."""
+    aside = path.with_name(f"{path.name}.{word}")
+    for suffix in ("", "-wal", "-shm"):
+        part = path.with_name(f"{path.name}{suffix}")
+        if part.exists():
+            part.rename(aside.with_name(f"{aside.name}{suffix}"))
+    if feed_folder(path).exists():
+        feed_folder(path).rename(feed_folder(aside))
+    return aside
 
 
 def read_journal(path: Path) -> pl.DataFrame:
@@ -308,8 +352,12 @@ def _checked(path: Path, connection: sqlite3.Connection) -> Iterator[tuple]:
         raise _damaged(path, str(error)) from error
 
 
-def _damaged(path: Path, what: str) -> ValueError:
-    return ValueError(f"{path} is not a sound journal: {what}; keep it as evidence and give another file")
+def _damaged(path: Path, what: str) -> Damaged:
+    return Damaged(f"{path} is not a sound journal: {what}; keep it as evidence and give another file")
+
+
+def _raised(error: OSError) -> None:
+    raise error
 
 
 def _hash(row: Iterable) -> str:

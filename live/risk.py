@@ -173,6 +173,7 @@ ALARMS: Mapping[str, Level] = {
     "fee": Level.REDUCING,  # the account's commission is not the config's
     "adopted": Level.REDUCING,  # a position that the journal did not know
     "journal": Level.REDUCING,  # damaged, begun anew
+    "disk": Level.REDUCING,  # it took no more
     "key": Level.HALTED,  # refused: signature, permission, deposit
 }
 

@@ -136,8 +136,6 @@ def real(
     known = LAKE if lake is None and LAKE.is_dir() and place == ASTER.name else lake
     path.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        log = stack.enter_context(Log(feed_folder(path)))
-        journal = stack.enter_context(Journal(path, log.sync))
         alerts = stack.enter_context(Alerts(destinations(), "runner"))
         stack.enter_context(_told(alerts, f"real on {place}, journal {path}"))
         if (warning := rules.expiry_warning(now)) is not None:
@@ -145,18 +143,18 @@ def real(
             click.echo(f"warning: {warning}", err=True)
         tell = stack.enter_context(_live_line("real"))
 
-        async def trade() -> Session:
+        async def trade(log: Log, journal: Journal, damage: str | None) -> tuple[Session, str]:
             stop = asyncio.Event()
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
-            return await real_mode.session(
+            session = await real_mode.session(
                 configs, symbols, rules, key, place, log, journal, stop, tell,
-                lake=known, run_length_s=run_length_s, alerts=alerts,
+                lake=known, run_length_s=run_length_s, alerts=alerts, damage=damage,
             )  # fmt: skip
+            return session, journal.head
 
-        session = asyncio.run(trade())
-        head = journal.head
-    return feed_summary("real", session.dispatcher, log.folder, path, head)
+        session, head = asyncio.run(real_mode.on_sound_journal(path, trade))
+    return feed_summary("real", session.dispatcher, feed_folder(path), path, head)
 
 
 @contextmanager

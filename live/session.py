@@ -22,9 +22,10 @@ from data.venues.aster import AsterRest, Unavailable, Venue, open_interest_quest
 from data.wal import Kind, Log, Record
 from live.alerts import Alerts
 from live.commands import Inbox
+from live.disk import Disk
 from live.dispatch import SINCE_MS, Account, Dispatcher
 from live.heartbeat import EVERY_S, Beat, tell_systemd, write_beat
-from live.journal import Journal
+from live.journal import Damaged, Journal
 from live.map_feed import OPEN_INTEREST_EVERY_MS
 from live.oversight import Adopting, RiskConfig
 from live.readings import NS_PER_MS
@@ -73,6 +74,9 @@ class LiveAccount(Account, Protocol):
     async def come_to_rest(self) -> None:
         """Let no entry out any more, and return once what is held has its stop; not much later in any case."""
 
+    def disk_was_full(self, reason: str) -> None:
+        """Log or journal could not be written: no entry rests on them."""
+
 
 class Session:
     """One run of paper or real mode on an open log and journal. The ``Sink`` of ``data.stream``.
@@ -113,6 +117,8 @@ class Session:
         self._shadows = shadows or Shadows([], journal.path)
         require_same_feed(configs, self._shadows.configs)
         self.dispatcher = walk(configs, log.folder, journal, account)
+        if journal.is_ahead:
+            raise Damaged(f"{journal.path} holds more than follows from the log in {log.folder}; give another journal")
         if not self.dispatcher.seats:  # cut off before trading began: nothing was acted on
             for segment in wal.segments(log.folder):
                 segment.unlink()
@@ -123,6 +129,7 @@ class Session:
         self._log, self._journal, self._resolution, self._limits = log, journal, resolution, limits
         self._lake, self._run_length_s, self._account = lake, run_length_s, account
         self._alerts = alerts
+        self._disk = Disk(log, journal, None if account is None else account.disk_was_full)
         self.dispatcher.oversight.news.clear()  # of the run before: it was told
         self.dispatcher.oversight.ordered.clear()
         self._last_ns = max(self.dispatcher.last_ns, journal.last_ms * NS_PER_MS)
@@ -153,6 +160,7 @@ class Session:
         """
         async with AsterRest(self._venue, self._clock) as rest:
             await self._begin(rest)
+            self._disk.keep_reserve()
             if self._account is not None:
                 self._account.restore(self.dispatcher, self._journal.path, self._note)
             names = self._stream_names()
@@ -184,6 +192,7 @@ class Session:
             self._shadows.finish()
             tell_systemd("STOPPING=1")
             write_beat(self._journal.path, self._beat(has_ended=True))
+            self._disk.give_up_reserve()
 
     def opened(self, recv_ns: int, connection: int, streams: Sequence[str], life: int) -> None:
         self._write(recv_ns, Kind.NOTE, connection, wal.note("opened", streams=list(streams), life=life))
@@ -194,7 +203,7 @@ class Session:
         """Act on what arrived, once the log has it."""
         for recv_ns, payload in frames:
             self._write(recv_ns, Kind.FRAME, connection, payload)
-        self._log.flush()
+        self._disk.flush()
         pending, self._pending = self._pending, []
         for record in pending:
             self.dispatcher.take(record)
@@ -344,7 +353,8 @@ class Session:
     async def _sync_forever(self) -> None:
         """Bound what a power cut costs."""
         while True:
-            await asyncio.to_thread(self._log.sync)
+            with self._disk.tried():
+                await asyncio.to_thread(self._log.sync)
             await asyncio.sleep(_SYNC_S)
 
     async def _obey(self) -> None:
@@ -365,7 +375,8 @@ class Session:
         """Say that we live, and to people what they should know."""
         tell_systemd("READY=1")
         while True:
-            write_beat(self._journal.path, self._beat())
+            with self._disk.tried():
+                write_beat(self._journal.path, self._beat())
             tell_systemd("WATCHDOG=1")
             while news := self.dispatcher.oversight.news:
                 said = news.popleft()

@@ -65,15 +65,16 @@ class AsterAccount:
     Parameters
     ----------
     rest : entered already.
+    damage : why the journal of a run before had to be set aside; None where it did not.
     """
 
-    def __init__(self, rules: AccountRules, venue: Venue, clock: Clock, rest: SignedRest):
+    def __init__(self, rules: AccountRules, venue: Venue, clock: Clock, rest: SignedRest, *, damage: str | None = None):
         self.rules, self.instance = rules, rules.instance
         self.cases = Cases()
         self.budget = RequestBudget(rules.budget)
         self.requests = Requests(rest, clock, self.budget, self._alarmed)
         self.seats: dict[str, SeatBroker] = {}
-        self._venue, self._clock = venue, clock
+        self._venue, self._clock, self._damage = venue, clock, damage
         self._plans: dict[str, ExitOrders] = {}  # by trade id, while a log is walked
         self._is_walking, self._is_set_up, self._is_ending = True, False, False
         self._reading: ClockReading | None = None
@@ -133,6 +134,8 @@ class AsterAccount:
             since_ms=min([now_ms, *opened]),
         )  # fmt: skip
         self.overseer.begin(min(opened, default=now_ms))
+        if self._damage is not None:
+            self._alarm_all("journal", self._damage)
 
     def _take_up(self, trade: Trade) -> None:
         seat, plan = self.seats.get(trade.symbol), self._plans.get(trade.trade_id)
@@ -215,6 +218,14 @@ class AsterAccount:
             async with asyncio.timeout(END_WITHIN_S):
                 while any(case.trade.phase in _BUSY for case in self.cases.open()):
                     await asyncio.sleep(_PASS_S)
+
+    def disk_was_full(self, reason: str) -> None:
+        """Log or journal could not be written: no entry rests on them."""
+        self._alarm_all("disk", reason)
+
+    def _alarm_all(self, what: str, reason: str) -> None:
+        self.risk.alarm(what, reason, self._clock.now_ms())
+        self.executor.alert(Finding(kind=what, symbol="", detail=reason, is_urgent=True))
 
     async def _listen(self) -> None:
         """Listen to the account, which is where everything begins: what is held is seen to before anything else."""

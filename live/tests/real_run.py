@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -24,8 +23,8 @@ from live.brokers.aster import AsterAccount
 from live.gates import EntryLimits
 from live.journal import Journal
 from live.orders import order_name
+from live.real import on_sound_journal
 from live.risk import Flatten, RiskLimits
-from live.runner import feed_folder
 from live.session import Session
 from live.tests.paper_run import OFTEN, START, market
 from research.engine import TradingConfig
@@ -173,21 +172,22 @@ async def trade(
     run: Run, config: TradingConfig, *, minutes: float, rules: AccountRules = RULES, is_v1: bool = False
 ) -> Run:
     """One session on an exchange that is at work, until its time is over or the run is stopped."""
-    with ExitStack() as stack:
-        log = stack.enter_context(Log(feed_folder(run.path)))
-        journal = stack.enter_context(Journal(run.path, log.sync))
+
+    async def session(log: Log, journal: Journal, damage: str | None) -> None:
         venue, run.clock = await venue_of(run.exchange.rest_url), FollowedClock()
         keys = run.exchange.office.keys[0]
         key = ApiKey(keys.api_key, keys.api_secret) if is_v1 else AgentKey(keys.private_key)
         floor_us = journal.last_ms * 1_000 + 1_000_000
         async with WatchedRest(venue, run.clock, key, symbols=frozenset({config.symbol}), floor_us=floor_us) as rest:
             rest.run = run
-            run.broker = AsterAccount(rules, venue, run.clock, rest)
+            run.broker = AsterAccount(rules, venue, run.clock, rest, damage=damage)
             run.session = Session(
                 [config], venue, run.clock, log, journal,
                 resolution="tick", run_length_s=minutes * 60, account=run.broker,
             )  # fmt: skip
             await run.session.run(run.stop)
+
+    await on_sound_journal(run.path, session)
     return run
 
 

@@ -1,7 +1,11 @@
 """The fault matrix, rows F19 to F38: clocks, limits, the account itself, other hands on it, and starting again."""
 
+import errno
 import itertools
+import shutil
+import sqlite3
 import ssl
+from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +16,11 @@ from aiohttp.client_reqrep import ConnectionKey
 
 from data.loopback import account_modes
 from data.loopback.faults import ContractChange, Faults
+from data.venues.signing import AgentKey
+from data.wal import Log, segments
+from live.disk import RESERVE_BYTES, reserve_path
+from live.journal import Journal, feed_folder
+from live.real import sole_runner
 from live.tests.invariants import alerts, check, held_and_guarded, level, told_of
 from live.tests.real_run import BTC, RULES, Run, again, flatten, guarded, new, often
 from live.tests.rows import in_both_modes
@@ -21,6 +30,41 @@ SIZE = D("0.009")
 PLACE = ConnectionKey("127.0.0.1", 443, True, True, None, None, None)
 NO_NAME = aiohttp.ClientConnectorDNSError(PLACE, OSError("no such name"))
 NO_TRUST = aiohttp.ClientConnectorCertificateError(PLACE, ssl.SSLCertVerificationError("self-signed"))
+
+
+class SmallDisk:
+    """A disk that fills up, where a run has its log and its journal."""
+
+    reserve: Path
+    is_full = is_dead = False
+
+    def __init__(self, monkeypatch):
+        for kind, name in ((Log, "_append"), (Journal, "_write")):
+            monkeypatch.setattr(kind, name, self._limited(getattr(kind, name)))
+
+    def fills(self, run: Run, *, is_dead: bool = False) -> None:
+        """There is no room from now on but what the run gives up; on a dead disk not even that."""
+        self.reserve = reserve_path(run.path)
+        assert self.reserve.stat().st_size == RESERVE_BYTES
+        self.is_full, self.is_dead = True, is_dead
+
+    def empties(self) -> None:
+        """There is room again."""
+        self.is_full = False
+
+    def _limited(self, write):
+        def limited(*asked):
+            if self.is_full and (self.is_dead or self.reserve.exists()):
+                raise OSError(errno.ENOSPC, "no space left on device")
+            return write(*asked)
+
+        return limited
+
+
+@pytest.fixture
+def small_disk(monkeypatch):
+    """A disk that fills up when it is told to."""
+    return SmallDisk(monkeypatch)
 
 
 def legs(run: Run) -> list[str]:
@@ -98,24 +142,78 @@ def test_f22_positions_cannot_be_read_for_minutes(run_real):
     assert not [asked for asked in run.asked if asked.method == "DELETE"]
 
 
+@in_both_modes("F23", is_quick=True)
+def test_f23_the_disk_is_full_as_an_entry_leaves(run_real, small_disk):
+    run = run_real(before=[new("E", small_disk.fills)])
+    assert held_and_guarded(run) and level(run) == "REDUCING" and "disk" in alerts(run)
+    assert not small_disk.reserve.exists()
+
+
+@in_both_modes("F23")
+def test_f23_the_disk_takes_nothing_for_half_a_minute_and_exits_leave_all_the_same(run_real, small_disk):
+    def dies(run: Run) -> None:
+        small_disk.fills(run, is_dead=True)
+        run.later(30.0, small_disk.empties)
+
+    run = run_real(before=[new("E", dies), guarded(lambda run: run.moves("60200"))])
+    assert not run.amount and legs(run) == ["E", "T"] and level(run) == "REDUCING"
+
+
+@in_both_modes("F23")
+def test_f23_the_disk_is_full_before_an_entry(run_real, small_disk):
+    run = run_real(before=[lambda run, asked: asked.name == "listenKey" and small_disk.fills(run)])
+    assert not run.orders() and len(told_of(run, "refused")) >= 1 and level(run) == "REDUCING"
+
+
+def flipped(path: Path) -> None:
+    """One letter of the journal is another."""
+    content = bytearray(path.read_bytes())
+    place = content.index(b'"leg":"E"')
+    content[place + 7 : place + 8] = b"X"
+    path.write_bytes(content)
+
+
+def cut_short(path: Path) -> None:
+    """The journal's file ends in the middle."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def log_flipped(path: Path) -> None:
+    """One byte of the log is another; what follows it cannot be read."""
+    (segment,) = segments(feed_folder(path))
+    content = bytearray(segment.read_bytes())
+    content[-len(content) // 4] ^= 1
+    segment.write_bytes(content)
+
+
+def log_gone(path: Path) -> None:
+    """There is no log."""
+    shutil.rmtree(feed_folder(path))
+
+
+@pytest.mark.parametrize("damage", [flipped, cut_short, log_flipped, log_gone])
 @in_both_modes("F24")
-def test_f24_the_journal_is_damaged(config, tmp_path, is_hedge):
+def test_f24_journal_or_log_is_damaged(config, tmp_path, is_hedge, damage):
+    path = tmp_path / "real.sqlite"
+    second = again(often(config), path, minutes=(2.5, 6.0), then=lambda run: damage(path), is_hedge=is_hedge)[1]
+    assert len(list(tmp_path.glob("real.sqlite.damaged-*Z"))) == 1 and "journal" in alerts(second)
+    assert level(second) == "REDUCING" and len(told_of(second, "adopted")) == 1
+    assert not [asked for asked in second.asked if asked.is_new("E")] and len(second.orders("E")) == 1
+    assert not second.amount and len(told_of(second, "closed")) == 1  # at its stop
+
+
+@in_both_modes("F24")
+def test_f24_the_last_page_of_the_journal_is_lost_and_the_log_writes_it_again(config, tmp_path, is_hedge):
     path = tmp_path / "real.sqlite"
 
-    def damage(run: Run) -> Path:
-        if run.path == path:
-            content = bytearray(path.read_bytes())
-            place = content.index(b'"leg":"E"')
-            content[place + 7 : place + 8] = b"X"
-            path.write_bytes(content)
-        return tmp_path / "new.sqlite"
+    def lose(run: Run) -> None:
+        with closing(sqlite3.connect(path, isolation_level=None)) as journal:
+            journal.execute("DROP TRIGGER events_are_never_deleted")
+            journal.execute("DELETE FROM events WHERE seq > (SELECT max(seq) - 9 FROM events)")
 
-    _, adopted, restarted = again(often(config), path, minutes=(2.5, 1.0, 6.0), then=damage, is_hedge=is_hedge)
-    with pytest.raises(ValueError, match="not a sound journal"):
-        again(often(config), path, minutes=(1.0,), is_hedge=is_hedge)
-    assert len(adopted.orders("E")) == 1 and not [asked for asked in adopted.asked if asked.is_new("E")]
-    assert level(restarted) == "REDUCING" and len(told_of(restarted, "adopted")) == 2
-    assert not restarted.amount and len(told_of(restarted, "closed")) == 1  # at its stop
+    second = again(often(config), path, minutes=(2.5, 6.0), then=lose, is_hedge=is_hedge)[1]
+    check(second)
+    assert level(second) == "ACTIVE" and legs(second)[:2] == ["E", "R"]
 
 
 @in_both_modes("F25", is_quick=True)
@@ -138,6 +236,16 @@ def test_f25_the_operator_adds_by_hand_and_has_an_order_of_his_own(run_real, is_
     run = run_real(before=[guarded(add)], minutes=4.5)
     assert abs(run.amount) == D("0.014") and held_and_guarded(run) and level(run) == "REDUCING"
     assert len([order for order in run.account.open.values() if order.price == D("63000")]) == 1
+
+
+@in_both_modes("F26")
+def test_f26_a_second_runner_of_a_journal_or_of_a_key_is_refused(config, tmp_path, is_hedge):
+    path, key, other = tmp_path / "real.sqlite", AgentKey("11" * 32), AgentKey("22" * 32)
+    refused = pytest.raises(ValueError, match="another runner on this machine")
+    with Journal(path), pytest.raises(ValueError, match="another process writes this journal"):
+        Journal(path)
+    with sole_runner("here", key), sole_runner("here", other), refused, sole_runner("here", key):
+        pass
 
 
 @in_both_modes("F26")

@@ -38,6 +38,22 @@ def test_events_are_chained_by_their_hashes(path):
     assert events["prev_hash"].to_list() == [GENESIS, *events["hash"].to_list()[:2]]
 
 
+def test_what_a_full_disk_refuses_waits_and_is_written_before_what_follows(tmp_path):
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        journal.append([record()])
+        (pages,) = journal._connection.execute("PRAGMA page_count").fetchone()
+        journal._connection.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(OSError, match="database or disk is full"):
+            journal.append([record("intent", 2_000, detail="x" * 100_000)])
+        refused = []
+        journal.when_refused = refused.append
+        journal.append([record("missed", 3_000)])
+        journal._connection.execute("PRAGMA max_page_count = 100000")
+        journal.append([record("decision", 4_000)])
+        assert len(refused) == 1 and journal.head == read_journal(journal.path)["hash"][-1]
+    assert read_journal(journal.path)["ts_ms"].to_list() == [1_000, 2_000, 3_000, 4_000]
+
+
 def test_a_changed_event_is_refused_with_its_place(path):
     tampered(path, "UPDATE events SET ts_ms = 2001 WHERE seq = 2")
     with pytest.raises(ValueError, match="the hash chain breaks at event 2"):
