@@ -72,9 +72,16 @@ class Place:
 
     @property
     def intent(self) -> dict[str, Any]:
-        """Body of the journal's intent: enough to know the order again after a crash."""
-        quantity = None if self.quantity is None else text(self.quantity)
-        return {"leg": self.leg, "side": self.side, "quantity": quantity, "parameters": [*map(list, self.parameters)]}
+        """Body of the journal's intent, as a trader's own: enough to know the order again after a crash."""
+        asked = dict(self.parameters)
+        told = {"leg": self.leg, "type": asked["type"], "side": self.side, "parameters": [*map(list, self.parameters)]}
+        told["quantity"] = None if self.quantity is None else float(self.quantity)
+        if "stopPrice" in asked:
+            told["stop_price"] = float(asked["stopPrice"])
+        if "activationPrice" in asked:
+            callback_bps = float(Decimal(asked["callbackRate"]) * 100)
+            told |= {"activation_price": float(asked["activationPrice"]), "callback_bps": callback_bps}
+        return told
 
 
 def contract_of(instrument: Mapping[str, Any], *, is_hedge: bool) -> Contract:

@@ -18,24 +18,24 @@ from data.clock import Clock, RealClock
 from data.sockets import Asked
 from data.stream import Stream
 from data.stream_names import streams_of
-from data.venues.aster import AsterRest, Unavailable, Venue, open_interest_questions
+from data.venues.aster import AsterRest, Venue
 from data.wal import Kind, Log, Record
 from live.alerts import Alerts
+from live.asking import Asking
+from live.backup import back_up_daily
 from live.commands import Inbox
 from live.disk import Disk
 from live.dispatch import SINCE_MS, Account, Dispatcher
 from live.heartbeat import EVERY_S, Beat, tell_systemd, write_beat
 from live.journal import Damaged, Journal
-from live.map_feed import OPEN_INTEREST_EVERY_MS
 from live.oversight import Adopting, RiskConfig
 from live.readings import NS_PER_MS
 from live.risk import RiskEvent
 from live.shadows import Shadows, longest_looking_back, require_same_feed, walk_shadows
-from live.stream_feed import ASKED_BARS, OVERDUE_MS, StreamFeed
+from live.waiting import set_or_until, sleep_until
 from live.warm_start import warm_start
 from research.engine import TradingConfig, looks_at_liquidations
 
-GIVEN_UP_MS = 60_000  # after its end a bar that REST does not give either is a gap
 _STREAMS = ("bookTicker", "markPrice", "aggTrade")
 _TELL_S, _SYNC_S, _LOOK_S = 0.5, 1.0, 0.1  # of the machine's time
 _TOLERATED_MS = 60_000  # the clock may be so far behind the log
@@ -169,9 +169,14 @@ class Session:
                 self._venue, names, clock=self._clock, sink=self, sockets=1, seed=os.getpid(),
                 is_prompt=True, asked=asked,
             )  # fmt: skip
-            jobs = (stop.wait(), self._run_length(), stream.run(), self._keep_time(), self._recover(rest),
-                    self._ask_open_interest(rest), self._sync_forever(), self._obey(), self._beat_forever(),
-                    self._tell(tell), self._shadows.run(getattr(self._clock, "hold", nullcontext)))  # fmt: skip
+            asking = Asking(
+                rest, self.dispatcher, self._shadows, self._clock,
+                answered=self._answered, note=self._note, began_ms=self._began_ms,
+            )  # fmt: skip
+            jobs = (stop.wait(), self._run_length(), stream.run(), self._keep_time(), asking.for_bars(),
+                    asking.for_open_interest(self._is_listening), self._sync_forever(), self._obey(),
+                    self._beat_forever(), self._tell(tell), back_up_daily(self._journal.path, self._clock, self._disk),
+                    self._shadows.run(getattr(self._clock, "hold", nullcontext)))  # fmt: skip
             tasks = [asyncio.create_task(job) for job in jobs]
             if self._account is not None:
                 tasks.append(asyncio.create_task(self._account.run(asked)))
@@ -280,75 +285,26 @@ class Session:
         self._keep(Kind.NOTE, wal.note(what, **told))
         self.burst()
 
+    def _answered(self, payload: bytes) -> None:
+        self._keep(Kind.ANSWER, payload)
+        self.burst()
+
     async def _run_length(self) -> None:
         await self._is_listening.wait()
         if self._run_length_s is None:
             await asyncio.Event().wait()
-        await self._sleep_until(self._clock.now_ms() + round(self._run_length_s * 1_000))
+        await sleep_until(self._clock, self._clock.now_ms() + round(self._run_length_s * 1_000))
 
     async def _keep_time(self) -> None:
         """Do what is due when its time has come, also while nothing arrives."""
         while True:
             self._is_new_due.clear()
             self._armed_ms = self.dispatcher.due_ms
-            waits = [asyncio.create_task(self._is_new_due.wait())]
-            if self._armed_ms is not None:
-                waits.append(asyncio.create_task(self._sleep_until(self._armed_ms + 1)))
-            try:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for wait in waits:
-                    wait.cancel()
+            await set_or_until(self._is_new_due, self._clock, None if self._armed_ms is None else self._armed_ms + 1)
             self.burst()
             now_ns = max(self._clock.stamp_ns(), self._last_ns)
             self.dispatcher.advance(now_ns)
             self._last_ns = max(self._last_ns, now_ns - 1)
-
-    async def _recover(self, rest: AsterRest) -> None:
-        """Ask by REST for bars that did not come, and give up those that it does not have either."""
-        while True:
-            wants = False
-            for seat in self.dispatcher.seats:
-                wants |= await self._recover_bars(rest, seat.feed)
-            now_ms = self._clock.now_ms()
-            overdue_ms = min(seat.feed.next_overdue_ms() for seat in self.dispatcher.seats)
-            await self._sleep_until(now_ms + OVERDUE_MS if wants else max(overdue_ms, now_ms + 1))
-
-    async def _recover_bars(self, rest: AsterRest, feed: StreamFeed) -> bool:
-        """Whether bars are still wanted after asking."""
-        slots = feed.wanted(self._clock.now_ms())
-        if not slots:
-            return False
-        question = {"symbol": feed.symbol, "interval": feed.interval}
-        span = {"startTime": slots[0], "endTime": slots[-1], "limit": ASKED_BARS}
-        try:
-            body = await rest.get("/fapi/v3/klines", **question, **span)
-        except Unavailable:
-            pass  # asked again, until they are given up
-        else:
-            since_ms = self.dispatcher.since_ms
-            self._keep(Kind.ANSWER, wal.answer("/fapi/v3/klines", question | span, since_ms, body))
-            self.burst()
-        now_ms = self._clock.now_ms()
-        for open_ms in feed.wanted(now_ms):
-            if now_ms >= max(open_ms + feed.length_ms, self._began_ms) + GIVEN_UP_MS:
-                self._note("gave_up", open_ms=open_ms, **question)
-        return bool(feed.wanted(self._clock.now_ms()))
-
-    async def _ask_open_interest(self, rest: AsterRest) -> None:
-        """Ask for what maps are made of, as no stream tells it; without an answer they grow stale by themselves."""
-        await self._is_listening.wait()
-        while True:
-            for question in open_interest_questions([*self._shadows.with_maps(self.dispatcher.maps)]):
-                try:
-                    body = await rest.ask(question)
-                except (Unavailable, ValueError) as error:  # undocumented: it may be refused today and told tomorrow
-                    self._note("unanswered", path=question.path, params=dict(question.params), reason=str(error))
-                else:
-                    self._keep(Kind.ANSWER, wal.answer(question.path, question.params, self.dispatcher.since_ms, body))
-                    self.burst()
-            now_ms = self._clock.now_ms()
-            await self._sleep_until(now_ms - now_ms % OPEN_INTEREST_EVERY_MS + OPEN_INTEREST_EVERY_MS)
 
     async def _sync_forever(self) -> None:
         """Bound what a power cut costs."""
@@ -402,11 +358,6 @@ class Session:
         while True:
             tell(self.progress())
             await asyncio.sleep(_TELL_S)
-
-    async def _sleep_until(self, moment_ms: int) -> None:
-        """Return at that moment of the clock, however often a clock that stands still lets a sleep end early."""
-        while (left_ns := moment_ms * NS_PER_MS - self._clock.now_ns()) > 0:
-            await self._clock.sleep(left_ns / 1e9)
 
 
 def walk(

@@ -45,6 +45,7 @@ from live.oversight import Adopting
 from live.protection import Finding, Phase, Trade, next_steps
 from live.restore import Event, open_trades
 from live.risk import ClockSeen, Level, RiskEvent, TradeClosed, Transferred
+from live.waiting import set_or_until
 from research.engine import TradingConfig
 from research.fills import Terms
 
@@ -282,13 +283,7 @@ class AsterAccount:
         """Look at every trade when something was heard, or when it is time to."""
         while True:
             self.executor.wake.clear()
-            due_ms = self._look()
-            waits = [asyncio.create_task(self.executor.wake.wait()), asyncio.create_task(self._sleep_until(due_ms))]
-            try:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for wait in waits:
-                    wait.cancel()
+            await set_or_until(self.executor.wake, self._clock, self._look())
 
     def _look(self) -> int:
         """Do what every trade needs. Returns when to look again, ms."""
@@ -393,15 +388,5 @@ class AsterAccount:
     async def _watch_clock(self) -> None:
         """How far our clock is off, every minute, and at once where the exchange refused our time."""
         while True:
-            due_ms = self._clock.now_ms() + CLOCK_MS
-            waits = [asyncio.create_task(self._is_clock_wanted.wait()), asyncio.create_task(self._sleep_until(due_ms))]
-            try:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for wait in waits:
-                    wait.cancel()
+            await set_or_until(self._is_clock_wanted, self._clock, self._clock.now_ms() + CLOCK_MS)
             await self._measure_clock()
-
-    async def _sleep_until(self, moment_ms: int) -> None:
-        while (left_ms := moment_ms - self._clock.now_ms()) > 0:
-            await self._clock.sleep(left_ms / 1_000)

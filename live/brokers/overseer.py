@@ -33,6 +33,7 @@ from live.reconcile import (
 )
 from live.reconcile import Step as Found
 from live.risk import EquitySeen, MarginSeen
+from live.waiting import sleep_until
 
 AUDIT_MS = 30_000
 STALE_MS = 3_000  # what the account shows and is older, its stream should have told
@@ -101,9 +102,7 @@ class Overseer:
         """Compare every half minute."""
         while True:
             await self.is_ready.wait()
-            due_ms = self._clock.now_ms() + AUDIT_MS
-            while (left_ms := due_ms - self._clock.now_ms()) > 0:
-                await self._clock.sleep(left_ms / 1_000)
+            await sleep_until(self._clock, self._clock.now_ms() + AUDIT_MS)
             await self._look(is_audit=True)
 
     async def _look(self, *, is_audit: bool) -> bool:

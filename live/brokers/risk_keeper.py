@@ -36,7 +36,8 @@ class RiskKeeper:
         if self._is_to_keep():
             self._written = self.state
             cause = type(event).__name__
-            self._diary.event("risk", "", state=asdict(self.state), cause=cause, level=self.state.level)
+            told = {"cause": cause, "because": [flatten.reason for flatten in flattens], "level": self.state.level}
+            self._diary.event("risk", "", state=asdict(self.state), **told)
         for flatten in flattens:
             self.flatten(flatten)
 

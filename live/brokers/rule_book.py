@@ -6,7 +6,6 @@ tested under the old ones.
 Source: Aster futures API, "Client checklist".
 """
 
-import asyncio
 import json
 from collections.abc import Mapping
 
@@ -20,6 +19,7 @@ from live.brokers.seat import SeatBroker
 from live.budget import Urgency
 from live.exchange_orders import contract_of
 from live.protection import Finding
+from live.waiting import set_or_until
 
 EVERY_MS = 3_600_000
 
@@ -35,21 +35,9 @@ class RuleBook:
 
     async def run(self) -> None:
         """Read every hour, and at once where an order was refused for what the rules say; until cancelled."""
-        async with asyncio.TaskGroup() as jobs:
-            jobs.create_task(self._doubt_hourly())
-            jobs.create_task(self._read_when_in_doubt())
-
-    async def _doubt_hourly(self) -> None:
-        while True:
-            due_ms = self._clock.now_ms() + EVERY_MS
-            while (left_ms := due_ms - self._clock.now_ms()) > 0:
-                await self._clock.sleep(left_ms / 1_000)
-            self._executor.is_doubting_rules.set()
-
-    async def _read_when_in_doubt(self) -> None:
         doubted = self._executor.is_doubting_rules
         while True:
-            await doubted.wait()
+            await set_or_until(doubted, self._clock, self._clock.now_ms() + EVERY_MS)
             doubted.clear()
             await self._read()
             for case in self._cases.open():  # read or not: a position does not wait any longer

@@ -15,6 +15,7 @@ from data.stream import Stream
 from data.venues.aster import Answer, Venue
 from live.brokers.requests import Requests, waits_s
 from live.budget import Urgency
+from live.waiting import sleep_until
 
 KEEP_ALIVE_MS = 20 * 60_000  # a key lives for an hour
 LIFE_S = 82_800.0  # then its connection is replaced, the new one first; the exchange ends those of a day
@@ -101,9 +102,7 @@ class UserStream:
     async def _keep_alive(self) -> None:
         """Lengthen the key's life; replace one that is gone."""
         while True:
-            due_ms = self._clock.now_ms() + KEEP_ALIVE_MS
-            while (left_ms := due_ms - self._clock.now_ms()) > 0:
-                await self._clock.sleep(left_ms / 1_000)
+            await sleep_until(self._clock, self._clock.now_ms() + KEEP_ALIVE_MS)
             answer = await self._requests.send(Urgency.CERTAINTY, "PUT", "listenKey")
             if isinstance(answer, Answer) and 400 <= answer.status < 500 and answer.status not in (418, 429):
                 self.renew()

@@ -96,7 +96,7 @@ class Order(Answer):
     leg: Annotated[str, Field(examples=["stop"])]
     type: Annotated[str, Field(examples=["STOP_MARKET"])]
     side: Literal["BUY", "SELL"]
-    quantity: float
+    quantity: Annotated[float | None, Field(description="null: all that is held")]
     price: float | None
     state: Annotated[str, Field(examples=["open"])]
     time: Moment

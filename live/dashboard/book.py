@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from live.dashboard.journal_reader import Event
@@ -14,6 +14,10 @@ from live.risk import Level
 KEPT_ORDERS = 500  # that ended
 KEPT_ENTRIES = 1_000  # per symbol, to judge slippage by
 _ENDS = {"fill": "filled", "cancelled": "cancelled", "missed": "missed"}
+_STATES = {  # of an order on an account, by ``live.order_state.Status``; the others are open
+    "UNKNOWN": "unknown", "LOST": "missed", "REJECTED": "missed", "CANCELED": "cancelled", "EXPIRED": "cancelled",
+    "FILLED": "filled",
+}  # fmt: skip
 _LEGS = {
     Leg.ENTRY: "entry", Leg.STOP: "stop", Leg.TARGET: "target", Leg.TRAILING: "trailing", Leg.CLOSE: "close",
     Leg.FLATTEN: "flatten",
@@ -22,7 +26,7 @@ _LEGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """One order of ours as its last event left it. Prices and quantity NaN where there is none."""
+    """One order of ours as its last event left it. Prices NaN where there is none, quantity of a close-all order."""
 
     client_order_id: str
     trade_id: str
@@ -33,7 +37,7 @@ class Order:
     side: int  # 1 buys, -1 sells
     quantity: float
     price: float  # that triggers it, or that its limit is counted from
-    state: str  # open, filled, cancelled, missed
+    state: str  # open, unknown, filled, cancelled, missed
     time_ms: int  # of its last event
 
 
@@ -198,14 +202,18 @@ class Book:
                 leg=_LEGS.get(body["leg"], body["leg"]),
                 type=body["type"],
                 side=body["side"],
-                quantity=body["quantity"],
+                quantity=math.nan if body["quantity"] is None else body["quantity"],
                 price=math.nan if price is None else price,
                 state="open",
                 time_ms=event.time_ms,
             )
-        elif event.kind in _ENDS and name in self.orders:
-            order = self.orders.pop(name)
-            self.ended.append(Order(**{**vars(order), "state": _ENDS[event.kind], "time_ms": event.time_ms}))
+        elif name in self.orders and (event.kind in _ENDS or event.kind == "order"):
+            state = _ENDS.get(event.kind) or _STATES.get(body["status"], "open")
+            order = replace(self.orders.pop(name), state=state, time_ms=event.time_ms)
+            if state in ("open", "unknown"):
+                self.orders[name] = order
+            else:
+                self.ended.append(order)
 
     def _trade(self, event: Event) -> None:
         kind, body = event.kind, event.body

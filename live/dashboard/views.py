@@ -182,7 +182,7 @@ def order(own: OwnOrder) -> answers.Order:
         leg=own.leg,
         type=own.type,
         side="BUY" if own.side > 0 else "SELL",
-        quantity=own.quantity,
+        quantity=known(own.quantity),
         price=known(own.price),
         state=own.state,
         time=moment(own.time_ms),

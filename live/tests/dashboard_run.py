@@ -163,3 +163,34 @@ class Served:
         told = Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read().decode())
         connection.close()
         return told
+
+
+class Tab:
+    """A page that listens to a dashboard's stream; one that is not read takes nothing out of its socket."""
+
+    def __init__(self, served: Served, *, is_read: bool = True) -> None:
+        self.served = served
+        self._connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
+        self._connection.request("GET", "/api/stream")
+        self._lines = self._connection.getresponse() if is_read else None
+        self.first = self._number() + 1 if is_read else 0
+
+    def until(self, head: int) -> list[int]:
+        """Numbers of the journal's events, in the order in which they came, up to that one."""
+        heard = []
+        while not heard or heard[-1] < head:
+            heard.append(self._number())
+        return heard
+
+    def close(self) -> None:
+        """Go away."""
+        self._connection.close()
+        if self._lines is not None:
+            self._lines.close()
+
+    def _number(self) -> int:
+        """Of the next event that has one."""
+        while not (line := self._lines.readline()).startswith(b"id: "):
+            if not line:
+                raise EOFError("the stream has ended")
+        return int(line[4:])

@@ -97,6 +97,11 @@ def told_of(run: Run, kind: str) -> list[dict]:
     return [json.loads(body) for each, body in rows if each == kind]
 
 
+def legs(run: Run) -> list[str]:
+    """What was filled, as the desks were told."""
+    return [body["leg"] for body in told_of(run, "fill")]
+
+
 def level(run: Run) -> str:
     """The risk level at the end."""
     return str(run.broker.risk.state.level)

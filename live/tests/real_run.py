@@ -1,7 +1,7 @@
 """A real run on the loopback exchange, over sockets: the session, its account, the exchange and what goes wrong."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -122,6 +122,12 @@ class Run:
         self.exchange.office.collect()
         self.exchange.office.tell()
         return placed
+
+    def told(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """The exchange's streams carry more messages, by stream name."""
+        office = self.exchange.office
+        office._messages += messages
+        office.tell()
 
     def later(self, seconds: float, what: Callable[[], object]) -> None:
         """Something happens so much later by the market's time."""
@@ -252,7 +258,7 @@ def again(
     path: Path,
     *,
     minutes: Sequence[float],
-    then: Callable[[Run], Path | None] = lambda run: None,
+    then: Callable[[Run], Path | Coroutine[Any, Any, None] | None] = lambda run: None,
     is_hedge: bool = False,
     rules: Sequence[AccountRules] = (RULES, RULES, RULES),
     before: Sequence[Callable[[Run, Asked], None]] = (),
@@ -274,7 +280,8 @@ def again(
             runs, journal = [Run(loopback, path, before=[*before])], path
             for number, length in enumerate(minutes):
                 if number:
-                    journal = then(runs[-1]) or journal
+                    told = then(runs[-1])
+                    journal = (await told if asyncio.iscoroutine(told) else told) or journal
                     runs.append(Run(loopback, journal))
                 await trade(runs[-1], config, minutes=length, rules=replace(rules[number], is_hedge=is_hedge))
             return runs

@@ -45,6 +45,22 @@ def test_closed_trades_are_those_of_the_journal(finished):
     assert [row["number"] for row in book.closed] == list(range(1, len(book.closed) + 1))
 
 
+def test_orders_whose_fate_is_unknown_are_counted_until_it_is_known():
+    book, name = Book(), "wbone-abcdefghij-S1"
+    asked = {"leg": "S", "type": "STOP_MARKET", "side": -1, "quantity": None, "stop_price": 95.0}
+    for seq, (kind, body, unknown, open_) in enumerate(
+        [("intent", asked, 0, 1), ("order", {"status": "SENT"}, 0, 1), ("order", {"status": "UNKNOWN"}, 1, 1),
+         ("order", {"status": "NEW"}, 0, 1), ("order", {"status": "CANCELED"}, 0, 0)], start=1,
+    ):  # fmt: skip
+        book.take(
+            Event(seq=seq, time_ms=seq, kind=kind, config_hash="hash", symbol="BTCUSDT", trade_id="abcdefghij",
+                  client_order_id=name, body=body)
+        )  # fmt: skip
+        states = [order.state for order in book.orders.values()]
+        assert (states.count("unknown"), len(states)) == (unknown, open_)
+    assert [views.order(each).state for each in book.ended] == ["cancelled"]
+
+
 def test_every_open_position_has_its_stop_while_it_is_open(finished):
     path, _ = finished
     book, seen = Book(), 0

@@ -54,7 +54,7 @@ def test_a_close_takes_no_more_than_one_market_order_may():
 
 def test_an_intent_tells_all_that_is_sent():
     place = exchange_orders.entry(CONTRACT, entry_order(2.0, 100.5), TERMS)
-    assert place.intent["quantity"] == "2"
+    assert place.intent["quantity"] == 2.0
     told = dict(place.intent["parameters"])
     assert (told["timeInForce"], told["price"]) == ("IOC", "101.5")  # two ticks beyond the touch
 

@@ -11,7 +11,7 @@ import pytest
 
 from data.loopback.faults import Faults, StreamFault
 from live.brokers import user_stream
-from live.tests.invariants import alerts, check, held_and_guarded, level, told_of
+from live.tests.invariants import alerts, check, held_and_guarded, legs, level, told_of
 from live.tests.real_run import BTC, Run, flatten, guarded, new
 from live.tests.rows import in_both_modes
 
@@ -49,7 +49,7 @@ def test_f2_the_line_is_cut_before_the_exchange_gets_the_entry(run_real):
     assert statuses == ["SENT", "UNKNOWN", "LOST"] and len(told_of(run, "missed")) == 1
 
 
-@in_both_modes("F3", is_quick=True)
+@in_both_modes("F3")
 def test_f3_a_503_and_the_fill_four_seconds_later(run_real):
     run = run_real(before=[new("E", lambda run: run.strike("status_later", delay_s=4.0))])
     assert entered_once(run) and held_and_guarded(run) and not told_of(run, "missed")
@@ -93,7 +93,7 @@ def test_f8_the_account_s_stream_is_half_open(run_real):
     dead = StreamFault(kind="half_open", streams=USER, from_s=105.0)
     run = run_real(faults=Faults(streams=(dead,)), before=[guarded(lambda run: run.moves("60200"), 40.0)])
     assert "silent for 20 s" in [body["reason"] for body in told_of(run, "deaf")]
-    assert not run.amount and [body["leg"] for body in told_of(run, "fill")] == ["E", "T"]
+    assert not run.amount and legs(run) == ["E", "T"]
 
 
 @in_both_modes("F9")
@@ -103,7 +103,7 @@ def test_f9_the_market_s_stream_is_silent(run_real):
     assert not run.orders("E")
     later = StreamFault(kind="drop", streams="btcusdt@*", from_s=105.0)
     run = run_real("later", faults=Faults(streams=(later,)), before=[guarded(lambda run: run.moves("60200"))])
-    assert not run.amount and [body["leg"] for body in told_of(run, "fill")] == ["E", "T"]
+    assert not run.amount and legs(run) == ["E", "T"]
 
 
 @pytest.mark.parametrize("how", ["expired", "deleted"])
@@ -115,7 +115,7 @@ def test_f10_the_listen_key_is_gone(run_real, how):
         run.later(5.0, lambda: run.moves("60200"))
 
     run = run_real(before=[guarded(lose)])
-    assert not run.amount and [body["leg"] for body in told_of(run, "fill")] == ["E", "T"]
+    assert not run.amount and legs(run) == ["E", "T"]
     assert len(told_of(run, "execution")) == 2
 
 
@@ -176,19 +176,19 @@ def test_f16_target_and_trailing_order_would_trigger_at_once(run_real):
     run = run_real(before=[new("R", lambda run: run.strike("status", status=400, code=-2021))])
     assert held_and_guarded(run) and [order.is_open for order in run.orders("R")] == [True]
     late = run_real("late", before=[new("T", lambda run: run.strike("status", status=400, code=-2021))])
-    assert not late.amount and [body["leg"] for body in told_of(late, "fill")] == ["E", "X"]
+    assert not late.amount and legs(late) == ["E", "X"]
 
 
 @in_both_modes("F17")
 def test_f17_the_mark_is_through_the_stop_before_it_stands(run_real):
     run = run_real(before=[new("S", lambda run: run.moves("60453", mark="60600"))])
-    assert not run.amount and [body["leg"] for body in told_of(run, "fill")] == ["E", "X"]
+    assert not run.amount and legs(run) == ["E", "X"]
 
 
 @in_both_modes("F18")
 def test_f18_mark_and_last_price_part_and_the_stop_fires(run_real):
     run = run_real(before=[guarded(lambda run: run.moves("60453", mark="72000"))])
-    assert not run.amount and [body["leg"] for body in told_of(run, "fill")] == ["E", "S"]
+    assert not run.amount and legs(run) == ["E", "S"]
 
 
 @pytest.mark.parametrize("is_hedge", [False])

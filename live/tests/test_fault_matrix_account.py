@@ -1,18 +1,14 @@
-"""The fault matrix, rows F19 to F38: clocks, limits, the account itself, other hands on it, and starting again."""
+"""The fault matrix, rows F19 to F28: clocks, limits, what cannot be read or written, and other hands on the account."""
 
 import errno
 import itertools
 import shutil
 import sqlite3
-import ssl
 from contextlib import closing
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
-import aiohttp
 import pytest
-from aiohttp.client_reqrep import ConnectionKey
 
 from data.loopback import account_modes
 from data.loopback.faults import ContractChange, Faults
@@ -21,15 +17,12 @@ from data.wal import Log, segments
 from live.disk import RESERVE_BYTES, reserve_path
 from live.journal import Journal, feed_folder
 from live.real import sole_runner
-from live.tests.invariants import alerts, check, held_and_guarded, level, told_of
-from live.tests.real_run import BTC, RULES, Run, again, flatten, guarded, new, often
+from live.tests.invariants import alerts, check, held_and_guarded, legs, level, told_of
+from live.tests.real_run import BTC, Run, again, flatten, guarded, new, often
 from live.tests.rows import in_both_modes
 
 D = Decimal
 SIZE = D("0.009")
-PLACE = ConnectionKey("127.0.0.1", 443, True, True, None, None, None)
-NO_NAME = aiohttp.ClientConnectorDNSError(PLACE, OSError("no such name"))
-NO_TRUST = aiohttp.ClientConnectorCertificateError(PLACE, ssl.SSLCertVerificationError("self-signed"))
 
 
 class SmallDisk:
@@ -67,11 +60,6 @@ def small_disk(monkeypatch):
     return SmallDisk(monkeypatch)
 
 
-def legs(run: Run) -> list[str]:
-    """What was filled, as the desks were told."""
-    return [body["leg"] for body in told_of(run, "fill")]
-
-
 @pytest.mark.parametrize(("offset_ms", "trades"), [(1_000, True), (-1_000, True), (5_000, False), (-5_000, False)])
 @in_both_modes("F19")
 def test_f19_the_clocks_differ_from_the_start(run_real, offset_ms, trades):
@@ -92,7 +80,7 @@ def test_f19_the_exchange_s_clock_steps_and_the_exit_leaves_with_a_corrected_non
     assert not run.amount and level(run) == "HALTED" and legs(run) == ["E", "F"]
 
 
-@in_both_modes("F20", is_quick=True)
+@in_both_modes("F20")
 def test_f20_429_while_a_position_is_closed(run_real):
     run = run_real(
         before=[guarded(flatten), new("X", lambda run: run.strike("status", status=429, count=3))],
@@ -291,88 +279,3 @@ def test_f28_the_tick_grows_while_a_position_is_open_and_its_stop_is_sent_again(
         before=[guarded(lambda run: run.account.cancel_all(BTC, run.exchange.office.now_ms))],
     )
     assert held_and_guarded(run) and run.orders("S")[-1].stop_price == D("60575")
-
-
-@in_both_modes("F30")
-def test_f30_the_position_is_deleveraged(run_real, is_hedge):
-    def deleverage(run: Run) -> None:
-        run.exchange.office.deleverage(0, BTC, "SHORT" if is_hedge else "BOTH")
-
-    run = run_real(before=[guarded(deleverage)])
-    assert not run.amount and level(run) == "HALTED"
-    assert legs(run) == ["E", "L"] and not [order for order in run.orders() if order.is_open]
-
-
-@in_both_modes("F31")
-def test_f31_funding_is_paid_while_a_position_is_open(run_real):
-    def pay(run: Run) -> None:
-        run.account.on_funding(BTC, D("0.0001"), run.exchange.office.now_ms)
-        run.exchange.office.collect()
-        run.exchange.office.tell()
-
-    run = run_real(before=[guarded(pay)])
-    (paid,) = told_of(run, "funding")
-    (row,) = [row for row in run.account.ledger.incomes if row.kind == "FUNDING_FEE"]
-    assert paid["paid_usdt"] == float(-row.amount_usdt) and held_and_guarded(run)
-
-
-@in_both_modes("F34", is_quick=True)
-def test_f34_stopped_with_a_position_and_started_again(config, tmp_path, is_hedge):
-    first, second = again(often(config), tmp_path / "real.sqlite", minutes=(2.5, 6.0), is_hedge=is_hedge)
-    assert not [asked for asked in first.asked if asked.method == "DELETE"]
-    check(second)
-    assert legs(second)[:2] == ["E", "R"] and not [asked for asked in second.asked if asked.is_new("S")][1:]
-
-
-@in_both_modes("F34")
-def test_f34_stopped_while_an_entry_is_under_way(run_real):
-    run = run_real(before=[new("E", lambda run: run.stop.set())])
-    assert held_and_guarded(run) and legs(run) == ["E"] and not [order for order in run.orders("E") if order.is_open]
-
-
-@in_both_modes("F35")
-def test_f35_a_day_that_is_spent_stays_so_after_a_restart(config, tmp_path, is_hedge):
-    limits = replace(RULES.risk, max_daily_drawdown=0.00002)
-    first, second = again(
-        often(config), tmp_path / "real.sqlite", minutes=(3.5, 6.0), is_hedge=is_hedge,
-        rules=(replace(RULES, risk=limits), RULES),
-    )  # fmt: skip
-    assert not first.amount and legs(first) == ["E", "X"]
-    assert len(second.orders("E")) == 1
-    assert any("the day has lost" in reason for body in told_of(second, "refused") for reason in body["reasons"])
-
-
-@in_both_modes("F36")
-def test_f36_a_firewall_answers_403(run_real):
-    run = run_real(before=[guarded(lambda run: run.strike("html", status=403, path="positionRisk", method="GET"))])
-    assert held_and_guarded(run) and "firewall" in alerts(run)
-
-
-@pytest.mark.parametrize("error", [NO_NAME, NO_TRUST])
-@in_both_modes("F36")
-def test_f36_the_exchange_s_name_or_its_certificate_is_not_found_good(run_real, error):
-    run = run_real(
-        minutes=5,
-        before=[guarded(lambda run: (run.exchange.office.drop_listen_key(0), run.breaks(error, 60.0)), 1.0)],
-    )
-    assert held_and_guarded(run) and level(run) == "ACTIVE" and "unread" in alerts(run)
-    assert not [asked for asked in run.asked if asked.method == "DELETE"]
-    broken_ms = next(asked.ms for asked in run.asked if asked.is_new("R")) + 1_000
-    assert sum(broken_ms <= asked.ms < broken_ms + 60_000 for asked in run.asked) < 60
-
-
-@in_both_modes("F37")
-def test_f37_a_cancellation_finds_no_order(run_real):
-    def refuse(run: Run) -> None:
-        run.strike("status", method="DELETE", status=400, code=-2011, count=2)
-        run.moves("60200")
-
-    run = run_real(before=[guarded(refuse)])
-    assert not run.amount and legs(run) == ["E", "T"]
-    assert not [order for order in run.orders() if order.is_open]
-
-
-@in_both_modes("F38")
-def test_f38_no_countdown_is_ever_armed(run_real):
-    run = run_real(minutes=9)
-    assert not [asked for asked in run.asked if asked.name == "countdownCancelAll"]
