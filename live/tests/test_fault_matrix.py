@@ -5,7 +5,9 @@ the invariants I1 to I8 in ``live.tests.invariants.check``. The first trade sell
 60574.1, a target at 60211.3 and a trailing order that begins at 60332.2.
 """
 
+import re
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -189,6 +191,12 @@ def test_f17_the_mark_is_through_the_stop_before_it_stands(run_real):
 def test_f18_mark_and_last_price_part_and_the_stop_fires(run_real):
     run = run_real(before=[guarded(lambda run: run.moves("60453", mark="72000"))])
     assert not run.amount and legs(run) == ["E", "S"]
+
+
+def test_every_row_of_the_matrix_has_a_case():
+    modules = [path.read_text() for path in Path(__file__).parent.glob("test_fault_matrix*.py")]
+    rows = {int(row) for text in modules for row in re.findall(r'in_both_modes\("F(\d+)"', text)}
+    assert rows == {*range(1, 39)} - {12}  # that one is ``test_real_kill``
 
 
 @pytest.mark.parametrize("is_hedge", [False])
