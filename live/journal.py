@@ -197,7 +197,7 @@ class Journal:
         seq = self._walked + 1
         stored = self._connection.execute(f"SELECT {_COLUMNS} FROM events WHERE seq = ?", (seq,)).fetchone()
         if stored[1:8] != columns:
-            raise ValueError(
+            raise Damaged(
                 f"{self.path} holds another run: its event {seq} is {_short(stored[1:8])}, this run makes it "
                 f"{_short(columns)}; give another journal file"
             )

@@ -117,8 +117,8 @@ class Session:
         self._shadows = shadows or Shadows([], journal.path)
         require_same_feed(configs, self._shadows.configs)
         self.dispatcher = walk(configs, log.folder, journal, account)
-        if journal.is_ahead:
-            raise Damaged(f"{journal.path} holds more than follows from the log in {log.folder}; give another journal")
+        if journal.is_ahead and not self.dispatcher.seats:
+            raise Damaged(f"{log.folder} has nothing of the run that {journal.path} holds; give another journal")
         if not self.dispatcher.seats:  # cut off before trading began: nothing was acted on
             for segment in wal.segments(log.folder):
                 segment.unlink()
@@ -363,12 +363,22 @@ class Session:
 def walk(
     configs: Sequence[TradingConfig], folder: Path, journal: Journal, account: Account | None = None
 ) -> Dispatcher:
-    """Act again on everything that a log holds."""
+    """Act again on everything that a log holds.
+
+    Raises
+    ------
+    Damaged
+        When a part of it cannot be read, and something after it can.
+    """
     dispatcher = Dispatcher(configs, journal, account)
     for segment in wal.segments(folder):
         _force_to_disk(segment)
+        end = 0
         for record in wal.read(segment):
             dispatcher.take(record)
+            end += wal.size(record)
+        if wal.next_record(segment, end) < segment.stat().st_size:
+            raise Damaged(f"{segment} is damaged at byte {end}; keep it as evidence and give another journal")
     return dispatcher
 
 

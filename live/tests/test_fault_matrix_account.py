@@ -174,12 +174,18 @@ def log_flipped(path: Path) -> None:
     segment.write_bytes(content)
 
 
+def log_cut(path: Path) -> None:
+    """The log ends before the journal does."""
+    (segment,) = segments(feed_folder(path))
+    segment.write_bytes(segment.read_bytes()[: segment.stat().st_size * 3 // 4])
+
+
 def log_gone(path: Path) -> None:
     """There is no log."""
     shutil.rmtree(feed_folder(path))
 
 
-@pytest.mark.parametrize("damage", [flipped, cut_short, log_flipped, log_gone])
+@pytest.mark.parametrize("damage", [flipped, cut_short, log_flipped, log_cut, log_gone])
 @in_both_modes("F24")
 def test_f24_journal_or_log_is_damaged(config, tmp_path, is_hedge, damage):
     path = tmp_path / "real.sqlite"
