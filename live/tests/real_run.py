@@ -30,7 +30,6 @@ from live.tests.paper_run import OFTEN, START, market
 from research.engine import TradingConfig
 
 BTC = "BTCUSDT"
-DEPOSIT = Decimal(10_000)
 RULES = AccountRules(
     instance="one",
     emergency_stop_bps=100.0,
