@@ -1,7 +1,7 @@
 """What to ask the exchange about an order whose fate is not known, when to ask it, and when to give it up. Pure.
 
 An order is never sent again to find out. It is asked for by its name, and only when it could not be taken any more, and
-neither fills nor position hint at it, is it lost. Even then it is listened for.
+neither fills nor position hint at it, or do so long after, is it lost. Even then it is listened for.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ QUERY_AFTER_MS = (250, 500, 1_000, 2_000, 4_000, 8_000)  # after the doubt began
 ANSWER_WITHIN_MS = 5_000  # a request that takes longer is in doubt, whoever waits for it
 NONCE_WINDOW_MS = 10_000  # so long after it was signed may the exchange still take an order
 SETTLING_MS = 2_000  # on top: for what was taken at the last moment to show
+UNEXPLAINED_MS = 10_000  # and more where fills or position hint at it: not found by then, they are somebody else's
 WATCHED_MS = 600_000  # so long is a lost order listened for
 
 ORDER, TRADES = "order", "trades"
@@ -70,12 +71,17 @@ def settled_ms(order: Order, clock_offset_ms: float) -> int:
 
 
 def is_lost(order: Order, around: Surroundings | Unread, clock_offset_ms: float) -> bool:
-    """Nobody took the order and nobody will: not found when it could not come any more, and nothing hints at it."""
+    """Nobody took the order and nobody will: not found when it could not come any more, and nothing hints at it.
+
+    A hint counts for a while only. A position that somebody moved by hand would keep the order in doubt for ever, and
+    the doubt would keep the position from being set right.
+    """
     if order.status not in (Status.SENT, Status.UNKNOWN) or isinstance(around, Unread):
         return False
-    late_ms = settled_ms(order, clock_offset_ms)
+    is_hinted_at = around.has_unknown_trade or not around.is_explained
+    late_ms = settled_ms(order, clock_offset_ms) + (UNEXPLAINED_MS if is_hinted_at else 0)
     was_denied = order.denied_ms is not None and order.denied_ms >= late_ms
-    return was_denied and around.asked_ms >= late_ms and not around.has_unknown_trade and around.is_explained
+    return was_denied and around.asked_ms >= late_ms
 
 
 def is_watched(order: Order, now_ms: int) -> bool:

@@ -142,7 +142,7 @@ class Cases:
     ----------
     changed : orders that have changed, and fills that are new, since ``news`` was asked for.
     positions : the last word on each, by symbol and position side.
-    heard_ms : by symbol, when something was last heard of it.
+    heard_ms : by symbol, when the stream or an order's answer last told of it.
     """
 
     cases: dict[Key, Case] = field(default_factory=dict)
@@ -173,7 +173,9 @@ class Cases:
         """Take in what the exchange says, from wherever. Returns orders of its own that closed a position of ours."""
         forced_orders = []
         for each in evidence:
-            self.heard_ms[each.symbol] = now_ms
+            # The answer to a question about a position does not say that anything has happened.
+            if not isinstance(each, PositionSeen) or each.asked_ms is None:
+                self.heard_ms[each.symbol] = now_ms
             if isinstance(each, PositionSeen):
                 self._place(each)
             elif isinstance(each, OrderSeen) and each.is_forced:

@@ -1,9 +1,11 @@
 from dataclasses import replace
+from decimal import Decimal
 
 from live.brokers.cases import Case, Cases
+from live.order_evidence import PositionSeen
 from live.order_state import GivenUp
 from live.orders import Leg
-from live.tests.exchange_words import CONTRACT, fill, filled, held, name, order, position, seen
+from live.tests.exchange_words import BTC, CONTRACT, fill, filled, held, name, order, position, seen
 
 
 def test_a_trade_that_is_done_and_still_listened_for_does_not_hear_of_its_successor_s_position():
@@ -21,3 +23,11 @@ def test_a_trade_that_is_done_and_still_listened_for_does_not_hear_of_its_succes
     late = seen(Leg.STOP, "FILLED", filled="1")
     cases.hear([late, fill(late)], 3_000)  # it was not lost after all
     assert cases.open() == [done, after] and done.trade.orders[name(Leg.STOP)].filled == 1
+
+
+def test_asking_for_a_position_again_and_again_does_not_keep_the_audit_away():
+    cases = Cases()
+    streamed = PositionSeen(symbol=BTC, position_side="BOTH", amount=Decimal(0), entry_price=Decimal(0), told_ms=1_000)
+    cases.hear([streamed], 1_000)
+    cases.hear([replace(streamed, asked_ms=9_000)], 9_000)
+    assert cases.heard_ms == {BTC: 1_000}

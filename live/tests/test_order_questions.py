@@ -71,6 +71,13 @@ def test_an_order_is_not_lost_while_anything_hints_at_it(around):
     assert not is_lost(heard(DOUBTED, NotFound(asked_ms=14_000)), around, 0.0)
 
 
+@pytest.mark.parametrize("hint", [{"has_unknown_trade": True}, {"is_explained": False}])
+def test_a_position_that_somebody_moved_keeps_no_order_in_doubt_for_ever(hint):
+    late = heard(DOUBTED, NotFound(asked_ms=23_000))
+    assert not is_lost(late, replace(QUIET, asked_ms=22_999, **hint), 0.0)
+    assert is_lost(late, replace(QUIET, asked_ms=23_000, **hint), 0.0)
+
+
 def test_an_order_that_was_found_is_never_lost():
     found = all_heard(DOUBTED, [NotFound(asked_ms=14_000), seen(Leg.ENTRY)])
     assert not is_lost(found, QUIET, 0.0)
