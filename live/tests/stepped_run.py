@@ -206,5 +206,3 @@ def _without(spans: list[tuple[int, int]], others: list[tuple[int, int]]) -> Ite
                 from_ms = max(from_ms, other_to_ms)
         if from_ms < to_ms:
             yield from_ms, to_ms
-
-
