@@ -16,7 +16,7 @@ def real_data() -> Path | None:
     return folder if folder.is_dir() else None
 
 
-BENCHMARKS = ("sweep", "gate", "fills", "clusters", "record", "lake", "live", "dashboard", "soak")
+BENCHMARKS = ("sweep", "gate", "fills", "clusters", "record", "lake", "live", "dashboard", "soak", "live-soak")
 
 
 def run_bench(name: str, folder: Path, minutes: float, tell: Callable[[str, int, int], None]) -> dict[str, Any]:
@@ -25,8 +25,8 @@ def run_bench(name: str, folder: Path, minutes: float, tell: Callable[[str, int,
     Parameters
     ----------
     folder : for what is made on the way: ``lake`` keeps its synthetic year there, ``dashboard`` its month of a map,
-        ``soak`` what it recorded.
-    minutes : how long ``soak`` takes.
+        ``soak`` what it recorded, ``live-soak`` its journal.
+    minutes : how long ``soak`` and ``live-soak`` take.
     """
     return {"name": name, "machine": machine(), "figures": _figures(name, folder, minutes, tell)}
 
@@ -64,6 +64,10 @@ def _figures(name: str, folder: Path, minutes: float, tell: Callable[[str, int, 
         from live.benchmarks.bench_dashboard import bench_dashboard
 
         return bench_dashboard(folder)
+    if name == "live-soak":
+        from pipelines.live_soak import run_live_soak
+
+        return run_live_soak(folder, minutes, tell)
     from pipelines.soak import run_soak
 
     return run_soak(folder, minutes, tell)

@@ -297,7 +297,7 @@ def runs_command(two, runs_path, as_json) -> None:
     "--folder", type=click.Path(path_type=Path), default=None,
     help="For what is made on the way: the synthetic year of `lake`, the lake of `soak` [pipelines/runs/bench-NAME].",
 )  # fmt: skip
-@click.option("--minutes", type=float, default=30.0, show_default=True, help="How long `soak` takes.")
+@click.option("--minutes", type=float, default=30.0, show_default=True, help="How long a soak takes.")
 @json_option
 def bench(name, folder, minutes, as_json) -> None:
     """Measure against the named baseline, side by side; exit status 0 only when every target holds."""

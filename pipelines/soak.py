@@ -8,13 +8,11 @@ sockets lost a single one in passing, nobody can know of it, so these are counte
 
 import asyncio
 import json
-import re
 import signal
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,14 +29,13 @@ from data.loopback.server import Loopback
 from data.loopback.tape import SyntheticSource
 from data.recorder_config import RecorderConfig
 from data.synthetic import ALT_LIKE, MarketSpec
+from pipelines.soak_memory import SAMPLE_S, flat, samples
 
 FRAMES_PER_SECOND = 2_000  # of both sockets together
 SYMBOLS = tuple(f"{name}USDT" for name in ("BNB", "SOL", "XRP", "DOGE", "ADA", "LINK", "AVAX", "SUI", "LTC", "ASTER"))
 SPEED = 30.0  # market seconds per second: ten such symbols then make as many frames
 LIFE_S = 7_200.0  # after which the exchange closes a connection, instead of a day
-FLAT_MIB = 24.0  # by how much the memory may differ between the second quarter and the last
-_SAMPLE_S = 5.0
-_PROCESSES = {b"data.sealer": "sealer", b"data.compaction": "compaction"}  # by a word of the command; else the recorder
+_PROCESSES = {b"data.sealer": "sealer", b"data.compaction": "compaction"}  # by a word of the command
 _WITHOUT_SEQUENCE = ("bookTicker", "forceOrder")
 _SLACK_MS = 2_000  # the ledger speaks of the exchange's time, a loss of the time of delivery
 _START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -109,41 +106,18 @@ async def _watch(
     recorder: asyncio.subprocess.Process, minutes: float, tell: Callable[[str, int, int], None]
 ) -> pl.DataFrame:
     """Every five seconds: seconds passed, process, memory_mib; until the time is over or the recorder ends."""
-    began, samples = time.monotonic(), []
+    began, told = time.monotonic(), []
     while (passed_s := time.monotonic() - began) < minutes * 60 and recorder.returncode is None:
         tell("soak, seconds", round(passed_s), round(minutes * 60))
-        samples += [(passed_s, *sample) for pid in _family(recorder.pid) for sample in _memory(pid)]
-        await asyncio.sleep(_SAMPLE_S)
-    return pl.DataFrame(samples, ["seconds", "process", "memory_mib"], orient="row")
-
-
-def _family(pid: int) -> Iterator[int]:
-    """A process and those it has started."""
-    yield pid
-    for told in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            for child in told.read_text().split():
-                yield from _family(int(child))
-
-
-def _memory(pid: int) -> Iterator[tuple[str, float]]:
-    """Which process it is and its own memory, MiB; nothing when it has just ended."""
-    with suppress(FileNotFoundError, ProcessLookupError):
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), flags=re.MULTILINE)
-        if found:
-            name = next((name for word, name in _PROCESSES.items() if word in command), "recorder")
-            yield name, int(found[1]) / 1_024
+        told += [(passed_s, *sample) for sample in samples(recorder.pid, _PROCESSES, "recorder")]
+        await asyncio.sleep(SAMPLE_S)
+    return pl.DataFrame(told, ["seconds", "process", "memory_mib"], orient="row")
 
 
 def _memory_figures(memory: pl.DataFrame) -> Iterator[dict[str, Any]]:
     """Of the processes that stay, whether they grow; of compaction, which comes and goes, the most."""
-    quarter = (pl.col("seconds") * 4 // memory["seconds"].max()).cast(pl.Int64)
     for process in ("recorder", "sealer"):
-        own = memory.filter(pl.col("process") == process)
-        early, late = (own.filter(quarter.is_in(parts))["memory_mib"].median() for parts in ([1], [3, 4]))
-        yield figure(f"memory of the {process}, second quarter", early, "MiB")
-        yield figure(f"memory of the {process}, last quarter", late, "MiB", at_most=early + FLAT_MIB)
+        yield from flat(memory, process)
     merging = memory.filter(pl.col("process") == "compaction")["memory_mib"].max()
     if merging is not None:
         yield figure("memory of compaction, the most", merging, "MiB")

@@ -16,7 +16,7 @@ from data.loopback.account_settings import AccountSettings
 from data.loopback.server import Loopback
 from live.commands import answer_to, ask
 from live.tests.paper_run import START, market
-from live.tests.real_run import BTC, RULES, Asked, Run, trade
+from live.tests.real_run import RULES, Asked, Run, trade
 from research.engine import TradingConfig
 
 GRACE_MS = 10_000  # after trouble: so long may a position go without a stop
@@ -137,7 +137,7 @@ class Stepped:
         return max((to_ms - from_ms for from_ms, to_ms in _without(self._naked(), self.excused)), default=0)
 
     def _naked(self) -> list[tuple[int, int]]:
-        """Spans in which something was held and neither a stop of ours stood nor a market order of ours had just left."""
+        """Spans in which something was held and neither a stop of ours stood nor a market order had just left."""
         account, amounts, held, spans = self.run.account, {}, [], []
         for fill in account.ledger.fills:
             amounts[fill.position_side] = amounts.get(fill.position_side, Decimal(0)) + (

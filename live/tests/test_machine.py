@@ -26,7 +26,7 @@ from data.loopback.faults import Faults, RequestFault, StreamFault
 from live.commands import WITH_SYMBOL
 from live.journal import read_journal
 from live.tests.conftest import a_config
-from live.tests.invariants import check_always, check_at_rest, told_of
+from live.tests.invariants import check_always, check_at_rest
 from live.tests.real_run import BTC, often
 from live.tests.stepped_run import GRACE_MS, Stepped
 
@@ -46,7 +46,8 @@ WITHOUT_ANSWER = st.sampled_from(
 )
 ASKED = st.sampled_from([
     ("POST", "order"), ("POST", "order"), ("DELETE", "order"), ("GET", "order"), ("GET", "positionRisk"),
-    ("GET", "openOrders"), ("GET", "allOrders"), ("GET", "userTrades"), ("GET", "account"), ("POST", "listenKey"), ("*", "*"),
+    ("GET", "openOrders"), ("GET", "allOrders"), ("GET", "userTrades"), ("GET", "account"),
+    ("POST", "listenKey"), ("*", "*"),
 ])  # fmt: skip
 POINTS = st.tuples(
     st.sampled_from(["before", "under way", "after"]),
