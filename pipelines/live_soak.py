@@ -34,7 +34,7 @@ from data.venues.signing import AgentKey
 from live.benchmarks.configs import champion
 from live.commands import ask
 from live.config import Chosen
-from live.heartbeat import read_beat
+from live.heartbeat import Beat, read_beat
 from live.journal import read_journal
 from live.promotion import document_of
 from pipelines.soak import FAULTS, LIFE_S
@@ -42,7 +42,8 @@ from pipelines.soak_memory import SAMPLE_S, flat, samples
 
 SPEED = 15.0  # market seconds per second: two hours are 30
 KILLED_AT = (0.05, 0.1, 0.15, 0.2)  # parts of the time
-SILENT_S = 10.0  # of the machine's time, until it is started again
+SILENT_S = 30.0  # of the machine's time, until it is started again
+WATCHED_S = 20.0  # of silence, after which the watchdog acts
 CALM_S = 60.0  # of the machine's time, at the end: nothing more goes wrong, and everything is heard
 _WATCHDOG_KEY = "5a" * 32
 _START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -100,7 +101,7 @@ class _Processes:
                 "--send-orders", self.symbol, "--keys", self.folder / f"{name}.keys"]  # fmt: skip
         told += {
             "runner": ["--config", self.folder / "chosen.toml", "--mode", "real", "--json"],
-            "watchdog": ["--silence", SILENT_S / 2, "--look", 1.0],
+            "watchdog": ["--silence", WATCHED_S, "--look", 1.0],
         }[name]
         with (self.folder / f"{name}.log").open("ab") as said:
             return await asyncio.create_subprocess_exec(
@@ -114,10 +115,12 @@ class _Processes:
         while (passed_s := time.monotonic() - began) < length_s - CALM_S and runner.returncode is None:
             tell("soak, seconds", round(passed_s), round(length_s))
             self._weigh(passed_s, {"runner": runner.pid, "watchdog": watchdog.pid})
-            self._let_enter()
-            if kills and passed_s >= kills[0] * length_s:
-                kills.pop(0)
-                runner = await self._killed(runner)
+            beat = read_beat(self.journal)
+            if beat is not None and beat.pid == runner.pid:  # it is at work by now
+                self._let_enter(beat)
+                if kills and passed_s >= kills[0] * length_s:
+                    kills.pop(0)
+                    runner = await self._killed(runner)
             await asyncio.sleep(SAMPLE_S)
         if runner.returncode is None:
             self._ask("flatten")
@@ -136,10 +139,9 @@ class _Processes:
         await asyncio.sleep(SILENT_S)
         return await self.start("runner")
 
-    def _let_enter(self) -> None:
+    def _let_enter(self, beat: Beat) -> None:
         """What an operator does who has looked at an alarm."""
-        beat = read_beat(self.journal)
-        if beat is not None and beat.level != "ACTIVE":
+        if beat.level != "ACTIVE":
             self.resumed += 1
             self._ask("resume")
 
