@@ -129,10 +129,11 @@ class AsterAccount:
                 self._take_up(trade)
         going_on = {case.trade.trade_id for case in self.cases.open()} | (told["adopted"] - told["closed"])
         opened = [each.ts_ms for each in events if each.trade_id in going_on]
+        paying = going_on | {*{each.symbol: each.trade_id for each in events if each.kind == "execution"}.values()}
         self.payments = Payments(
             self.reader, self.cases, self.diary, seats, clock,
             known=(each.body["transaction_id"] for each in events if "transaction_id" in each.body),
-            since_ms=min([now_ms, *opened]),
+            since_ms=min([now_ms, *(each.ts_ms for each in events if each.trade_id in paying)]),
         )  # fmt: skip
         self.overseer.begin(min(opened, default=now_ms))
         if self._damage is not None:
@@ -242,6 +243,7 @@ class AsterAccount:
     def listens(self) -> None:
         """The account's stream is open: what was missed is asked for."""
         self.executor.spawn(self.overseer.catch_up())
+        self.payments.is_due.set()
 
     def is_deaf(self, reason: str) -> None:
         """The account's stream has ended."""

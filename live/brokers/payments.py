@@ -1,4 +1,4 @@
-"""Funding as the account was charged it: asked for when its stream says that there was some."""
+"""Funding as the account was charged it: asked for when its stream says that there was some, or may have missed it."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ class Payments:
 
     Attributes
     ----------
-    is_due : set when there was one.
+    is_due : set when there was one, or may have been.
 
     Parameters
     ----------

@@ -99,9 +99,12 @@ def test_f30_the_position_is_deleveraged(run_real, is_hedge):
     assert legs(run) == ["E", "L"] and not [order for order in run.orders() if order.is_open]
 
 
+@pytest.mark.parametrize("is_heard", [True, False])
 @in_both_modes("F31")
-def test_f31_funding_is_paid_while_a_position_is_open(run_real):
+def test_f31_funding_is_paid_while_a_position_is_open(run_real, is_heard):
     def pay(run: Run) -> None:
+        if not is_heard:
+            run.exchange.office.expire_listen_key(0, run.exchange.office.now_ms)
         run.account.on_funding(BTC, D("0.0001"), run.exchange.office.now_ms)
         run.exchange.office.collect()
         run.exchange.office.tell()

@@ -62,6 +62,7 @@ COMMANDS = st.sampled_from(["resume", "resume", "pause", "reduce", "flatten", "c
 class RunnerOnLoopback(RuleBasedStateMachine):
     """Every step is something that happens to a runner which trades all the time."""
 
+    was_paid = False
     is_sound = False  # no step is half taken, and none has broken anything
 
     @initialize(
@@ -150,6 +151,7 @@ class RunnerOnLoopback(RuleBasedStateMachine):
 
     @rule(rate=st.sampled_from(["0.0001", "-0.0003"]))
     def funding_is_due(self, rate):
+        self.was_paid = True
         self.at.happens(lambda: self.at.run.account.on_funding(BTC, D(rate), self.at.now_ms))
 
     @rule(amount=st.sampled_from([-500, 700]))
@@ -222,6 +224,8 @@ class RunnerOnLoopback(RuleBasedStateMachine):
         self.at.exchange.set_clock(0)
         self.at.exchange._request_trouble._active.clear()
         self.at.command("pause")
+        if self.was_paid:  # nothing but a new connection shows that a dead one has not told it
+            self.at.do(self.at.exchange.cut())
         self.at.lets_pass(REST_S)
         check_always(self.at.run, refused_by_limits=True)
         check_at_rest(self.at.run)

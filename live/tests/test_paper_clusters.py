@@ -160,7 +160,9 @@ def test_paper_fades_the_liquidations_that_the_stream_tells_and_its_replay_and_t
     session, head = paper([fade], path, hours=1.0, start=START)
     (listed,) = assert_proven([fade], path, head)
     assert listed.height > 2
-    assert any("at most one per symbol and second" in said for said in session.dispatcher.seats[0].desk.header.assumptions)
+    assert any(
+        "at most one per symbol and second" in said for said in session.dispatcher.seats[0].desk.header.assumptions
+    )
 
 
 def test_without_open_interest_paper_stays_out_and_says_why(configs, lake, tmp_path):
