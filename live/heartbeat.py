@@ -13,6 +13,24 @@ EVERY_S = 1.0  # of the machine's time
 
 
 @dataclass(frozen=True, kw_only=True)
+class AccountTold:
+    """What a real run knows of its account; None of what the exchange has not told yet.
+
+    Attributes
+    ----------
+    equity_usdt : wallet and unrealised. available_usdt : of it, free for new positions.
+    weight_used : of requests in the last minute. weight_limit : the exchange's.
+    clock_offset_ms : how far our clock is from the exchange's.
+    """
+
+    equity_usdt: float | None
+    available_usdt: float | None
+    weight_used: int
+    weight_limit: int
+    clock_offset_ms: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Beat:
     """One sign of life.
 
@@ -25,6 +43,7 @@ class Beat:
     instance : of the run's order ids.
     symbols : that it trades.
     has_ended : it was stopped in good order.
+    account : of a real run.
     """
 
     pid: int
@@ -36,6 +55,7 @@ class Beat:
     instance: str
     symbols: tuple[str, ...]
     has_ended: bool = False
+    account: AccountTold | None = None
 
 
 def beat_path(journal: Path) -> Path:
@@ -57,7 +77,8 @@ def read_beat(journal: Path) -> Beat | None:
     if not path.exists():
         return None
     told = json.loads(path.read_text(encoding="utf-8"))
-    return Beat(**{**told, "symbols": tuple(told["symbols"])})
+    account = AccountTold(**told["account"]) if told.get("account") else None
+    return Beat(**{**told, "symbols": tuple(told["symbols"]), "account": account})
 
 
 def tell_systemd(words: str) -> None:

@@ -26,7 +26,7 @@ from live.backup import back_up_daily
 from live.commands import Inbox
 from live.disk import Disk
 from live.dispatch import SINCE_MS, Account, Dispatcher
-from live.heartbeat import EVERY_S, Beat, tell_systemd, write_beat
+from live.heartbeat import EVERY_S, AccountTold, Beat, tell_systemd, write_beat
 from live.journal import Damaged, Journal
 from live.oversight import Adopting, RiskConfig
 from live.readings import NS_PER_MS
@@ -64,6 +64,10 @@ class LiveAccount(Account, Protocol):
     @property
     def level(self) -> str:
         """Of ``live.risk``."""
+
+    @property
+    def told(self) -> AccountTold:
+        """For the sign of life."""
 
     def ordered(self, event: RiskEvent | Adopting) -> None:
         """What the operator or an alarm said of the level, or of which symbol a position is taken over."""
@@ -352,6 +356,7 @@ class Session:
             instance=desks[0].rules.instance,
             symbols=tuple(dict.fromkeys(desk.key[1] for desk in desks)),
             has_ended=has_ended,
+            account=None if self._account is None else self._account.told,
         )
 
     async def _tell(self, tell: Callable[[Progress], None]) -> None:

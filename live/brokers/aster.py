@@ -37,6 +37,7 @@ from live.brokers.user_stream import UserStream
 from live.budget import RequestBudget, Urgency
 from live.dispatch import Dispatcher
 from live.gates import refusals
+from live.heartbeat import AccountTold
 from live.journal import read_journal
 from live.order_answers import Refused
 from live.order_evidence import OrderSeen, of_stream
@@ -179,6 +180,18 @@ class AsterAccount:
     def level(self) -> Level:
         """Of ``live.risk``."""
         return self.risk.state.level
+
+    @property
+    def told(self) -> AccountTold:
+        """For the sign of life."""
+        figures = self.overseer.figures
+        return AccountTold(
+            equity_usdt=None if figures is None else figures.margin_balance_usdt,
+            available_usdt=None if figures is None else figures.available_usdt,
+            weight_used=self.budget.used(self._clock.now_ms())[0],
+            weight_limit=self.budget.limits.weight_per_minute,
+            clock_offset_ms=None if self._reading is None else self._reading.offset_ms,
+        )
 
     def ordered(self, event: RiskEvent | Adopting) -> None:
         """What the operator or an alarm said of the level, or of which symbol a position is taken over."""

@@ -45,11 +45,12 @@ class Position(Answer):
 
 
 class Account(Answer):
-    """Money and exposure. A paper run has no wallet: its balance is null and its equity counts from zero."""
+    """Money and exposure. A paper run has no wallet: its balance is null. Equity counts from zero."""
 
     mode: str | None
-    balance_usdt: Usdt
-    equity_usdt: Usdt
+    balance_usdt: Annotated[float | None, Field(description="wallet and unrealised, as the exchange told a real run")]
+    available_usdt: Annotated[float | None, Field(description="of the balance, free for new positions")]
+    equity_usdt: Annotated[float | None, Field(description="realised and unrealised since the journal began")]
     realised_usdt: Annotated[float, Field(description="net of fees and funding, of closed trades")]
     unrealised_usdt: Usdt
     margin_usdt: Usdt
@@ -98,7 +99,7 @@ class Order(Answer):
     side: Literal["BUY", "SELL"]
     quantity: Annotated[float | None, Field(description="null: all that is held")]
     price: float | None
-    state: Annotated[str, Field(examples=["open"])]
+    state: Annotated[str, Field(description="sent, unknown, open; or how it ended", examples=["open"])]
     time: Moment
 
 
@@ -209,6 +210,9 @@ class Runner(Answer):
     maps: Annotated[dict[str, str | None], Field(description="why a symbol has no liquidation map; null where it has")]
     tick_sizes: Annotated[dict[str, float], Field(description="of the symbols that run")]
     takes_commands: bool
+    clock_offset_ms: Annotated[float | None, Field(description="to the exchange's clock; null on paper")]
+    weight_used: Annotated[int | None, Field(description="of requests, the last minute; null on paper")]
+    weight_limit: int | None
 
 
 class Recorder(Answer):
@@ -262,8 +266,8 @@ class Overview(Answer):
     slippage: list[Slippage]
     last_trade: Trade | None
     next_decision: Moment
-    unknown_orders: int
-    naked_today_s: float
+    unknown_orders: Annotated[int, Field(description="of which nobody has told what became of them")]
+    naked_today_s: Annotated[float, Field(description="the longest that a position of today was without its stop")]
 
 
 class Equity(Answer):

@@ -130,7 +130,7 @@ def make_app(place: Place) -> FastAPI:
 
     @asynccontextmanager
     async def living(app: FastAPI) -> AsyncIterator[None]:
-        following = asyncio.create_task(desk.watch.follow())
+        app.state.following = following = asyncio.create_task(desk.watch.follow())
         yield
         following.cancel()
         desk.close()

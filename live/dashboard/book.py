@@ -10,14 +10,16 @@ from live.dashboard.journal_reader import Event
 from live.journal import trade_of
 from live.orders import Leg
 from live.risk import Level
+from research.daily_loss import DAY_MS
 
 KEPT_ORDERS = 500  # that ended
 KEPT_ENTRIES = 1_000  # per symbol, to judge slippage by
 _ENDS = {"fill": "filled", "cancelled": "cancelled", "missed": "missed"}
-_STATES = {  # of an order on an account, by ``live.order_state.Status``; the others are open
-    "UNKNOWN": "unknown", "LOST": "missed", "REJECTED": "missed", "CANCELED": "cancelled", "EXPIRED": "cancelled",
-    "FILLED": "filled",
+_STATES = {  # of a real order, as the exchange told it; see ``live.order_state``
+    "SENT": "sent", "UNKNOWN": "unknown", "NEW": "open", "PARTIALLY_FILLED": "open", "LOST": "lost",
+    "REJECTED": "rejected", "CANCELED": "cancelled", "EXPIRED": "expired", "FILLED": "filled",
 }  # fmt: skip
+_STANDING = ("sent", "unknown", "open")
 _LEGS = {
     Leg.ENTRY: "entry", Leg.STOP: "stop", Leg.TARGET: "target", Leg.TRAILING: "trailing", Leg.CLOSE: "close",
     Leg.FLATTEN: "flatten",
@@ -37,7 +39,7 @@ class Order:
     side: int  # 1 buys, -1 sells
     quantity: float
     price: float  # that triggers it, or that its limit is counted from
-    state: str  # open, unknown, filled, cancelled, missed
+    state: str  # sent, unknown, open; filled, cancelled, missed, expired, rejected, lost
     time_ms: int  # of its last event
 
 
@@ -131,10 +133,12 @@ class Book:
     runs : by config hash and symbol.
     held : trades that were decided and have not ended, by id.
     closed : rows by name of ``TRADES`` with times in ms, their config and a number from 1, in order of exit.
-    orders : open ones, by name. ended : the last ones that are not open any more.
+    orders : those that stand or may, by name. ended : the last ones that do not any more.
     entry_costs : by symbol. sums : of all closed trades.
     maps : by symbol, why there is no liquidation map to decide on; None where there is one.
     level, level_ms, because : what the run may do (``live.risk.Level``), since when, and the reasons.
+    spent_day : a day (UTC, since 1970) on which nothing more is entered.
+    naked_day, naked_ms : a day (UTC, since 1970), and the longest that a position of it had to wait for its stop.
     """
 
     def __init__(self) -> None:
@@ -151,6 +155,8 @@ class Book:
         self.level = Level.ACTIVE
         self.level_ms: int | None = None
         self.because: list[str] = []
+        self.spent_day = -1
+        self.naked_day, self.naked_ms = -1, 0
 
     @property
     def positions(self) -> list[Held]:
@@ -170,12 +176,24 @@ class Book:
         elif event.kind == "map":
             self.maps[event.symbol] = event.body["reason"]
         elif event.kind == "risk":
-            self.level, self.level_ms = Level(event.body["level"]), event.time_ms
-            self.because = event.body["because"] or list(event.body["state"]["lowered"])
+            self._weighed(event)
+        elif event.kind == "guarded":
+            day = event.time_ms // DAY_MS
+            before_ms = self.naked_ms if day == self.naked_day else 0
+            self.naked_day, self.naked_ms = day, max(before_ms, event.body["naked_ms"])
         if event.client_order_id is not None:
             self._order(event)
         if event.trade_id is not None:
             self._trade(event)
+
+    def _weighed(self, event: Event) -> None:
+        """A real run also tells peaks of its equity, which leave the level as it was."""
+        level = Level(event.body["level"])
+        if level is not self.level or self.level_ms is None:
+            self.level_ms = event.time_ms
+        self.level = level
+        self.because = event.body.get("because") or list(event.body["state"]["lowered"])
+        self.spent_day = event.body["state"].get("spent_day", -1)
 
     def _started(self, event: Event) -> None:
         body = event.body
@@ -204,13 +222,13 @@ class Book:
                 side=body["side"],
                 quantity=math.nan if body["quantity"] is None else body["quantity"],
                 price=math.nan if price is None else price,
-                state="open",
+                state="sent" if self.mode == "real" else "open",  # on paper the broker is our own
                 time_ms=event.time_ms,
             )
-        elif name in self.orders and (event.kind in _ENDS or event.kind == "order"):
-            state = _ENDS.get(event.kind) or _STATES.get(body["status"], "open")
+        elif name in self.orders and (event.kind == "order" or event.kind in _ENDS):
+            state = _STATES[body["status"]] if event.kind == "order" else _ENDS[event.kind]
             order = replace(self.orders.pop(name), state=state, time_ms=event.time_ms)
-            if state in ("open", "unknown"):
+            if state in _STANDING:
                 self.orders[name] = order
             else:
                 self.ended.append(order)

@@ -23,6 +23,7 @@ def metrics_text(seen: Overview, clients: int) -> str:
         ("positions_without_stop", "gauge", "Open positions whose stop order is missing.", stops_missing),
         ("orders_unknown", "gauge", "Orders whose state is unknown.", seen.unknown_orders),
         ("exposure_usdt", "gauge", "Notional of open positions.", account.exposure_usdt),
+        ("balance_usdt", "gauge", "Wallet and unrealised, as the exchange told.", account.balance_usdt),
         ("unrealised_usdt", "gauge", "At the last mark, after fees and funding so far.", account.unrealised_usdt),
         ("trades_total", "counter", "Closed trades.", money.trades),
         ("net_usdt", "gauge", "Of closed trades, after fees and funding.", money.net_usdt),

@@ -56,7 +56,7 @@ def state_routes(desk: "Desk") -> APIRouter:
     @routes.get("/api/account", response_model=answers.Account)
     async def account() -> Response:
         """Balance, profit and loss, exposure (prior-art 001)."""
-        return desk.state("account", lambda: views.account(watch.book, positions(), watch.now_ms))
+        return desk.state("account", lambda: views.account(watch, positions()))
 
     @routes.get("/api/trades")
     async def trades(after: After = 0, limit: Annotated[int, Query(ge=1, le=_TRADES_AT_ONCE)] = 500) -> answers.Trades:

@@ -56,6 +56,16 @@ class DashboardServer(uvicorn.Server):
         await super().startup(sockets)
         self._ready()
 
+    async def on_tick(self, counter: int) -> bool:
+        """End as soon as the journal is not followed any more: an old picture must not look alive."""
+        return self.app.state.following.done() or await super().on_tick(counter)
+
+    def require_followed(self) -> None:
+        """Raise what ended the following of the journal, if that is why it has ended."""
+        following = self.app.state.following
+        if following.done() and not following.cancelled():
+            following.result()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let the streams say goodbye first."""
         self.app.state.desk.watch.end()
@@ -111,6 +121,7 @@ def main(
     )  # fmt: skip
     server = DashboardServer(place, host, port, lambda: click.echo(f"{server.url}/#token={token}"))
     server.run(sockets=[server.listening])
+    server.require_followed()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from live.dashboard.book import Book, EntryCosts, Held, Sums
 from live.dashboard.book import Order as OwnOrder
 from live.dashboard.watch import State, Watch
 from live.orders import Leg
+from live.risk import Level
 from research.daily_loss import DAY_MS
 from research.fills import gross_pnl_usdt
 from research.thin import thin_line
@@ -28,7 +29,7 @@ def overview(watch: Watch, takes_commands: bool) -> answers.Overview:
     held = positions(book, watch.pulse.marks, now_ms)
     return answers.Overview(
         runner=runner(watch, takes_commands),
-        account=account(book, held, now_ms),
+        account=account(watch, held),
         positions=held,
         performance=performance(book, held, now_ms),
         slippage=slippage(book),
@@ -41,13 +42,13 @@ def overview(watch: Watch, takes_commands: bool) -> answers.Overview:
 
 def runner(watch: Watch, takes_commands: bool) -> answers.Runner:
     """What the runner is and does."""
-    book, pulse = watch.book, watch.pulse
+    book, pulse, told = watch.book, watch.pulse, watch.account
     resolutions = {run.resolution for run in book.runs.values()}
     return answers.Runner(
         mode=book.mode,
         state=watch.state,
         level=book.level,
-        reason=watch.problem or "; ".join(book.because) or None,
+        reason=watch.problem or "; ".join(_reasons(book, watch.now_ms)) or None,
         level_since=moment(book.level_ms),
         now=moment(watch.now_ms),
         heard_age_s=pulse.heard_age_s,
@@ -59,7 +60,18 @@ def runner(watch: Watch, takes_commands: bool) -> answers.Runner:
         maps=book.maps,
         tick_sizes={symbol: run.instrument["tick_size"] for (_, symbol), run in book.runs.items()},
         takes_commands=takes_commands,
+        clock_offset_ms=None if told is None else told.clock_offset_ms,
+        weight_used=None if told is None else told.weight_used,
+        weight_limit=None if told is None else told.weight_limit,
     )
+
+
+def _reasons(book: Book, now_ms: int) -> list[str]:
+    """Why entries are off. What was said of another day holds no longer."""
+    is_spent = book.spent_day == now_ms // DAY_MS
+    if book.level is Level.ACTIVE and not is_spent:
+        return []
+    return [*book.because, *(["the day's loss limit is reached, no entry before 00:00 UTC"] if is_spent else [])]
 
 
 def positions(book: Book, marks: Mapping[str, float], now_ms: int) -> list[answers.Position]:
@@ -108,14 +120,16 @@ def _distance_bps(mark: float | None, price: float | None) -> float | None:
     return None if mark is None or price is None else abs(price / mark - 1.0) * 1e4
 
 
-def account(book: Book, held: Sequence[answers.Position], now_ms: int) -> answers.Account:
+def account(watch: Watch, held: Sequence[answers.Position]) -> answers.Account:
     """Money and exposure; limits are those of all configs together, unknown where one of them has none."""
+    book, now_ms, told = watch.book, watch.now_ms, watch.account
     realised, today = book.sums.net_usdt, _today(book, now_ms)
     unrealised = _unrealised(held)
     orders = [run.config["orders"] for run in book.runs.values()]
     return answers.Account(
         mode=book.mode,
-        balance_usdt=None,
+        balance_usdt=None if told is None else told.equity_usdt,
+        available_usdt=None if told is None else told.available_usdt,
         equity_usdt=None if unrealised is None else realised + unrealised,
         realised_usdt=realised,
         unrealised_usdt=unrealised,
@@ -253,8 +267,9 @@ def next_decision(watch: Watch) -> datetime | None:
 
 
 def naked_today_s(book: Book, now_ms: int) -> float:
-    """How long positions have been without a stop order; on paper the stop lies as soon as the entry fills."""
-    return sum(each.naked_s for each in positions(book, {}, now_ms))
+    """The longest that a position of today has been without its stop; on paper that lies as soon as the entry fills."""
+    told_ms = book.naked_ms if book.naked_day == now_ms // DAY_MS else 0
+    return max([told_ms / 1e3, *(each.naked_s for each in positions(book, {}, now_ms))])
 
 
 def side_word(side: int) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from live.dashboard.book import Book
 from live.dashboard.journal_reader import Event, JournalReader
 from live.dashboard.pulse import Pulse
+from live.heartbeat import AccountTold, read_beat
 from live.journal import feed_folder
 
 LOOK_S = 0.1  # from one look at the journal to the next
@@ -34,6 +35,7 @@ class Watch:
     Attributes
     ----------
     book, pulse : see there.
+    account : what a real run said of its account in its last sign of life; None when that is old, or there is none.
     epoch : counts the journals that were followed; numbers of events start again with each.
     is_ending : nothing more will be told: streams end.
     problem : why the journal cannot be read; None while it can.
@@ -43,6 +45,7 @@ class Watch:
         self.journal = journal
         self.book = Book()
         self.pulse = Pulse(feed_folder(journal), now_s)
+        self.account: AccountTold | None = None
         self.epoch = 0
         self.is_ending = False
         self.problem: str | None = None
@@ -81,10 +84,16 @@ class Watch:
         while True:
             if time.monotonic() - looked_s >= _PULSE_S:
                 self.pulse.look()
+                self.account = self._told()
                 looked_s = time.monotonic()
             while self.look():
                 await asyncio.sleep(0)
             await asyncio.sleep(LOOK_S)
+
+    def _told(self) -> AccountTold | None:
+        beat = read_beat(self.journal)
+        is_old = beat is None or self._now_s() - beat.told_ms / 1e3 > SILENT_S
+        return None if is_old else beat.account
 
     def look(self) -> bool:
         """Take in what is new in the journal; whether there may be more."""

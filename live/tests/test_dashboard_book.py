@@ -85,7 +85,7 @@ def test_a_position_is_worth_its_way_since_the_entry(finished):
     assert position.open_s == 60.0
     (unvalued,) = views.positions(book, {}, 0)
     assert unvalued.unrealised_usdt is None
-    assert views.account(book, [unvalued], 0).equity_usdt is None
+    assert views.performance(book, [unvalued], 0).unrealised_usdt is None
 
 
 def test_money_of_today_is_of_exits_since_midnight(finished):
@@ -113,9 +113,9 @@ def test_slippage_counts_every_entry(finished):
 
 def test_a_level_below_active_is_told_with_its_reason():
     book = Book()
-    told = {"level": "HALTED", "because": [], "state": {"lowered": {"operator": "HALTED"}}}
+    body = {"level": "HALTED", "because": [], "state": {"lowered": {"operator": "HALTED"}}}
     event = Event(
-        seq=1, time_ms=5, kind="risk", config_hash="", symbol="", trade_id=None, client_order_id=None, body=told
+        seq=1, time_ms=5, kind="risk", config_hash="", symbol="", trade_id=None, client_order_id=None, body=body
     )
     book.take(event)
     assert (book.level, book.level_ms, book.because) == ("HALTED", 5, ["operator"])
@@ -186,3 +186,38 @@ def test_a_file_that_is_no_journal_is_a_problem_and_no_crash(tmp_path):
     watch.look()
     assert "not a sound journal" in watch.problem
     watch.close()
+
+
+def told(seq: int, kind: str, name: str | None = None, **body) -> Event:
+    """An event of a real run."""
+    return Event(
+        seq=seq, time_ms=FIRST_MS + seq, kind=kind, config_hash="h", symbol="BTCUSDT", trade_id=name and "t",
+        client_order_id=name, body=body,
+    )  # fmt: skip
+
+
+def test_an_order_of_a_real_run_is_what_the_exchange_says_of_it():
+    book, name = Book(), "wbone-t-S0"
+    book.take(told(1, "start", mode="real", config={}, instrument={}, assumptions=[]))
+    book.take(told(2, "intent", name, leg="S", type="STOP_MARKET", side=-1, quantity=0.01, stop_price=90.0))
+    states = []
+    for seq, status in enumerate(("SENT", "UNKNOWN", "NEW", "PARTIALLY_FILLED"), start=3):
+        states.append(book.orders[name].state)
+        book.take(told(seq, "order", name, status=status, filled="0"))
+    assert [*states, book.orders[name].state] == ["sent", "sent", "unknown", "open", "open"]
+    book.take(told(7, "order", name, status="REJECTED", filled="0"))
+    assert not book.orders and book.ended[-1].state == "rejected"
+
+
+def test_a_real_run_tells_its_peaks_without_a_reason_and_its_naked_times():
+    book = Book()
+    state = {"lowered": {}, "spent_day": -1}
+    peak = told(1, "risk", level="ACTIVE", cause="EquitySeen", state=state)
+    book.take(peak)
+    assert not words.event(peak, {}).is_shown and book.level == "ACTIVE"
+    raised = told(2, "risk", level="ACTIVE", cause="Commanded", state=state)
+    assert words.event(raised, {}).is_shown
+    for seq, naked_ms in ((3, 180), (4, 20)):
+        book.take(told(seq, "guarded", naked_ms=naked_ms))
+    assert views.naked_today_s(book, FIRST_MS) == 0.18
+    assert views.naked_today_s(book, FIRST_MS + 86_400_000) == 0.0

@@ -1,12 +1,16 @@
 """Signs of life: one file, always whole, and a word to whoever manages the service."""
 
 import socket
+from dataclasses import replace
 
-from live.heartbeat import Beat, read_beat, tell_systemd, write_beat
+from live.heartbeat import AccountTold, Beat, read_beat, tell_systemd, write_beat
 
 BEAT = Beat(
     pid=7, told_ms=2_000, market_ms=1_000, mode="paper", level="ACTIVE", connection="connected", instance="ppr",
     symbols=("BTCUSDT",),
+)  # fmt: skip
+ACCOUNT = AccountTold(
+    equity_usdt=10_001.5, available_usdt=9_500.0, weight_used=40, weight_limit=2_400, clock_offset_ms=None
 )  # fmt: skip
 
 
@@ -15,6 +19,8 @@ def test_the_last_sign_of_life_is_read_back(tmp_path):
     assert read_beat(journal) is None
     write_beat(journal, BEAT)
     assert read_beat(journal) == BEAT
+    write_beat(journal, replace(BEAT, account=ACCOUNT))
+    assert read_beat(journal).account == ACCOUNT
     assert [path.name for path in tmp_path.iterdir()] == ["paper.sqlite.alive"]
 
 

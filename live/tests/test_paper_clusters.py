@@ -1,4 +1,4 @@
-"""Strategies on clusters and on liquidations trade on paper by what the streams tell; log, replay and backtest agree."""
+"""Strategies on clusters and liquidations trade on paper by what the streams tell; log, replay and backtest agree."""
 
 import json
 from collections import Counter

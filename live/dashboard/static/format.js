@@ -48,6 +48,8 @@ export const age = (seconds) => {
   return `${Math.floor(all / 24)} d ${String(all % 24).padStart(2, "0")} h`;
 };
 
+export const milliseconds = (value) => (value === null || value === undefined ? UNKNOWN : `${number(value, 0, true)} ms`);
+
 export const clock = (time) => (time ? new Date(time).toISOString().slice(11, 19) : UNKNOWN);
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 export const day = (time) => {

@@ -102,8 +102,10 @@ export const paintSums = (seen) => {
   ]);
   const all = performance.since_start;
   sums("account", [
-    ["Balance", account.balance_usdt === null ? UNKNOWN : usdt(account.balance_usdt)],
+    ["Balance with unrealised", usdt(account.balance_usdt)],
+    ["Available", usdt(account.available_usdt)],
     ["Margin in use", usdt(account.margin_usdt)],
+    ["Own fills of 24 h", usdt(account.volume_24h_usdt)],
     [`Net realised, ${number(all.trades, 0)} trades`, usdt(account.realised_usdt, true)],
     ["Winning trades", performance.win_rate === null ? UNKNOWN : `${number(performance.win_rate * 100, 1)}\u202f%`],
     ["Profit factor", number(performance.profit_factor, 2)],

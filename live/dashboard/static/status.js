@@ -1,6 +1,6 @@
 // Header, banner and tiles: what runs, whether what is shown is fresh, and whether it is safe.
 import { byId, el, keyed, say } from "./dom.js";
-import { age, clock, number, UNKNOWN, usdt } from "./format.js";
+import { age, clock, milliseconds, number, UNKNOWN, usdt } from "./format.js";
 
 const WORDS = { running: "Running", silent: "Running, market silent", stopped: "Stopped", "no journal": "No journal yet" };
 
@@ -35,6 +35,7 @@ export const paintHeader = (view) => {
     ["last event", age(heard), ""],
     ["config", hash || UNKNOWN, "wide"],
     ["up", known ? age(seen.runner.up_s) : UNKNOWN, "wide"],
+    ["clock offset", known ? milliseconds(seen.runner.clock_offset_ms) : UNKNOWN, "wide"],
     ["UTC", seen ? clock(seen.runner.now) : UNKNOWN, ""],
   ];
   keyed(
@@ -110,7 +111,7 @@ export const paintTiles = (view) => {
     (node, tile) => {
       const [heading, line, bar] = node.children;
       const mark = heading.lastChild;
-      say(mark, !isFresh || tile.good === null ? "unverified" : tile.good ? "✓" : "✕ over");
+      say(mark, !isFresh ? "unverified" : tile.good === null ? "" : tile.good ? "✓" : "✕ over");
       mark.className = isFresh && tile.good === false ? "chip over" : "";
       say(line.firstChild, tile.value);
       say(line.lastChild, tile.unit);
@@ -120,26 +121,28 @@ export const paintTiles = (view) => {
   );
 };
 
-const TITLES = ["Stops at the broker", "Naked now", "Unknown orders", "Drawdown today", "Exposure", "Volume 24 h"];
+const TITLES = ["Stops at the broker", "Naked today", "Unknown orders", "REST budget", "Drawdown today", "Exposure"];
 
-const tilesOf = ({ positions, account, unknown_orders, naked_today_s }) => {
+// good: true is proven, false is over a limit, null is not known; nothing is claimed without proof.
+const tilesOf = ({ runner, positions, account, unknown_orders, naked_today_s }) => {
   const stopped = positions.filter((each) => each.stop_state === "held").length;
-  const loss = -account.drawdown_today_usdt;
-  const limit = account.daily_loss_limit_usdt;
-  const most = account.exposure_limit_usdt;
+  const [drawdown, most] = [account.daily_loss_limit_usdt, account.exposure_limit_usdt];
+  const used = runner.weight_used;
+  const shareOf = (value, limit) => (limit === null ? null : value / limit);
   return [
     { title: TITLES[0], value: `${stopped} of ${positions.length}`, unit: "positions", good: stopped === positions.length },
-    { title: TITLES[1], value: number(naked_today_s, 2), unit: "s of 2 s", good: naked_today_s <= 2, share: naked_today_s / 2 },
+    { title: TITLES[1], value: number(naked_today_s, 2), unit: "s of 2 s, the longest", good: naked_today_s <= 2, share: naked_today_s / 2 },
     { title: TITLES[2], value: String(unknown_orders), unit: "open", good: unknown_orders === 0 },
+    used === null
+      ? { title: TITLES[3], value: UNKNOWN, unit: runner.mode === "real" ? "not told" : "no account is asked", good: null }
+      : { title: TITLES[3], value: number((100 * used) / runner.weight_limit, 0), unit: `% of ${number(runner.weight_limit, 0)}/min`, good: used < runner.weight_limit, share: used / runner.weight_limit },
     {
-      title: TITLES[3], value: usdt(account.drawdown_today_usdt), unit: limit === null ? "USDT, no limit" : `of ${number(limit, 0)} USDT`,
-      good: limit === null ? true : loss < limit, share: limit === null ? null : loss / limit,
+      title: TITLES[4], value: usdt(account.drawdown_today_usdt), unit: drawdown === null ? "USDT, no limit" : `of ${number(drawdown, 0)} USDT`,
+      good: drawdown === null || -account.drawdown_today_usdt < drawdown, share: shareOf(-account.drawdown_today_usdt, drawdown),
     },
     {
-      title: TITLES[4], value: number(account.exposure_usdt, 0), unit: most === null ? "USDT" : `of ${number(most, 0)} USDT`,
-      good: most === null ? true : account.exposure_usdt <= most, share: most === null ? null : account.exposure_usdt / most,
+      title: TITLES[5], value: number(account.exposure_usdt, 0), unit: most === null ? "USDT" : `of ${number(most, 0)} USDT`,
+      good: most === null || account.exposure_usdt <= most, share: shareOf(account.exposure_usdt, most),
     },
-    { title: TITLES[5], value: number(account.volume_24h_usdt, 0), unit: "USDT, own fills", good: true },
   ];
 };
-
