@@ -10,12 +10,12 @@ _PARAMS = {
 }  # fmt: skip
 
 
-def champion(stop_bps: float = 20.0) -> TradingConfig:
-    """A config that enters a few times an hour on the synthetic market."""
+def champion(**params: float) -> TradingConfig:
+    """A config that enters a few times an hour on the synthetic market; keywords replace params."""
     return TradingConfig(
         strategy="momentum",
         symbol="BTCUSDT",
-        params={**_PARAMS, "stop_bps": stop_bps},
+        params={**_PARAMS, **params},
         costs=Costs(taker_fee_bps=4.0, maker_fee_bps=0.5, slippage_bps=0.5, latency_ms=150),
         orders=Orders(notional_usdt=500.0, max_notional_usdt=600.0, entry_limit_ticks=2, cooldown_bars=1),
     )
@@ -23,4 +23,4 @@ def champion(stop_bps: float = 20.0) -> TradingConfig:
 
 def challengers(count: int) -> list[TradingConfig]:
     """So many others on the same feed."""
-    return [champion(20.0 + 0.25 * number) for number in range(1, count + 1)]
+    return [champion(stop_bps=20.0 + 0.25 * number) for number in range(1, count + 1)]

@@ -97,7 +97,7 @@ class Order(Answer):
     leg: Annotated[str, Field(examples=["stop"])]
     type: Annotated[str, Field(examples=["STOP_MARKET"])]
     side: Literal["BUY", "SELL"]
-    quantity: Annotated[float | None, Field(description="null: all that is held")]
+    quantity: Annotated[float | None, Field(description="base; null of an order that closes all there is")]
     price: float | None
     state: Annotated[str, Field(description="sent, unknown, open; or how it ended", examples=["open"])]
     time: Moment

@@ -19,6 +19,7 @@ _STATES = {  # of a real order, as the exchange told it; see ``live.order_state`
     "SENT": "sent", "UNKNOWN": "unknown", "NEW": "open", "PARTIALLY_FILLED": "open", "LOST": "lost",
     "REJECTED": "rejected", "CANCELED": "cancelled", "EXPIRED": "expired", "FILLED": "filled",
 }  # fmt: skip
+_PRICES, _SENT_PRICES = ("stop_price", "activation_price", "decision_price"), ("stopPrice", "activationPrice")
 _STANDING = ("sent", "unknown", "open")
 _LEGS = {
     Leg.ENTRY: "entry", Leg.STOP: "stop", Leg.TARGET: "target", Leg.TRAILING: "trailing", Leg.CLOSE: "close",
@@ -211,17 +212,18 @@ class Book:
     def _order(self, event: Event) -> None:
         name, body = event.client_order_id, event.body
         if event.kind == "intent":
-            price = body.get("stop_price", body.get("activation_price", body.get("decision_price")))
+            sent = dict(body.get("parameters", ()))  # of an order that the account's own protection wanted
+            prices = (*map(body.get, _PRICES), *map(sent.get, _SENT_PRICES))
             self.orders[name] = Order(
                 client_order_id=name,
                 trade_id=event.trade_id,
                 config_hash=event.config_hash,
                 symbol=event.symbol,
                 leg=_LEGS.get(body["leg"], body["leg"]),
-                type=body["type"],
+                type=body.get("type") or sent["type"],
                 side=body["side"],
-                quantity=math.nan if body["quantity"] is None else body["quantity"],
-                price=math.nan if price is None else price,
+                quantity=_number(body["quantity"]),
+                price=_number(next((price for price in prices if price is not None), None)),
                 state="sent" if self.mode == "real" else "open",  # on paper the broker is our own
                 time_ms=event.time_ms,
             )
@@ -256,6 +258,10 @@ class Book:
         row = trade_of(held.trade_id, held.symbol, [*held.told, (event.kind, event.body)])
         self.closed.append({"number": len(self.closed) + 1, "config_hash": held.config_hash, **row})
         self.sums.add(row)
+
+
+def _number(value: str | float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _known(value: float) -> float:

@@ -46,7 +46,7 @@ def _text(told: Event, tick_size: float | None) -> str:
         case "decision":
             return "decided to go " + ("long" if body["side"] > 0 else "short")
         case "intent":
-            return f"{body['type']} {'all' if body['quantity'] is None else _number(body['quantity'])}"
+            return f"order of leg {_leg(told)}"
         case "missed":
             return f"entry missed: {body['cause']}"
         case "fill":

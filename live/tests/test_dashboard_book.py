@@ -207,6 +207,10 @@ def test_an_order_of_a_real_run_is_what_the_exchange_says_of_it():
     assert [*states, book.orders[name].state] == ["sent", "sent", "unknown", "open", "open"]
     book.take(told(7, "order", name, status="REJECTED", filled="0"))
     assert not book.orders and book.ended[-1].state == "rejected"
+    sent = [["type", "STOP_MARKET"], ["stopPrice", "95.5"], ["closePosition", "true"]]
+    book.take(told(8, "intent", "wbone-t-S1", leg="S", side=-1, quantity=None, parameters=sent))
+    again = views.order(book.orders["wbone-t-S1"])
+    assert (again.type, again.price, again.quantity, again.state) == ("STOP_MARKET", 95.5, None, "sent")
 
 
 def test_a_real_run_tells_its_peaks_without_a_reason_and_its_naked_times():
