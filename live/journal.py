@@ -294,7 +294,7 @@ def trade_of(trade_id: str, symbol: str, told: Sequence[tuple[str, dict[str, Any
             reason, exit_price, exit_ms = body["reason"], body["price"], body["filled_ms"]
         elif kind == "held":
             exit_price, exit_ms = body["last_price"], body["valued_ms"]
-    gross = None if exit_price is None else gross_pnl_usdt(side, quantity, entry_price, exit_price)
+    gross = None if exit_price is None else gross_pnl_usdt.py_func(side, quantity, entry_price, exit_price)
     return {
         "trade_id": trade_id,
         "symbol": symbol,

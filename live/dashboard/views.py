@@ -103,7 +103,7 @@ def _position(book: Book, held: Held, mark: float | None, now_ms: int) -> answer
         target_distance_bps=_distance_bps(mark, target.get("stop_price")),
         trailing_from_price=trailing.get("activation_price"),
         naked_s=0.0 if has_stop else (now_ms - filled_ms) / 1e3,
-        unrealised_usdt=None if mark is None else gross_pnl_usdt(side, quantity, entry_price, mark),
+        unrealised_usdt=None if mark is None else gross_pnl_usdt.py_func(side, quantity, entry_price, mark),
         fees_usdt=entry["fee_usdt"],
         funding_usdt=sum(body["paid_usdt"] or 0.0 for kind, body in held.told if kind == "funding"),
         margin_usdt=notional / run.config["orders"]["leverage"],
