@@ -16,8 +16,10 @@ from typing import Any
 import tomli_w
 
 from data.config import load
+from data.table import interval_ms
 from pipelines.runs import write_whole
 from research.engine import MIN_EXCHANGE_CALLBACK_BPS
+from research.strategies import liquidation_fade
 from research.strategies.registry import strategy
 from research.sweep_config import SweepConfig
 
@@ -61,14 +63,12 @@ class _GridFile:
     output_dir: str | None = None
 
 
-_OTHER_RULE = "no strategy trades on the forced volume of a time window; those on clusters come nearest"
+_OTHER_RULE = "a sweep of liquidation_fade asks for it: give one as --like"
+_BOTH_SIDES = "liquidation_fade asks the same of both sides, in USDT"
 _ACCOUNT = "one-way mode and isolated margin are what the runner expects of the account"
 # 001's keys that stay behind, by the reason.
 _GLOBALS_LEFT = {
-    _OTHER_RULE: (
-        "volume_window_sec",
-        "use_usdt_volume",
-    ),
+    _BOTH_SIDES: ("use_usdt_volume",),
     "paper is what happens without --mode real, and no file turns it on": ("simulate_only",),
     _ACCOUNT: (
         "multi_assets_mode",
@@ -91,8 +91,7 @@ _GLOBALS_LEFT = {
     "a run's journal is the file of --journal": ("db_path",),
 }
 _SYMBOL_LEFT = {
-    _OTHER_RULE: (
-        "volume_threshold",
+    _BOTH_SIDES: (
         "volume_threshold_long",
         "volume_threshold_short",
         "trade_side",
@@ -112,10 +111,14 @@ def _known(name: str, carried: Mapping[str, type], left: Mapping[str, Sequence[s
     return make_dataclass(name, fields, frozen=True, kw_only=True)
 
 
-_Globals = _known("_Globals", {"max_total_exposure_usdt": float, "max_open_orders_per_symbol": int}, _GLOBALS_LEFT)
+_Globals = _known(
+    "_Globals",
+    {"max_total_exposure_usdt": float, "max_open_orders_per_symbol": int, "volume_window_sec": float},
+    _GLOBALS_LEFT,
+)
 _Symbol = _known(
     "_Symbol",
-    {"leverage": float, "trade_value_usdt": float, "max_position_usdt": float}
+    {"leverage": float, "trade_value_usdt": float, "max_position_usdt": float, "volume_threshold": float}
     | {f"{way}_pct": float for way in _EXITS}
     | {f"{way}_enabled": bool for way in _EXITS},
     _SYMBOL_LEFT,
@@ -234,7 +237,8 @@ def _momentum(symbol: str, lists: Mapping[str, Sequence[float]], notes: list[str
 def _settings_file(told: dict[str, Any], where: str, base: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     file = load(_SettingsFile, told, where)
     notes = _left("globals", file.globals, _GLOBALS_LEFT)
-    documents = {symbol: _hunted(symbol, settings, base, notes) for symbol, settings in file.symbols.items()}
+    window_s = file.globals.volume_window_sec
+    documents = {symbol: _hunted(symbol, settings, window_s, base, notes) for symbol, settings in file.symbols.items()}
     most = [settings.max_position_usdt for settings in file.symbols.values() if settings.max_position_usdt is not None]
     entries = {
         "max_symbol_notional_usdt": max(most, default=None),  # every sweep has its own, which is no greater
@@ -245,10 +249,21 @@ def _settings_file(told: dict[str, Any], where: str, base: dict[str, Any]) -> tu
     return documents | ({RISK: {"entries": entries}} if entries else {}), notes
 
 
-def _hunted(symbol: str, settings: Any, base: dict[str, Any], notes: list[str]) -> dict[str, Any]:
-    """Size and exits of one of 001's symbols, for the strategy of the base."""
+def _hunted(
+    symbol: str, settings: Any, window_s: float | None, base: dict[str, Any], notes: list[str]
+) -> dict[str, Any]:
+    """Size, exits and rule of one of 001's symbols, as far as the strategy of the base has them."""
     notes += _left(symbol, settings, _SYMBOL_LEFT)
     orders, grid = {"leverage": settings.leverage, "max_notional_usdt": settings.max_position_usdt}, {}
+    rule = {"volume_threshold": settings.volume_threshold, "volume_window_sec": window_s}
+    if base["strategy"] == liquidation_fade.NAME:
+        bar_s = interval_ms(base.get("interval", "1m")) / 1_000
+        if rule["volume_threshold"] is not None:
+            grid["min_usdt"] = [rule["volume_threshold"]]
+        if window_s is not None:
+            grid["forced_window_bars"] = [max(1, round(window_s / bar_s))]
+    elif told := [key for key, value in rule.items() if value is not None]:
+        notes.append(f"{symbol} {', '.join(told)}: not carried over; {_OTHER_RULE}")
     if settings.trade_value_usdt is not None and settings.leverage is not None:
         orders["notional_usdt"] = settings.trade_value_usdt * settings.leverage
     for way, ours in _EXITS.items():

@@ -87,7 +87,7 @@ def test_the_strategies_page_has_every_strategy_and_its_parameters_and_computes_
     assert set(re.findall(r"^## ([a-z_]+)$", told, flags=re.MULTILINE)) == set(STRATEGIES)
     names = {name for module in STRATEGIES.values() for name in module.Params._fields}
     assert {name for name in names if f"`{name}`" not in told} == set()
-    assert doctest.testfile(str(page), module_relative=False) == (0, 7)
+    assert doctest.testfile(str(page), module_relative=False) == (0, 12)
 
 
 def test_the_questions_of_the_new_venue_are_questions():

@@ -4,12 +4,14 @@ import json
 import tomllib
 
 import pytest
+import tomli_w
 from click.testing import CliRunner
 
 from data.config import load
 from pipelines.cli import cli
 from pipelines.identity import CHECKOUT
 from pipelines.settings_import import import_settings
+from research.strategies import liquidation_fade
 from research.sweep_config import SweepConfig
 
 LIKE = CHECKOUT / "pipelines" / "sweeps" / "bnbusdt_momentum.toml"
@@ -117,8 +119,18 @@ def test_the_hunters_settings_give_size_exits_and_limits(carry, tmp_path):
             "max_open_orders_per_symbol": 5,
         }
     }
-    left = [note.split(": ")[0] for note in notes]
-    assert "globals volume_window_sec" in left and "BTCUSDT volume_threshold" in left
+    left = "BTCUSDT volume_threshold, volume_window_sec: not carried over; a sweep of liquidation_fade asks for it"
+    assert any(note.startswith(left) for note in notes)
+
+
+def test_the_hunters_rule_is_carried_into_a_sweep_of_the_strategy_that_has_it(carry, tmp_path):
+    fade = tomllib.loads(LIKE.read_text()) | {"strategy": "liquidation_fade", "grid": liquidation_fade.GRID}
+    (tmp_path / "fade.toml").write_text(tomli_w.dumps(fade))
+    sweeps, notes = carry(SETTINGS, "settings", tmp_path / "fade.toml")
+    grid = sweeps["btcusdt"].grid
+    assert (grid["min_usdt"], grid["forced_window_bars"]) == ((20_000.0,), (1,))  # 60 s are a bar of 1m
+    assert (grid["target_bps"], grid["stop_bps"]) == ((200.0,), (100.0,))
+    assert not any("volume_" in note for note in notes)
 
 
 def test_a_strategy_that_places_its_own_exits_keeps_them(carry):
