@@ -18,6 +18,7 @@ _FRAMES = 120_000
 _COLLECTED = 10_000
 _PACED = 15_000
 _PACE = 5_000  # frames a second
+_RARELY_S = 0.01
 _RUNS = 3
 _BASELINE = "collector: websocket-client, json.loads, CSV"
 _COLLECTOR_THERE = 22_800.0  # frames/s of prior-art 004 itself, on the machine that the targets were set on
@@ -39,10 +40,11 @@ def bench_record(real_data: Path | None = None) -> list[dict]:
     alone = max((measure("ours", frames) for _ in range(_RUNS)), key=_rate)
     pair = max((measure("ours", frames[: _FRAMES // 2], sockets=2) for _ in range(_RUNS)), key=_rate)
     collector = max((measure("collector", frames[:_COLLECTED]) for _ in range(_RUNS)), key=_rate)
-    sides = ("ours", "counting", "writing", "reading")
+    sides = ("ours", "counting", "looping", "writing", "reading")
     paced = {
         each: min((measure(each, frames[:_PACED], pace=_PACE) for _ in range(_RUNS)), key=_share) for each in sides
     }
+    rarely = min((measure("ours", frames[:_PACED], pace=_PACE, every_s=_RARELY_S) for _ in range(_RUNS)), key=_share)
     mean_bytes = sum(map(len, frames)) / len(frames)
     return [
         figure(
@@ -63,8 +65,16 @@ def bench_record(real_data: Path | None = None) -> list[dict]:
             at_most=TARGET_CORE,
         ),
         figure(
-            "of that, to read the bytes and write them to a file, no frame looked at", _share(paced["writing"]), "cores"
+            f"the same, those of {_RARELY_S * 1e3:.0f} ms in one packet: what it costs is to wake up",
+            _share(rarely),
+            "cores",
         ),
+        figure(
+            "of packets of a millisecond, to read the bytes in an event loop and write them, no frame looked at",
+            _share(paced["looping"]),
+            "cores",
+        ),
+        figure("of that, without an event loop", _share(paced["writing"]), "cores"),
         figure("of that, to read the bytes and nothing else", _share(paced["reading"]), "cores"),
         figure("received to written", paced["ours"]["written_ms"], "ms, 99th percentile", at_most=TARGET_WRITTEN_MS),
         figure(
@@ -91,9 +101,11 @@ def _share(measured: dict) -> float:
     return measured["process_seconds"] / measured["seconds"]
 
 
-def measure(side: str, frames: list[bytes], *, sockets: int = 1, pace: int | None = None) -> dict:
+def measure(
+    side: str, frames: list[bytes], *, sockets: int = 1, pace: int | None = None, every_s: float = 0.001
+) -> dict:
     """Send to one side in a fresh process."""
-    with TemporaryDirectory() as folder, Sender(frames, sockets, pace) as sender:
+    with TemporaryDirectory() as folder, Sender(frames, sockets, pace, every_s) as sender:
         command = [sys.executable, "-m", "data.benchmarks.receivers", side, sender.url, folder]
         command += [str(sockets), str(len(frames) * sockets), str(sender.bytes_each)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

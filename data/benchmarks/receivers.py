@@ -3,7 +3,8 @@
 ``python -m data.benchmarks.receivers SIDE URL FOLDER SOCKETS FRAMES BYTES`` receives so many frames, which take so many
 bytes of each socket, and prints as JSON what that cost. The collector is our own rendering of prior-art 004's method:
 websocket-client, ``json.loads``, rows in lists, written to CSV files every five seconds. Beside the two, what no
-recorder in Python can be cheaper than: frames only counted, bytes only read, and bytes read and written to a file.
+recorder in Python can be cheaper than: frames only counted, bytes only read, and bytes read and written to a file, in
+a loop of nothing else or in the event loop that a recorder needs.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -177,18 +179,8 @@ def collector(url: str, folder: Path, frames: int) -> dict:
 
 def reading(url: str, folder: Path, frames: int, size: int, *, is_written: bool) -> dict:
     """Read in blocking calls, as many bytes as have come, and look at nothing; perhaps write them to a file."""
-    address = urlsplit(url)
     buffer = memoryview(bytearray(_BUFFER_BYTES))
-    asked = f"GET / HTTP/1.1\r\nHost: {address.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    asked += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: bm90aGluZyBpcyByZWFkIQ==\r\n\r\n"
-    with (
-        socket.create_connection((address.hostname, address.port)) as peer,
-        (folder / "read").open("wb", buffering=0) as file,
-    ):
-        peer.sendall(asked.encode())
-        answered = b""
-        while not answered.endswith(b"\r\n\r\n"):
-            answered += peer.recv(1)
+    with _upgraded(url) as peer, (folder / "read").open("wb", buffering=0) as file:
         left = size - peer.recv_into(buffer)
         began = _now()
         while left > 0:
@@ -200,6 +192,51 @@ def reading(url: str, folder: Path, frames: int, size: int, *, is_written: bool)
     return {"frames": frames - 1, "process_seconds": ended[0] - began[0], "seconds": ended[1] - began[1]}
 
 
+def looping(url: str, folder: Path, frames: int, size: int) -> dict:
+    """Read in an event loop and write to a file, and look at nothing."""
+
+    class Copy(asyncio.BufferedProtocol):
+        def __init__(self, file: FileIO):
+            self.left, self.began = size, None
+            self.ended = asyncio.get_running_loop().create_future()
+            self._file, self._buffer = file, memoryview(bytearray(_BUFFER_BYTES))
+
+        def get_buffer(self, sizehint: int) -> memoryview:
+            return self._buffer
+
+        def buffer_updated(self, nbytes: int) -> None:
+            self._file.write(self._buffer[:nbytes])
+            self.began = self.began or _now()
+            self.left -= nbytes
+            if self.left <= 0:
+                self.ended.set_result(_now())
+
+    async def copy() -> dict:
+        with (folder / "read").open("wb", buffering=0) as file:
+            peer = _upgraded(url)
+            peer.setblocking(False)
+            transport, copied = await asyncio.get_running_loop().create_connection(lambda: Copy(file), sock=peer)
+            ended = await copied.ended
+            transport.close()
+        began = copied.began
+        return {"frames": frames - 1, "process_seconds": ended[0] - began[0], "seconds": ended[1] - began[1]}
+
+    return uvloop.run(copy())
+
+
+def _upgraded(url: str) -> socket.socket:
+    """A connection behind its opening handshake."""
+    address = urlsplit(url)
+    asked = f"GET / HTTP/1.1\r\nHost: {address.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    asked += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: bm90aGluZyBpcyByZWFkIQ==\r\n\r\n"
+    peer = socket.create_connection((address.hostname, address.port))
+    peer.sendall(asked.encode())
+    answered = b""
+    while not answered.endswith(b"\r\n\r\n"):
+        answered += peer.recv(1)
+    return peer
+
+
 def _percentile_99(values: list[float]) -> float | None:
     return sorted(values)[int(len(values) * 0.99)] if values else None
 
@@ -209,6 +246,8 @@ def _main(side: str, url: str, folder: str, sockets: str, frames: str, size: str
     match side:
         case "collector":
             cost = collector(*place, int(frames))
+        case "looping":
+            cost = looping(*place, int(frames), int(size))
         case "reading" | "writing":
             cost = reading(*place, int(frames), int(size), is_written=side == "writing")
         case _:

@@ -24,18 +24,25 @@ class Sender:
 
     Parameters
     ----------
-    frames_per_second : None for as fast as they are taken; else a few of them every millisecond.
+    frames_per_second : None for as fast as they are taken.
+    every_s : so often those that are due go out together, where there is a pace.
 
     Attributes
     ----------
     bytes_each : that a connection is sent.
     """
 
-    def __init__(self, frames: Sequence[bytes], connections: int, frames_per_second: int | None = None):
+    def __init__(
+        self,
+        frames: Sequence[bytes],
+        connections: int,
+        frames_per_second: int | None = None,
+        every_s: float = 0.001,
+    ):
         self._frames = [wire(frame) for frame in frames]
         self.bytes_each = sum(map(len, self._frames))
         self._connections = connections
-        self._frames_per_second = frames_per_second
+        self._frames_per_second, self._every_s = frames_per_second, every_s
         self._server = socket.create_server(("127.0.0.1", 0))
         self.url = f"ws://127.0.0.1:{self._server.getsockname()[1]}"
         self._thread = threading.Thread(target=self._send)
@@ -83,7 +90,7 @@ class Sender:
                 for peer in peers:
                     peer.sendall(chunk)
                 sent = due
-            time.sleep(0.001)
+            time.sleep(self._every_s)
 
 
 def _shake_hands(peer: socket.socket) -> None:

@@ -21,7 +21,8 @@ def test_frames_are_messages_of_the_mix_and_all_different(frames):
 
 
 @pytest.mark.parametrize(
-    ("side", "sockets"), [("ours", 2), ("counting", 1), ("collector", 1), ("reading", 1), ("writing", 1)]
+    ("side", "sockets"),
+    [("ours", 2), ("counting", 1), ("collector", 1), ("looping", 1), ("reading", 1), ("writing", 1)],
 )
 def test_each_side_receives_all_that_is_sent(side, sockets):
     measured = bench_record.measure(side, mixed_frames(1_000), sockets=sockets, pace=10_000)
