@@ -282,6 +282,7 @@ class Connection(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._is_over = True
+        self._plain = None  # they hold one another, and a recorder seldom looks for such pairs
         for task in self._answering:
             task.cancel()
         if self.follows and self.was_connected:
