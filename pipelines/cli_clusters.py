@@ -61,7 +61,7 @@ def clusters(symbols, source, start, end, every, again, config, lake_path, as_js
         for symbol in symbol_list(symbols):
             if again:
                 build_map(lake, symbol, source, end, settings=settings, again=True, progress=tell)
-            found = read_map(lake, symbol, source, start, end, settings=settings, progress=tell)
+            found = read_map(lake, symbol, source, start, end, settings=settings, tell_late=True, progress=tell)
             told.append((symbol, found))
     if as_json:
         print_json([map_json(symbol, found) for symbol, found in told])
@@ -71,7 +71,10 @@ def clusters(symbols, source, start, end, every, again, config, lake_path, as_js
                 print(f"{symbol}: no map: {found.reason}")
                 continue
             print_rows(cluster_rows(found), map_title(found), right=("price",))
-            for sentence in (*risk_sentences(found), *(f"{symbol}: {said}" for said in found.substituted)):
+            for sentence in (
+                *risk_sentences(found),
+                *(f"{symbol}: {said}" for said in (*found.substituted, *found.late)),
+            ):
                 print(sentence)
     if all(isinstance(found, Unavailable) for _, found in told):
         sys.exit(1)

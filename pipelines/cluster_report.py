@@ -65,6 +65,7 @@ def map_json(symbol: str, found: StoredMap | Unavailable) -> dict[str, Any]:
         "built_until": found.until,
         "snapshots": found.oi_state.height,
         "substituted": list(found.substituted),
+        "late": list(found.late),
         "clusters": alive.drop("venue", "symbol", "source", "map_id").to_dicts(),
         "leverage_risk": _leverage_risk(found).to_dicts(),
         "volatility": _volatility(found),

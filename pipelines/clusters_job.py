@@ -30,7 +30,8 @@ class StoredMap:
     ----------
     until : how far it is built; what is later is not known yet.
     clusters, events, oi_state : rows of these tables, of this map only, in order of time.
-    substituted : sentences on what stood in for missing data, where this call built something, and on what came late.
+    substituted : sentences on what stood in for missing data, where this call built something.
+    late : sentences on rows of its past that came after it was built, where that was asked for.
     """
 
     key: MapKey
@@ -40,6 +41,7 @@ class StoredMap:
     oi_state: pl.DataFrame
     heatmap: pl.DataFrame
     substituted: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
 
     @property
     def map_id(self) -> str:
@@ -66,6 +68,7 @@ def read_map(
     *,
     settings: MapSettings | None = None,
     cluster_columns: Sequence[str] | None = None,
+    tell_late: bool = False,
     progress: Tell | None = None,
 ) -> StoredMap | Unavailable:
     """A map over [start, end): what is missing of it is built first, the rest is read.
@@ -76,6 +79,7 @@ def read_map(
     start, end : UTC; None for the beginning of the map and for now. A map is always built from the beginning of its
         data, as positions stay open for weeks; ``start`` only says what is read.
     cluster_columns : of ``clusters``, beside those that say which map it is; None for all.
+    tell_late : look too for rows that came late; all that the map is made of is counted for it.
 
     Raises
     ------
@@ -89,7 +93,9 @@ def read_map(
     tables_read = {"clusters": cluster_columns} | dict.fromkeys(("cluster_events", "oi_state", "heatmap"))
     rows = {name: _rows(lake, name, key, start, end, columns) for name, columns in tables_read.items()}
     rows["events"] = rows.pop("cluster_events")
-    return StoredMap(key=key, until=until, substituted=substituted, **rows)
+    keys = (*key.layers, key) if tell_late and is_writable(lake) else ()
+    late = tuple(said for each in keys if (said := _late(lake, each)) is not None)
+    return StoredMap(key=key, until=until, substituted=substituted, late=late, **rows)
 
 
 def build_map(
@@ -107,7 +113,7 @@ def build_map(
     Piece by piece, each with its state: interrupted, the next call goes on. Without real data one row of ``clusters``
     says so, and no map is made.
 
-    What a map told stays told: rows of the past that came after it was built are not in it, and a sentence says so.
+    What a map told stays told: rows of its past that come after it was built are not in it.
 
     Parameters
     ----------
@@ -126,21 +132,17 @@ def build_map(
         return found
     if not is_writable(lake):
         return found[0], end, ()
-    substituted: dict[str, None] = {}
     for layer in found[0].layers:
         until = min(end, found[1])
-        built = build_map(lake, symbol, layer.source, until, settings=settings, again=again, progress=progress)
-        substituted |= {} if isinstance(built, Unavailable) else dict.fromkeys(built[2])
+        build_map(lake, symbol, layer.source, until, settings=settings, again=again, progress=progress)
     key, last = map_key(lake, symbol, source, settings) if found[0].layers else found
-    late = _late(lake, key)
-    if late is not None and again:
+    if again and _late(lake, key) is not None:
         key = key.revised
-    elif late is not None:
-        substituted[late] = None
     end = min(end, last)
     with building(lake.root, key):
         state = None if again else load(lake.root, key)
         state = state or MapState(until=key.begin)
+        substituted: dict[str, None] = {}
         first = state.until
         while state.until < end:
             until = min(state.until + _PIECE, end)

@@ -103,7 +103,8 @@ def look(asked: Question) -> Seen:
         raise LookupError(f"no open interest or liquidations of {symbol} in {asked.folder}; it has {', '.join(there)}")
     asked = replace(asked, symbol=symbol)
     source = asked.source or None
-    found = read_map(lake, symbol, source, *_reading(asked), cluster_columns=_CLUSTER_COLUMNS, progress=progress())
+    options = {"cluster_columns": _CLUSTER_COLUMNS, "tell_late": True, "progress": progress()}
+    found = read_map(lake, symbol, source, *_reading(asked), **options)
     if isinstance(found, Unavailable):
         return Seen(asked=asked, reason=found.reason, symbols=there)
     return _cut(lake, asked, found, there)

@@ -81,7 +81,7 @@ def whereabouts(seen: Seen) -> Markdown:
             "and `lake = synthetic_lake()` in a cell of its own, then the cells from here on again."
         )
     key = seen.map.key
-    told = f" {' '.join(seen.map.substituted)}" if seen.map.substituted else ""
+    told = "".join(f" {said}." for said in (*seen.map.substituted, *seen.map.late))
     return Markdown(
         f"`{seen.asked.folder}`: {key.symbol}, map of {key.source} on the prices of {key.venue}, id `{key.map_id}`, "
         f"{formats.moment(moment(seen.profiles.time_ms[0]))} to {formats.moment(moment(seen.profiles.time_ms[-1]))}."

@@ -93,33 +93,34 @@ def test_other_settings_are_another_map_beside_the_first(market, tmp_path):
 
 
 def test_a_map_stays_what_it_told_when_history_comes_late_and_another_one_is_made_with_it(market, tmp_path):
-    until = START + timedelta(hours=3, minutes=2)
-    late = pl.col("event_time").is_between(START + timedelta(hours=1), START + timedelta(hours=2))
+    until = START + timedelta(hours=2, minutes=2)
+    late = pl.col("event_time").is_between(START + timedelta(hours=1), START + timedelta(minutes=90))
     interest = market["open_interest"].filter(pl.col("venue") == "aster")
     known = market | {"open_interest": interest.filter(~late)}
     lake = fill(Lake(tmp_path / "grown", create=True), known, until)
-    whole = fill(Lake(tmp_path / "whole", create=True), market | {"open_interest": interest}, until)
-    told = read_map(lake, "BTCUSDT", "hybrid"), read_map(lake, "BTCUSDT", "aster")
+    build_map(lake, "BTCUSDT", "hybrid")
+    told = {table: rows(lake, table, "aster") for table in BUILT}
     fill(lake, {"open_interest": interest}, until)
 
-    rows_late = interest.filter(late).height
-    unchanged = read_map(lake, "BTCUSDT", "aster")
-    (said,) = (one for one in unchanged.substituted if "came after" in one)
-    assert said.startswith(f"{rows_late} rows of open_interest from 2026-01-01 on came after map {told[1].map_id} ")
+    found = read_map(lake, "BTCUSDT", "aster", tell_late=True)
+    (said,) = found.late
+    assert said.startswith(f"{interest.filter(late).height} rows of open_interest from 2026-01-01 on came after map ")
     assert "`aster clusters --symbol BTCUSDT --source aster --again`" in said
-    assert unchanged.clusters.equals(told[1].clusters)
+    assert found.clusters.equals(told["clusters"])
 
-    run(clusters, lake, "--symbol", "BTCUSDT", "--source", "hybrid", "--again")
-    for source, before in zip(("hybrid", "aster"), told, strict=True):
-        found, at_once = read_map(lake, "BTCUSDT", source), read_map(whole, "BTCUSDT", source)
-        assert found.map_id not in (before.map_id, at_once.map_id)
-        assert found.map_id in current_map_ids(lake, "BTCUSDT")
-        assert found.substituted == ()
-        for table in ("clusters", "events", "oi_state", "heatmap"):
-            assert getattr(found, table).drop("map_id").equals(getattr(at_once, table).drop("map_id")), table
-        kept = rows(lake, "clusters", source).filter(pl.col("map_id") == before.map_id)
-        assert kept.equals(before.clusters)
-    assert read_map(lake, "BTCUSDT", "force_orders").map_id in current_map_ids(whole, "BTCUSDT")
+    build_map(lake, "BTCUSDT", "hybrid", again=True)
+    whole = fill(Lake(tmp_path / "whole", create=True), market | {"open_interest": interest}, until)
+    build_map(whole, "BTCUSDT", "aster")
+    for table in BUILT:
+        now, is_old = rows(lake, table, "aster"), pl.col("map_id") == found.map_id
+        assert now.filter(is_old).equals(told[table]), table
+        assert now.filter(~is_old).drop("map_id").equals(rows(whole, table, "aster").drop("map_id")), table
+    maps = {source: rows(lake, "oi_state", source)["map_id"].unique(maintain_order=True) for source in SEVERAL}
+    assert {source: len(ids) for source, ids in maps.items()} == {"aster": 2, "force_orders": 1, "hybrid": 2}
+    current = current_map_ids(lake, "BTCUSDT")
+    assert set(current) == {*maps["force_orders"], maps["aster"][1], maps["hybrid"][1]}
+    assert found.map_id == maps["aster"][0]
+    assert read_map(lake, "BTCUSDT", "hybrid", tell_late=True).late == ()
     assert lake.scan("conflicts").is_empty()
 
 
