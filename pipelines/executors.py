@@ -108,10 +108,13 @@ class KeptBlocks:
     def frames(
         self,
         blocks: Sequence[Block],
-        columns: Sequence[str] | None = None,
+        columns: Mapping[str, pl.DataType | None] | None = None,
         tell: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[pl.DataFrame]:
-        """Statistics of the blocks, in their order; all columns, or these. ``tell`` is told (done, total)."""
+        """Statistics of the blocks, in their order; all columns, or these, as the dtype named where one is.
+
+        ``tell`` is told (done, total).
+        """
         left = [block for block in blocks if not (self._run.path / f"blocks/{block.name}.parquet").exists()]
         held = len(blocks) - len(left)
         tell(held, len(blocks))
@@ -119,7 +122,9 @@ class KeptBlocks:
             self._run.write_frame(f"blocks/{block.name}", rows)
             self.config_bars += rows.height * block.rows
             tell(done, len(blocks))
-        return [self._run.frame(f"blocks/{block.name}", columns) for block in blocks]
+        dtypes = {name: dtype for name, dtype in (columns or {}).items() if dtype is not None}
+        names = None if columns is None else list(columns)
+        return [self._run.frame(f"blocks/{block.name}", names).cast(dtypes) for block in blocks]
 
 
 def _evaluate_here(config, evaluators, bars, blocks) -> Evaluated:

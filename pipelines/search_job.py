@@ -62,6 +62,7 @@ def find_configs(
 
 def with_is_found(evaluated: pl.DataFrame, came_to: pl.DataFrame) -> pl.DataFrame:
     """The rows with a column ``is_found``: whether the search of the row's fold came to the config."""
-    marked = came_to.with_columns(pl.col("symbol").cast(evaluated.schema["symbol"]), is_found=True)
-    joined = evaluated.join(marked, on=["symbol", "fold", "config"], how="left", maintain_order="left")
+    keys = list(FOUND)
+    marked = came_to.cast({name: evaluated.schema[name] for name in keys}).with_columns(is_found=True)
+    joined = evaluated.join(marked, on=keys, how="left", maintain_order="left")
     return joined.with_columns(pl.col("is_found").fill_null(False))

@@ -245,9 +245,12 @@ def results_table(config: SweepConfig, evaluated: pl.DataFrame) -> pl.DataFrame:
             for fold in train["fold"].unique(maintain_order=True)
         ]
         tables.append(
-            configs.with_columns(symbol=pl.lit(symbol), score=np.median(np.stack(scores), axis=0))
-            .join(_fold_medians(part, "train", "in_sample"), on="config")
-            .join(_fold_medians(part, "test", "out_of_sample"), on="config")
+            configs.with_columns(
+                symbol=pl.lit(symbol),
+                score=np.median(np.stack(scores), axis=0),
+                **_over_folds(part.filter(pl.col("part") == "train"), "in_sample"),
+                **_over_folds(part.filter(pl.col("part") == "test"), "out_of_sample"),
+            )
             .sort("score", "config", descending=[True, False])
             .with_columns(pl.int_range(1, pl.len() + 1).alias("rank"))
         )
@@ -256,21 +259,28 @@ def results_table(config: SweepConfig, evaluated: pl.DataFrame) -> pl.DataFrame:
     return table.select(*lead, *(name for name in table.columns if name not in lead))
 
 
-def _fold_medians(part: pl.LazyFrame, which: str, prefix: str) -> pl.DataFrame:
-    return (
-        part.filter(pl.col("part") == which)
-        .group_by("config")
-        .agg(
-            pl.col("sharpe").fill_nan(0.0).median().alias(f"{prefix}_sharpe"),
-            pl.col("net_pnl_usdt").sum().alias(f"{prefix}_net_pnl_usdt"),
-            pl.col("trades").sum().alias(f"{prefix}_trades"),
-            pl.col("max_drawdown_usdt").min().alias(f"{prefix}_max_drawdown_usdt"),
-            pl.col("liquidations").sum().alias(f"{prefix}_liquidations"),
-            pl.col("ambiguous_bars").sum().alias(f"{prefix}_ambiguous_bars"),
-            pl.col("missed_entries").sum().alias(f"{prefix}_missed_entries"),
-        )
-        .collect()
-    )
+def _over_folds(rows: pl.LazyFrame, prefix: str) -> dict[str, np.ndarray]:
+    """Columns of the ranked table, a value per config by its number: the median Sharpe, the rest in all or at worst.
+
+    Column by column, the folds beside each other: groups of a million configs would take several times the memory.
+    """
+    order = rows.select(pl.arg_sort_by("fold", "config")).collect().to_series()
+    n_folds = rows.select(pl.col("fold").n_unique()).collect().item()
+
+    def by_fold(name: str) -> np.ndarray:
+        values = rows.select(pl.col(name).cast(pl.Float64)).collect().to_series()
+        return values[order].to_numpy().reshape(n_folds, -1)
+
+    return {
+        f"{prefix}_sharpe": np.median(np.nan_to_num(by_fold("sharpe"), nan=0.0), axis=0),
+        f"{prefix}_net_pnl_usdt": by_fold("net_pnl_usdt").sum(axis=0),
+        f"{prefix}_trades": by_fold("trades").sum(axis=0),
+        f"{prefix}_max_drawdown_usdt": by_fold("max_drawdown_usdt").min(axis=0),
+        **{
+            f"{prefix}_{name}": by_fold(name).sum(axis=0)
+            for name in ("liquidations", "ambiguous_bars", "missed_entries")
+        },
+    }
 
 
 def picks(config: SweepConfig, evaluated: pl.DataFrame) -> Iterator[Mapping]:

@@ -14,6 +14,8 @@ from research.sweep import Fold, SweepConfig, bars_per_year, picks
 from research.trades import TRADES
 
 BOOTSTRAP_BLOCK_HOURS = 6
+# What is asked of train rows; ``is_found`` where an optimiser chose the configs.
+_OF_TRAINING = ("symbol", "fold", "part", "config", "sharpe", "trades", "longest_hold_bars", "is_found")
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,10 @@ def walk_forward(config: SweepConfig, bars: Bars, folds: list[Fold], evaluated: 
     A fold on which no config had enough trades on train rows stays out of the market.
     """
     times = bars.frame["open_time"]
-    own = evaluated.filter(pl.col("symbol") == bars.symbol)
-    chosen = {pick["fold"]: pick["config"] for pick in picks(config, own)}
+    is_own = (pl.col("symbol") == bars.symbol) & (pl.col("part") == "train")
+    names = [name for name in _OF_TRAINING if name in evaluated.columns]
+    trained = evaluated.lazy().filter(is_own).select(names).collect()
+    chosen = {pick["fold"]: pick["config"] for pick in picks(config, trained)}
     rows, trades, equity = [], [], []
     carried, before = 0.0, None
     longest_window = max(
@@ -72,7 +76,7 @@ def walk_forward(config: SweepConfig, bars: Bars, folds: list[Fold], evaluated: 
         followed = config.trading_config(bars.symbol, params)
         # one hole may be much of a short fold: the sweep has looked at the whole range
         result = backtest(followed, bars, fold.test_first, fold.test_last, min_coverage=0.0)
-        train = own.filter((pl.col("fold") == fold.number) & (pl.col("part") == "train") & (pl.col("config") == number))
+        train = trained.filter((pl.col("fold") == fold.number) & (pl.col("config") == number))
         pnl = np.diff(result.equity["equity_usdt"].to_numpy(), prepend=0.0)
         hourly, per_year = _hourly(pnl, config.interval)
         low, high = metrics.bootstrap_sharpe(hourly, per_year, block=BOOTSTRAP_BLOCK_HOURS, seed=fold.number)
