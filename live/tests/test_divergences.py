@@ -372,7 +372,7 @@ def test_d25_a_stale_quote_lets_nothing_in(both):
     assert [len(both(planted={HEAVY: {"mark_age_ms": age}})) for age in (3_000.0, 3_001.0)] == [1, 0]
     quote = Quote(FIRST_MS * NS_PER_MS, 1, FIRST_MS, 99.99, 1.0, 100.01, 1.0)
     rows = KnownRows(INSTRUMENT | {"funding_interval_hours": 8.0}, None, MINUTE_MS)
-    assert rows.row(FIRST_MS, FIRST_MS + 2_001, None, quote, None, None)["quote_age_ms"] == 2_001.0
+    assert rows.row(FIRST_MS, FIRST_MS + 2_001, None, quote, None, None, {})["quote_age_ms"] == 2_001.0
 
 
 @pytest.mark.parametrize(("side", "levels"), [(1, (99.71, 100.62, 100.22)), (-1, (100.28, 99.39, 99.79))])
