@@ -214,7 +214,7 @@ def real(
     async def session() -> Run:
         settings = AccountSettings(**{"taker_fee": config.costs.taker_fee_bps / 1e4, "leverage": 1, **(accounts or {})})
         told = {"start": START, "quiet_every_s": 1.0, "accounts": settings, **exchange}
-        async with asyncio.timeout(120), Loopback(market(), **told) as loopback:
+        async with asyncio.timeout(300), Loopback(market(), **told) as loopback:
             await loopback.office.catch_up()
             if is_hedge:
                 account_modes.set_hedge(loopback.office.accounts[0], True, loopback.office.now_ms)
@@ -270,7 +270,7 @@ def again(
     async def sessions() -> list[Run]:
         settings = AccountSettings(taker_fee=config.costs.taker_fee_bps / 1e4, leverage=1)
         async with (
-            asyncio.timeout(120),
+            asyncio.timeout(300),
             Loopback(market(), start=START, quiet_every_s=1.0, accounts=settings) as loopback,
         ):
             await loopback.office.catch_up()
