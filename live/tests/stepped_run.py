@@ -5,6 +5,7 @@ that is killed is a session that is cancelled where it happens to be, without a 
 """
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -138,15 +139,14 @@ class Stepped:
 
     def _naked(self) -> list[tuple[int, int]]:
         """Spans in which something was held and neither a stop of ours stood nor a market order had just left."""
-        account, amounts, held, spans = self.run.account, {}, [], []
-        for fill in account.ledger.fills:
-            amounts[fill.position_side] = amounts.get(fill.position_side, Decimal(0)) + (
-                fill.quantity if fill.side == "BUY" else -fill.quantity
-            )
+        amounts: dict[str, Decimal] = {}
+        held: list[tuple[int, bool]] = []
+        for fill in self.run.account.ledger.fills:
+            signed = fill.quantity if fill.side == "BUY" else -fill.quantity
+            amounts[fill.position_side] = amounts.get(fill.position_side, Decimal(0)) + signed
             held.append((fill.time_ms, any(amounts.values())))
-        for (from_ms, is_held), to_ms in zip(held, [*(ms for ms, _ in held[1:]), self.now_ms], strict=True):
-            if is_held:
-                spans.append((from_ms, to_ms))
+        moments = itertools.pairwise([*held, (self.now_ms, False)])
+        spans = [(from_ms, to_ms) for (from_ms, is_held), (to_ms, _) in moments if is_held]
         stood = [(each.created_ms, self.now_ms if each.is_open else each.updated_ms) for each in self.run.orders("S")]
         stood += [(each.created_ms, each.created_ms + CLOSING_MS) for leg in "XF" for each in self.run.orders(leg)]
         return list(_without(_joined(spans), stood))

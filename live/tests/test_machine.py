@@ -10,7 +10,7 @@ import tempfile
 from decimal import Decimal
 from pathlib import Path
 
-from hypothesis import HealthCheck, seed, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -256,6 +256,6 @@ def test_no_sequence_of_events_faults_and_restarts_breaks_an_invariant():
         seed(SEED)(RunnerOnLoopback) if SEED else RunnerOnLoopback,
         settings=settings(
             max_examples=RUNS, stateful_step_count=STEPS, derandomize=not SEED, deadline=None, database=None,
-            suppress_health_check=list(HealthCheck), print_blob=False,
+            suppress_health_check=list(HealthCheck), print_blob=False, phases=[Phase.generate],
         ),
     )  # fmt: skip
