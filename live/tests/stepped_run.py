@@ -23,7 +23,7 @@ from research.engine import TradingConfig
 GRACE_MS = 10_000  # after trouble: so long may a position go without a stop
 CLOSING_MS = 1_500  # what a market order leaves is closed by another one so soon
 _FOR_EVER_MIN = 1_000_000.0
-_STEP_WITHIN_S = 60.0  # of the machine's time
+_STEP_WITHIN_S = 300.0  # of the machine's time: it hangs
 _LOOK_S = 0.01
 
 
@@ -133,8 +133,7 @@ class Stepped:
         self._loop.close()
 
     def naked_ms(self) -> int:
-        """The longest that the account held something without a stop or a way out, by the exchange, where nothing
-        excuses it."""
+        """The longest that the exchange held something of ours without a stop or a way out, where nothing excuses it."""
         return max((to_ms - from_ms for from_ms, to_ms in _without(self._naked(), self.excused)), default=0)
 
     def _naked(self) -> list[tuple[int, int]]:
