@@ -133,7 +133,7 @@ class Stepped:
         self._loop.close()
 
     def naked_ms(self) -> int:
-        """The longest that the exchange held something of ours without a stop or a way out, where nothing excuses it."""
+        """The longest, by the exchange, that a position had neither a stop nor a way out, where nothing excuses it."""
         return max((to_ms - from_ms for from_ms, to_ms in _without(self._naked(), self.excused)), default=0)
 
     def _naked(self) -> list[tuple[int, int]]:
