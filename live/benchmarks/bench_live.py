@@ -11,11 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from data import synthetic
 from data.benchmarks.figures import figure
 from data.clock import FollowedClock
 from data.loopback.server import Loopback
@@ -23,7 +22,8 @@ from data.loopback.tape import SyntheticSource
 from data.venues.aster import venue_of
 from data.venues.signing import AgentKey, Nonces, signed_v3
 from data.wal import Log
-from live.benchmarks.configs import champion
+from live.benchmarks.bench_orders import bench_orders
+from live.benchmarks.configs import START, champion, market
 from live.journal import Journal, Record
 from live.session import Session
 
@@ -33,7 +33,13 @@ HOURS = 3.0
 FIRST_BARS = 5  # the first decisions of a process load compiled code
 ORDERS = 1_000
 TARGET_DECISION_MS, TARGET_SHADOWS_MS, TARGET_BYTES_MS, TARGET_MEMORY_MB = 50.0, 5.0, 1.0, 200.0
-_START = datetime(2026, 1, 5, 6, 42, 20, tzinfo=UTC)
+_HARNESS = "the design's own harness, sync included"
+_LIBRARIES = """
+import numpy, polars, re
+from research.fills import fee_usdt
+fee_usdt(1.0, 1.0, 1.0)
+print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+"""
 _POLLED = "prior-art 003: polls once a second, half of it on average; one bar in ten is never seen"
 
 Progress = Callable[[str, int, int], None]
@@ -52,6 +58,7 @@ def bench_live(tell: Progress) -> list[dict]:
                 kept.append(_heard(feed, shadows))
                 tell("decisions", 2 * number + (shadows > 0) + 1, 2 * ROUNDS)
         signed = _signed(Path(folder), is_synced=True), _signed(Path(folder), is_synced=False)
+    orders = bench_orders(tell)
     decided, beside = (
         [1e3 * each for run in runs for each in run["seconds"][FIRST_BARS:]] for runs in (alone, followed)
     )
@@ -63,12 +70,19 @@ def bench_live(tell: Progress) -> list[dict]:
         ),
         figure("the same", _percentile(decided, 99), "ms, 99th percentile", at_most=TARGET_DECISION_MS),
         figure(f"what {SHADOWS} shadows add to it", added_ms, "ms, 99th percentile", at_most=TARGET_SHADOWS_MS),
-        figure("decision to signed, journaled bytes", _percentile(signed[0], 50), "ms, median"),
-        figure("the same", _percentile(signed[0], 99), "ms, 99th percentile"),
+        figure(
+            "decision to signed, journaled bytes", _percentile(signed[0], 50), "ms, median",
+            baseline=_HARNESS, baseline_value=0.34,
+        ),
+        figure(
+            "the same", _percentile(signed[0], 99), "ms, 99th percentile", baseline=_HARNESS, baseline_value=0.42
+        ),
         figure(
             "the same without the disk's own sync", _percentile(signed[1], 99), "ms, 99th percentile",
             at_most=TARGET_BYTES_MS,
         ),
+        *orders,
+        figure("memory of numpy, polars and Numba after one compiled call, of which none is ours", _floor_mb(), "MB"),
         figure(
             "memory of the runner", max(run["most_bytes"] for run in alone) / 1e6, "MB", at_most=TARGET_MEMORY_MB,
             baseline="prior-art 001: claims", baseline_value=200.0,
@@ -79,18 +93,7 @@ def bench_live(tell: Progress) -> list[dict]:
 
 async def _recorded(feed: Path) -> None:
     """The input log of a paper run on the loopback exchange."""
-    market = synthetic.MarketSpec(
-        symbols=(synthetic.BTC_LIKE,),
-        start=_START.replace(minute=0, second=0),
-        days=(HOURS + 1.5) / 24,
-        seed=7,
-        trades_per_second=0.4,
-        quote_interval_s=2,
-        depth_interval_s=20,
-        mark_interval_s=1,
-        momentum_edge=0.6,
-    )
-    async with Loopback(SyntheticSource(market), start=_START) as loopback:
+    async with Loopback(SyntheticSource(market(HOURS)), start=START) as loopback:
         venue = await venue_of(loopback.rest_url)
         with Log(feed) as log, Journal(feed.with_name("recorded.sqlite"), log.sync) as journal:
             length_s = HOURS * timedelta(hours=1).total_seconds()
@@ -127,6 +130,12 @@ def _signed(folder: Path, *, is_synced: bool) -> list[float]:
             signed_v3(order, nonce_us=nonces.next(time.time_ns() // 1_000), key=key)
             taken.append(1e3 * (time.perf_counter() - begun))
     return taken
+
+
+def _floor_mb() -> float:
+    """Of a process that only imports what every strategy needs, and calls one compiled function."""
+    done = subprocess.run([sys.executable, "-c", _LIBRARIES], capture_output=True, text=True, check=True)
+    return int(done.stdout) * 1_024 / 1e6
 
 
 def _percentile(values: Sequence[float], percent: int) -> float:

@@ -1,13 +1,32 @@
-"""A champion that decides often, and challengers that differ in their stops."""
+"""A market, a champion that decides on it often, and challengers that differ in their stops."""
 
+from datetime import UTC, datetime
+
+from data.synthetic import BTC_LIKE, MarketSpec
 from research.engine import TradingConfig
 from research.fills import Costs, Orders
 
+START = datetime(2026, 1, 5, 6, 42, 20, tzinfo=UTC)
 _PARAMS = {
     "momentum_multiple": 0.6, "volatility_window_bars": 5, "volume_multiple": 0.8, "volume_window_bars": 10,
     "target_bps": 40.0, "stop_bps": 20.0, "activation_bps": 20.0, "activation_buffer_bps": 0.5, "callback_bps": 10.0,
     "target_gap_bps": 4.0, "max_spread_ticks": 10.0, "max_funding_bps": 5.0,
 }  # fmt: skip
+
+
+def market(hours: float) -> MarketSpec:
+    """What is played from ``START`` on, for so many hours and a little longer."""
+    return MarketSpec(
+        symbols=(BTC_LIKE,),
+        start=START.replace(minute=0, second=0),
+        days=(hours + 1.5) / 24,
+        seed=7,
+        trades_per_second=0.4,
+        quote_interval_s=2,
+        depth_interval_s=20,
+        mark_interval_s=1,
+        momentum_edge=0.6,
+    )
 
 
 def champion(**params: float) -> TradingConfig:
