@@ -17,6 +17,7 @@ from data.config import canonical_json
 from data.lake import Lake
 from data.schema import interval_ms
 from data.sealer import seal_folder
+from live.dispatch import looks_at_map
 from live.journal import events_of, read_journal
 from live.lived import Past, past_of
 from live.readings import known_ms
@@ -57,17 +58,30 @@ class Evidence:
         return past_of(self.events, self.end_ms)
 
     @property
+    def not_followed(self) -> str | None:
+        """Why its decisions cannot be made again from what was recorded; None where they can."""
+        past = self.past
+        if past.resolution != "tick":
+            return f"{self.run} is a run at {past.resolution} resolution: only runs at tick resolution are followed"
+        if looks_at_map(past.config):
+            return (
+                f"{self.run}: {past.config.strategy} decides by the liquidation map, which is not made again from "
+                "bars and ticks; a replay of its log (`aster-live --mode replay --feed`) decides the same"
+            )
+        return None
+
+    @property
     def case(self) -> Case:
         """Ready to be explained.
 
         Raises
         ------
         ValueError
-            When the run traded at bar resolution, which is not followed tick by tick.
+            Where ``not_followed``.
         """
+        if (reason := self.not_followed) is not None:
+            raise ValueError(reason)
         past = self.past
-        if past.resolution != "tick":
-            raise ValueError(f"{self.run} is a run at {past.resolution} resolution: expected one at tick resolution")
         return Case(
             config=past.config,
             instrument=past.instrument,

@@ -82,6 +82,8 @@ def _replayed(journal: Path, feed: Path, evidence: Sequence[Evidence]) -> Proof:
 
 
 def _decided(evidence: Sequence[Evidence]) -> Proof:
+    if (reason := _not_followed(evidence)) is not None:
+        return Proof("P2 engine", None, reason, _digest([]))
     decided: list[list[Any]] = []
     others = 0
     for each in evidence:
@@ -131,6 +133,8 @@ def _heard(evidence: Sequence[Evidence], lake: Lake | None) -> Proof:
 def _traded(evidence: Sequence[Evidence]) -> Proof:
     if any(each.past.mode != "paper" for each in evidence):
         return Proof("P4 paper = backtest", None, "a real run: `aster explain` puts its differences down", _digest([]))
+    if (reason := _not_followed(evidence)) is not None:
+        return Proof("P4 paper = backtest", None, reason, _digest([]))
     trades: list[Account | None] = []
     others = 0
     for each in evidence:
@@ -141,6 +145,11 @@ def _traded(evidence: Sequence[Evidence]) -> Proof:
     return Proof(
         "P4 paper = backtest", others == 0 if trades else None, found, _digest([list(each or ()) for each in trades])
     )
+
+
+def _not_followed(evidence: Sequence[Evidence]) -> str | None:
+    """Why the run's decisions are not made again here."""
+    return next((each.not_followed for each in evidence if each.not_followed is not None), None)
 
 
 def _is_same(wanted: dict[str, Any], mine: dict[str, Any]) -> bool:

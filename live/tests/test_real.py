@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from data.venues.aster import ASTER
 from data.venues.aster_signed import ONLY_LOOPBACK, SignedRest
 from data.venues.questions import Venue
 from data.venues.signing import AgentKey, ApiKey
+from live.brokers.aster import AsterAccount
 from live.journal import Journal, read_journal, trades
 from live.real import permitted
 from live.runner import feed_folder, main
@@ -82,6 +84,22 @@ def test_money_that_is_taken_out_is_no_loss(config, tmp_path):
 def test_another_fee_than_the_config_s_stops_entries(config, tmp_path):
     run = real(often(config), tmp_path / "real.sqlite", minutes=3, accounts={"taker_fee": 0.0005})
     assert not run.orders() and level(run) == "REDUCING" and "fee" in alerts(run)
+
+
+def test_the_end_of_an_agent_s_key_is_warned_of_two_weeks_ahead():
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    warned = {
+        days: replace(RULES, agent_expires=now + timedelta(days=days)).expiry_warning(now) for days in (-1, 14, 15)
+    }
+    assert warned == {-1: "the agent's key ends 2026-02-28 00:00 UTC", 14: "the agent's key ends 2026-03-15 00:00 UTC",
+                      15: None}  # fmt: skip
+    assert RULES.expiry_warning(now) is None  # not known
+
+
+def test_nothing_is_traded_on_a_symbol_for_tests(config):
+    account = AsterAccount(RULES, Venue(name="nowhere", rest_url="", stream_url=""), RealClock(), None)
+    with pytest.raises(ValueError, match="TESTUSDT is for the exchange's own tests; nothing is traded on it"):
+        account.broker(config(symbol="TESTUSDT"), {})
 
 
 def test_without_the_symbols_typed_again_nothing_may_be_sent(config):

@@ -29,8 +29,10 @@ from live.tests.planted import (
     with_a_cut,
     with_late_bars,
 )
+from pipelines import explain_case
 from pipelines.cli import cli
 from pipelines.explain_case import Evidence, freeze, gather, thaw
+from pipelines.parity import proofs_of
 from research.explanation import PER_USDT, Cause, explain, millionths
 
 CONFIG = a_config(**OFTEN)
@@ -214,3 +216,16 @@ def test_what_is_no_run_is_said_in_one_sentence(tmp_path, monkeypatch, name, wor
     (tmp_path / "damaged.case").write_bytes(b"PK nothing")
     done = CliRunner().invoke(cli, ["explain", name])
     assert words in str(done.exception)
+
+
+def test_what_is_not_followed_is_refused_in_a_sentence(run, monkeypatch):
+    body = pl.col("body").str.replace('"resolution":"tick"', '"resolution":"bar"')
+    by_bars = replace(run.evidence, events=run.evidence.events.with_columns(body))
+    with pytest.raises(ValueError, match="is a run at bar resolution: only runs at tick resolution are followed"):
+        explain(by_bars.case)
+    monkeypatch.setattr(explain_case, "looks_at_map", lambda config: True)
+    with pytest.raises(ValueError, match="momentum decides by the liquidation map, which is not made again from bars"):
+        CliRunner().invoke(cli, ["explain", str(run.path)], catch_exceptions=False)
+    proofs = proofs_of(run.path, feed_folder(run.path), None)
+    assert [proof.holds for proof in proofs] == [True, None, None, None]
+    assert "decides by the liquidation map" in proofs[1].found
