@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from live.heartbeat import beat_path
-from pipelines.children import Child, alone_in
+from pipelines.children import Child, ChildFailed, alone_in
 
 _LOOK_S = 0.2
 _BEGIN_S = 120.0  # for the first sign of life: a warm start reads a day of bars
@@ -51,11 +51,13 @@ def run_together(
             until = time.monotonic() + _BEGIN_S
             while child.is_running() and not beat.exists() and not stopped and time.monotonic() < until:
                 time.sleep(_LOOK_S)
-            others = []
+            guard, dashboard = None, None
             if child.is_running() and not stopped:
-                others = _others(watched, journal, watchdog, port, place)
-                say(f"started: runner, {', '.join(other.name for other in others)}; journal {journal}; logs {logs}")
-            while not stopped and child.is_running() and all(other.is_running() for other in others):
+                guard, dashboard = _others(watched, journal, watchdog, port, place)
+                beside = f"watchdog{', dashboard' if dashboard else ''}"
+                say(f"started: runner, {beside}; journal {journal}; logs {logs}")
+            while not stopped and child.is_running() and (guard is None or guard.is_running()):
+                dashboard = _still_there(dashboard, say)
                 time.sleep(_LOOK_S)
             child.stop()
         say(child.printed.strip() or "the runner has ended")
@@ -66,11 +68,22 @@ def run_together(
 
 def _others(
     running: ExitStack, journal: Path, watchdog: Sequence[str], port: int | None, place: dict
-) -> list[Child]:  # fmt: skip
-    """What runs beside the runner."""
+) -> tuple[Child, Child | None]:  # fmt: skip
+    """What runs beside the runner: watchdog, and the dashboard where one is wanted."""
     told = "--journal", str(journal.resolve())
-    found = [running.enter_context(Child("watchdog", "live.watchdog", *told, *watchdog, **place))]
-    if port is not None and find_spec("live.dashboard") is not None:
-        dashboard = Child("dashboard", "live.dashboard.server", *told, "--port", str(port), **place)
-        found.append(running.enter_context(dashboard))
-    return found
+    guard = running.enter_context(Child("watchdog", "live.watchdog", *told, *watchdog, **place))
+    if port is None or find_spec("live.dashboard") is None:
+        return guard, None
+    dashboard = Child("dashboard", "live.dashboard.server", *told, "--port", str(port), **place)
+    return guard, running.enter_context(dashboard)
+
+
+def _still_there(dashboard: Child | None, say: Callable[[str], None]) -> Child | None:
+    """The dashboard; None once it has ended, which is said and stops nothing: it only looks."""
+    try:
+        if dashboard is None or dashboard.is_running():
+            return dashboard
+        say("the dashboard has ended; trading goes on")
+    except ChildFailed as error:
+        say(f"{error}; trading goes on")
+    return None

@@ -50,12 +50,12 @@ def bench_live(tell: Progress) -> list[dict]:
     with TemporaryDirectory() as folder:
         feed = Path(folder) / "feed"
         tell("a market to hear", 0, 1)
-        asyncio.run(_recorded(feed))
+        asyncio.run(record_market(feed))
         tell("a market to hear", 1, 1)
         alone, followed = [], []
         for number in range(ROUNDS):
             for shadows, kept in ((0, alone), (SHADOWS, followed)):
-                kept.append(_heard(feed, shadows))
+                kept.append(heard(feed, shadows))
                 tell("decisions", 2 * number + (shadows > 0) + 1, 2 * ROUNDS)
         signed = _signed(Path(folder), is_synced=True), _signed(Path(folder), is_synced=False)
     orders = bench_orders(tell)
@@ -91,21 +91,21 @@ def bench_live(tell: Progress) -> list[dict]:
     ]  # fmt: skip
 
 
-async def _recorded(feed: Path) -> None:
-    """The input log of a paper run on the loopback exchange."""
-    async with Loopback(SyntheticSource(market(HOURS)), start=START) as loopback:
+async def record_market(feed: Path, hours: float = HOURS) -> None:
+    """Write the input log of a paper run on the loopback exchange."""
+    async with Loopback(SyntheticSource(market(hours)), start=START) as loopback:
         venue = await venue_of(loopback.rest_url)
         with Log(feed) as log, Journal(feed.with_name("recorded.sqlite"), log.sync) as journal:
-            length_s = HOURS * timedelta(hours=1).total_seconds()
+            length_s = hours * timedelta(hours=1).total_seconds()
             session = Session(
                 [champion()], venue, FollowedClock(), log, journal, resolution="tick", run_length_s=length_s
             )  # fmt: skip
             await session.run(asyncio.Event())
 
 
-def _heard(feed: Path, shadows: int) -> dict:
-    """``hearing`` in a fresh process."""
-    command = [sys.executable, "-m", "live.benchmarks.hearing", str(feed), str(shadows)]
+def heard(feed: Path, shadows: int, *journal: Path) -> dict:
+    """``hearing`` in a fresh process, which may keep its journal."""
+    command = [sys.executable, "-m", "live.benchmarks.hearing", str(feed), str(shadows), *map(str, journal)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OSError(f"{' '.join(command)} ended with status {done.returncode}: {done.stderr[-500:]}")

@@ -1,8 +1,8 @@
 """A runner that hears recorded frames at a pace of its own, in a process of its own: how long until it has decided.
 
-``python -m live.benchmarks.hearing FEED SHADOWS`` prints one JSON object. What counts is the time from the moment a
-final bar should have been heard to the moment its decision is in the journal: waiting for the event loop, for the
-next millisecond, for the shadows' slice and for the disk are all in it.
+``python -m live.benchmarks.hearing FEED SHADOWS [JOURNAL]`` prints one JSON object. What counts is the time from the
+moment a final bar should have been heard to the moment its decision is in the journal: waiting for the event loop, for
+the next millisecond, for the shadows' slice and for the disk are all in it.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from data.venues.questions import Venue
 from data.wal import Kind, Log, Record
 from live.benchmarks.configs import challengers, champion
 from live.feed import BarClosed, Event
-from live.journal import Journal
+from live.journal import Journal, feed_folder
 from live.session import Session
 from live.shadows import Shadows
 
@@ -66,20 +66,18 @@ class Timed(Session):
         desk.handle = noted
 
 
-def measured(feed: Path, n_shadows: int) -> dict:
-    """How long decisions took, seconds, and the most memory this process had, bytes."""
+def measured(feed: Path, n_shadows: int, path: Path) -> dict:
+    """How long decisions took, seconds, and the most memory this process had, bytes; ``path`` of its journal."""
     records = [record for segment in wal.segments(feed) for record in wal.read(segment)]
     first = next(place for place, record in enumerate(records) if record.kind is Kind.FRAME)
     frames = [record.payload for record in records[first:] if record.kind is Kind.FRAME]
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "journal.sqlite"
-        _begun(path, records[:first])
-        with ExitStack() as stack:
-            log = stack.enter_context(Log(path.with_name("feed")))
-            journal = stack.enter_context(Journal(path, log.sync))
-            shadows = stack.enter_context(Shadows(challengers(n_shadows), path))
-            session = Timed([champion()], _NOWHERE, RealClock(), log, journal, resolution="tick", shadows=shadows)
-            taken = asyncio.run(session.play(frames))
+    _begun(path, records[:first])
+    with ExitStack() as stack:
+        log = stack.enter_context(Log(feed_folder(path)))
+        journal = stack.enter_context(Journal(path, log.sync))
+        shadows = stack.enter_context(Shadows(challengers(n_shadows), path))
+        session = Timed([champion()], _NOWHERE, RealClock(), log, journal, resolution="tick", shadows=shadows)
+        taken = asyncio.run(session.play(frames))
     return {"seconds": taken, "most_bytes": _most_bytes()}
 
 
@@ -91,10 +89,12 @@ def _most_bytes() -> int:
 
 def _begun(path: Path, records: Sequence[Record]) -> None:
     """The log as it is when trading begins."""
-    with Log(path.with_name("feed")) as log:
+    with Log(feed_folder(path)) as log:
         for record in records:
             log.write(*record)
 
 
 if __name__ == "__main__":
-    print(json.dumps(measured(Path(sys.argv[1]), int(sys.argv[2]))))
+    with TemporaryDirectory() as temporary:
+        journal_path = Path(sys.argv[3] if len(sys.argv) > 3 else f"{temporary}/journal.sqlite")
+        print(json.dumps(measured(Path(sys.argv[1]), int(sys.argv[2]), journal_path)))

@@ -115,6 +115,7 @@ view.link = new Link({
     view.seen = overview;
     if (isFirst) {
       trades.clear();
+      equity.show([]);
       fetchEvents(overview.runner.head);
       fetchLake();
     }

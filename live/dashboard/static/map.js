@@ -241,8 +241,8 @@ export class LiquidationMap {
       ctx.lineTo(left + width, y);
       ctx.stroke();
       ctx.setLineDash([]);
-      this.#label(plot, `mark ${own(last)}`, y, colour("ink"));
     }
+    const labels = last === null ? [] : [[`mark ${own(last)}`, plot.valToPos(last, "y", true)]];
     for (const [name, at, side] of this.#levels) {
       const y = plot.valToPos(at, "y", true);
       ctx.strokeStyle = colour(side);
@@ -251,19 +251,31 @@ export class LiquidationMap {
       ctx.moveTo(left + width * 0.87, y);
       ctx.lineTo(left + width, y);
       ctx.stroke();
-      this.#label(plot, `${name} ${own(at)}`, y, colour("ink"));
+      labels.push([`${name} ${own(at)}`, y]);
+    }
+    this.#labels(plot, labels);
+  }
+
+  // From the top down, each below the one before it: two levels that are close keep both their words.
+  #labels(plot, labels) {
+    const height = 14 * devicePixelRatio;
+    let free = plot.bbox.top + height;
+    for (const [text, y] of labels.sort(([, a], [, b]) => a - b)) {
+      const at = Math.max(y - 2 * devicePixelRatio, free);
+      this.#label(plot, text, at);
+      free = at + height;
     }
   }
 
-  #label(plot, text, y, ink) {
+  #label(plot, text, bottom) {
     const { ctx } = plot;
     const x = plot.bbox.left + plot.bbox.width - 4 * devicePixelRatio;
     const wide = ctx.measureText(text).width;
     ctx.fillStyle = colour("surface");
-    ctx.fillRect(x - wide - 3 * devicePixelRatio, y - 16 * devicePixelRatio, wide + 6 * devicePixelRatio, 14 * devicePixelRatio);
-    ctx.fillStyle = ink;
+    ctx.fillRect(x - wide - 3 * devicePixelRatio, bottom - 14 * devicePixelRatio, wide + 6 * devicePixelRatio, 14 * devicePixelRatio);
+    ctx.fillStyle = colour("ink");
     ctx.textAlign = "right";
-    ctx.fillText(text, x, y - 5 * devicePixelRatio);
+    ctx.fillText(text, x, bottom - 3 * devicePixelRatio);
   }
 
   #read(at) {

@@ -135,15 +135,32 @@ const COLUMNS = [
 const ROW_PX = 28;
 const SHOWN = 60;
 
-// All closed trades; only a window of rows is ever in the page.
+const ranked = (values) => {
+  const places = new Map([...new Set(values)].sort().map((value, place) => [value, place]));
+  return Float64Array.from(values, (value) => places.get(value));
+};
+
+// What a column is sorted by: numbers, whatever it holds; what is unknown stands below everything.
+const keysOf = (rows, name) => {
+  const values = rows.map((row) => row[name]);
+  if (name.endsWith("_time")) return Float64Array.from(values, (value) => Date.parse(value));
+  if (typeof values[0] === "string") return ranked(values);
+  return Float64Array.from(values, (value) => value ?? -Infinity);
+};
+
+// All closed trades; only a window of rows is ever in the page, and its rows are written over.
 export class Trades {
   rows = [];
   ticks = {};
   #order = ["number", -1];
   #sorted = [];
+  #keys = new Map();
 
   constructor() {
-    this.body = el("tbody");
+    this.before = gap();
+    this.after = gap();
+    this.shown = Array.from({ length: SHOWN }, () => el("tr", {}, COLUMNS.map(([, , align]) => el("td", { class: align }))));
+    this.body = el("tbody", {}, this.before, this.shown, this.after);
     this.buttons = COLUMNS.map(([name, text]) => el("button", { type: "button", class: "sort", click: () => this.sort(name) }, text));
     this.window = el("div", { class: "window", tabindex: "0", role: "region", "aria-label": "All trades" },
       el("table", {}, el("thead", {}, el("tr", {}, COLUMNS.map(([, , align], place) => el("th", { scope: "col", class: align }, this.buttons[place])))), this.body));
@@ -151,13 +168,14 @@ export class Trades {
   }
 
   add(trades) {
-    if (!trades.length) return;
     this.rows.push(...trades);
+    this.#keys.clear();
     this.#arrange();
   }
 
   clear() {
     this.rows = [];
+    this.#keys.clear();
     this.#arrange();
   }
 
@@ -169,10 +187,16 @@ export class Trades {
 
   #arrange() {
     const place = byId("trades");
+    if (!this.rows.length) {
+      place.replaceChildren(el("p", { class: "empty" }, "No trade has ended yet."));
+      say(byId("trades-note"), "");
+      return;
+    }
     if (!place.contains(this.window)) place.replaceChildren(this.window);
     const [name, direction] = this.#order;
-    const isText = typeof this.rows[0]?.[name] === "string";
-    this.#sorted = [...this.rows].sort((a, b) => direction * (isText ? (a[name] < b[name] ? -1 : a[name] > b[name] ? 1 : 0) : a[name] - b[name]) || b.number - a.number);
+    if (!this.#keys.has(name)) this.#keys.set(name, keysOf(this.rows, name));
+    const keys = this.#keys.get(name);
+    this.#sorted = Uint32Array.from(this.rows.keys()).sort((a, b) => direction * (keys[a] - keys[b]) || b - a);
     COLUMNS.forEach(([key], at) => {
       const heading = this.buttons[at].parentNode;
       if (key === name) heading.setAttribute("aria-sort", direction < 0 ? "descending" : "ascending");
@@ -184,13 +208,19 @@ export class Trades {
 
   #paint() {
     const first = Math.max(0, Math.min(Math.floor(this.window.scrollTop / ROW_PX) - 15, this.#sorted.length - SHOWN));
-    const shown = this.#sorted.slice(first, first + SHOWN);
-    const gap = (rows) => {
-      const cell = el("td", { colspan: COLUMNS.length });
-      cell.style.height = `${rows * ROW_PX}px`;
-      return el("tr", { class: "gap", "aria-hidden": "true" }, cell);
-    };
-    this.body.replaceChildren(gap(first), ...shown.map((each) => el("tr", {}, COLUMNS.map(([name, , align, text]) =>
-      el("td", { class: name === "side" ? each.side : align }, text(each, this.ticks))))), gap(this.#sorted.length - first - shown.length));
+    this.shown.forEach((line, at) => {
+      const row = this.rows[this.#sorted[first + at]];
+      line.hidden = row === undefined;
+      if (row === undefined) return;
+      COLUMNS.forEach(([name, , , text], place) => {
+        const cell = line.children[place];
+        say(cell, text(row, this.ticks));
+        if (name === "side") cell.className = row.side;
+      });
+    });
+    this.before.firstChild.style.height = `${first * ROW_PX}px`;
+    this.after.firstChild.style.height = `${Math.max(0, this.#sorted.length - first - SHOWN) * ROW_PX}px`;
   }
 }
+
+const gap = () => el("tr", { class: "gap", "aria-hidden": "true" }, el("td", { colspan: COLUMNS.length }));
