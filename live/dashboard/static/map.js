@@ -260,7 +260,8 @@ export class LiquidationMap {
   #labels(plot, labels) {
     const height = 14 * devicePixelRatio;
     let free = plot.bbox.top + height;
-    for (const [text, y] of labels.sort(([, a], [, b]) => a - b)) {
+    const { top, height: tall } = plot.bbox;
+    for (const [text, y] of labels.filter(([, y]) => y >= top && y <= top + tall).sort(([, a], [, b]) => a - b)) {
       const at = Math.max(y - 2 * devicePixelRatio, free);
       this.#label(plot, text, at);
       free = at + height;
