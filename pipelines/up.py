@@ -33,7 +33,7 @@ def run_together(
     Raises
     ------
     ChildFailed
-        When one of them failed; the others are ended in good order.
+        When runner or watchdog failed; the others are ended in good order. A dashboard that ends stops nothing.
     """
     logs, beat = journal.with_name(f"{journal.name}.logs"), beat_path(journal)
     beat.unlink(missing_ok=True)

@@ -88,12 +88,13 @@ class Exchange:
     @property
     def fills(self) -> int:
         """How many orders of the account, or parts of them, were filled."""
-        return len(self._loopback.office.accounts[0].ledger.fills)
+        return sum(len(each.ledger.fills) for each in self._loopback.office.accounts)
 
     @property
     def held(self) -> float:
         """Base units, as the exchange has it."""
-        return float(sum(each.amount for each in self._loopback.office.accounts[0].ledger.positions(SYMBOL)))
+        ledgers = [each.ledger for each in self._loopback.office.accounts]
+        return float(sum(each.amount for ledger in ledgers for each in ledger.positions(SYMBOL)))
 
     def close(self) -> None:
         """End the market."""

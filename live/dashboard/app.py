@@ -5,7 +5,7 @@ a moment, so that any number of pages costs as much as one.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
+from pydantic_core import to_json
 
 from data.lake import Lake
 from live.dashboard import views
@@ -92,36 +93,41 @@ class Desk:
         """The lake's recorders; raises as ``lake``."""
         return Recorders(self.lake)
 
-    def state(self, name: str, make: Callable[[], BaseModel]) -> Response:
+    def state(self, name: str, make: Callable[[], BaseModel | Sequence[BaseModel]]) -> Response:
         """An answer that changes only when the watch learns something, as JSON."""
-        return Response(self.state_json(name, make), media_type="application/json")
+        return Response(self.once(name, lambda: to_json(make())), media_type="application/json")
 
-    def state_json(self, name: str, make: Callable[[], BaseModel]) -> bytes:
-        """The same without its envelope."""
+    def once(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """What is made again only when the watch has learnt something."""
         version = self.watch.version
         found = self._state.get(name)
         if found is None or found[0] != version:
-            found = version, make().model_dump_json().encode()
+            found = version, make()
             self._state[name] = found
         return found[1]
 
     def overview_json(self) -> bytes:
         """The first screen."""
-        return self.state_json("overview", lambda: views.overview(self.watch, self.commands.are_taken))
+        return self.once("overview", lambda: to_json(views.overview(self.watch, self.commands.are_taken)))
 
     async def brief(self, question: tuple, make: Callable[[], Any]) -> Any:
         """Of the lake, at most a second or so old."""
-        return await asyncio.to_thread(self._brief.get, question, make)
+        return await _asked(self._brief, question, make)
 
     async def long(self, question: tuple, make: Callable[[], Any]) -> Any:
         """Of the lake, at most a minute or so old: what takes long to make."""
-        return await asyncio.to_thread(self._long.get, question, make)
+        return await _asked(self._long, question, make)
 
     def close(self) -> None:
         """End what runs beside."""
         self.watch.close()
         self._brief.close()
         self._long.close()
+
+
+async def _asked(kept: Kept, question: tuple, make: Callable[[], Any]) -> Any:
+    """An answer that is there is given at once; another thread would only make it wait."""
+    return kept.get(question, make) if kept.has(question) else await asyncio.to_thread(kept.get, question, make)
 
 
 def make_app(place: Place) -> FastAPI:

@@ -33,6 +33,11 @@ class Kept:
         self._guard = threading.Lock()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kept")
 
+    def has(self, question: Hashable) -> bool:
+        """Whether ``get`` answers at once."""
+        entry = self._entries.get(question)
+        return entry is not None and entry.answer.done() and entry.answer.exception() is None
+
     def get(self, question: Hashable, make: Callable[[], Any]) -> Any:
         """The answer; raises what ``make`` raises."""
         with self._guard:

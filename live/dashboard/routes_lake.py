@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 
 from live.dashboard import answers, maps, market, views
 from live.dashboard.maps import Filters
@@ -119,18 +119,19 @@ def lake_routes(desk: "Desk") -> APIRouter:
         (prior-art 000's batch of 002's objects)."""
         return await desk.brief(("signals",), lambda: market.signals(desk.lake, datetime.now(UTC)))
 
-    @routes.get("/api/stats")
-    async def stats() -> answers.Stats:
+    @routes.get("/api/stats", response_model=answers.Stats)
+    async def stats() -> Response:
         """How trading went (prior-art 001) and how much open interest there is (prior-art 002)."""
         watch = desk.watch
         held = views.positions(watch.book, watch.pulse.marks, watch.now_ms)
         states = await desk.brief(("open interest",), partial(maps.open_interest, desk.lake)) if desk.has_lake else []
         totals = [state["total_oi_usd"] for state in states if state["total_oi_usd"] is not None]
-        return answers.Stats(
+        told = answers.Stats(
             performance=views.performance(watch.book, held, watch.now_ms),
             open_interest=[_open_interest(state) for state in states],
             total_oi_usd=sum(totals) if totals else None,
         )
+        return _as_json(told)
 
     @routes.get("/api/coverage")
     async def coverage(
@@ -144,8 +145,8 @@ def lake_routes(desk: "Desk") -> APIRouter:
         """How the recorders of the lake are; empty where there is no lake, or nothing was ever recorded into it."""
         return await desk.brief(("recorders",), desk.recorders.look) if desk.has_lake else []
 
-    @routes.get("/api/health")
-    async def health() -> answers.Health:
+    @routes.get("/api/health", response_model=answers.Health)
+    async def health() -> Response:
         """Whether everything that should live does."""
         told = await recorders()
         runner = views.runner(desk.watch, desk.commands.are_taken)
@@ -155,15 +156,21 @@ def lake_routes(desk: "Desk") -> APIRouter:
             troubles.insert(0, f"the runner is not running: {runner.state}")
         if runner.reason is not None:
             troubles.insert(0, f"the runner is {runner.level}: {runner.reason}")
-        return answers.Health(
+        seen = answers.Health(
             is_well=not troubles,
             runner=runner,
             recorders=told,
             lake=str(desk.place.lake) if desk.has_lake else None,
             troubles=troubles,
         )
+        return _as_json(seen)
 
     return routes
+
+
+def _as_json(told: answers.Answer) -> Response:
+    """Checked when it was made; FastAPI would check it again."""
+    return Response(told.model_dump_json(), media_type="application/json")
 
 
 def _open_interest(state: dict[str, Any]) -> answers.OpenInterest:

@@ -48,10 +48,10 @@ def state_routes(desk: "Desk") -> APIRouter:
         """All of the page's first screen, of one moment."""
         return Response(desk.overview_json(), media_type="application/json")
 
-    @routes.get("/api/positions")
-    async def open_positions() -> list[answers.Position]:
+    @routes.get("/api/positions", response_model=list[answers.Position])
+    async def open_positions() -> Response:
         """Open positions with the stop that protects each (prior-art 001)."""
-        return positions()
+        return desk.state("positions", positions)
 
     @routes.get("/api/account", response_model=answers.Account)
     async def account() -> Response:
@@ -69,13 +69,13 @@ def state_routes(desk: "Desk") -> APIRouter:
         """Net of closed trades over time."""
         return desk.state("equity", lambda: views.equity(watch.book))
 
-    @routes.get("/api/orders")
+    @routes.get("/api/orders", response_model=list[answers.Order])
     async def orders(
         state: Annotated[Literal["open", "ended"], Query(description="ended: the last 500")] = "open",
-    ) -> list[answers.Order]:
+    ) -> Response:
         """Our orders, oldest first."""
         found = watch.book.orders.values() if state == "open" else watch.book.ended
-        return [views.order(each) for each in found]
+        return desk.state(f"orders {state}", lambda: [views.order(each) for each in found])
 
     @routes.get("/api/events")
     async def events(after: After = 0, limit: Annotated[int, Query(ge=1, le=1_000)] = 200) -> list[answers.Event]:
@@ -123,8 +123,12 @@ def state_routes(desk: "Desk") -> APIRouter:
     @routes.get("/metrics", response_class=Response, responses={200: {"content": {CONTENT_TYPE: {}}}})
     async def metrics() -> Response:
         """Figures for Prometheus."""
-        seen = answers.Overview.model_validate_json(desk.overview_json())
-        return Response(metrics_text(seen, desk.clients), media_type=CONTENT_TYPE)
+
+        def told() -> bytes:
+            seen = answers.Overview.model_validate_json(desk.overview_json())
+            return metrics_text(seen, desk.clients).encode()
+
+        return Response(desk.once("metrics", told), media_type=CONTENT_TYPE)
 
     @routes.post("/api/commands", responses={403: {"description": "not confirmed as asked"}})
     async def command(wanted: Wanted) -> Plan | Taken:
