@@ -77,7 +77,7 @@ def test_a_fill_shows_with_the_stop_that_the_exchange_holds(page, stage):
     page.wait_for("document.getElementById('account').textContent.includes('10\u202f0') || "
                   "document.getElementById('account').textContent.includes('9\u202f9')")  # fmt: skip
     tiles = page.evaluate("[...document.querySelectorAll('.tile h3')].map(one => one.textContent)")
-    assert len(tiles) == 6 and all(tile.endswith("✓") for tile in tiles)
+    assert [tile.endswith("✓") for tile in tiles] == [True, True, True, True, False, True]  # no loss limit, no proof
     page.wait_for("document.querySelectorAll('#recorder tbody tr').length >= 5")
 
 
@@ -99,7 +99,7 @@ def test_two_tabs_both_get_every_event_and_html_in_it_is_inert(page, stage):
 def test_a_dashboard_that_is_killed_resumes_without_a_gap_and_the_runner_did_not_notice(page, stage):
     before = len(acks(page))
     stage.kill("dashboard")
-    page.wait_for(f"{BANNER}.textContent.startsWith('Disconnected.')")
+    page.wait_for(f"!{BANNER}.hidden && {BANNER}.textContent.startsWith('Disconnected.')")
     assert page.evaluate("document.getElementById('flatten').disabled && document.body.matches('.old')")
     assert "aster-live ctl flatten" in page.evaluate(f"{BANNER}.textContent")
     asks(stage, 5)
@@ -115,7 +115,7 @@ def test_a_dashboard_that_is_killed_resumes_without_a_gap_and_the_runner_did_not
 
 def test_silence_shows_and_takes_every_tick_away(page, stage):
     stage.signal("dashboard", signal.SIGSTOP)
-    page.wait_for(f"{BANNER}.textContent.startsWith('Stale.')")
+    page.wait_for(f"!{BANNER}.hidden && {BANNER}.textContent.startsWith('Stale.')")
     tiles = page.evaluate("[...document.querySelectorAll('.tile h3')].map(one => one.textContent)")
     assert tiles and all(tile.endswith("unverified") for tile in tiles)
     assert "✓" not in page.evaluate("document.getElementById('positions').textContent")

@@ -15,7 +15,7 @@ export const paintPositions = (view, onClose) => {
   if (!seen.positions.length) {
     const last = seen.last_trade;
     const before = last ? `Last exit ${clock(last.exit_time)}, ${last.symbol}, ${usdt(last.net_usdt, true)} USDT net.` : "No trade yet.";
-    const next = seen.next_decision ? ` Next decision at ${clock(seen.next_decision).slice(0, 5)} UTC.` : "";
+    const next = seen.runner.level !== "ACTIVE" ? " Entries are off." : seen.next_decision ? ` Next decision at ${clock(seen.next_decision).slice(0, 5)} UTC.` : "";
     if (!place.querySelector(".empty")) place.replaceChildren(el("p", { class: "empty" }));
     say(place.firstChild, `No open position. ${before}${next}`);
     return;

@@ -137,12 +137,12 @@ const tilesOf = ({ runner, positions, account, unknown_orders, naked_today_s }) 
       ? { title: TITLES[3], value: UNKNOWN, unit: runner.mode === "real" ? "not told" : "no account is asked", good: null }
       : { title: TITLES[3], value: number((100 * used) / runner.weight_limit, 0), unit: `% of ${number(runner.weight_limit, 0)}/min`, good: used < runner.weight_limit, share: used / runner.weight_limit },
     {
-      title: TITLES[4], value: usdt(account.drawdown_today_usdt), unit: drawdown === null ? "USDT, no limit" : `of ${number(drawdown, 0)} USDT`,
-      good: drawdown === null || -account.drawdown_today_usdt < drawdown, share: shareOf(-account.drawdown_today_usdt, drawdown),
+      title: TITLES[4], value: usdt(account.drawdown_today_usdt), unit: drawdown === null ? "USDT" : `of ${number(drawdown, 0)} USDT`,
+      good: drawdown === null ? null : -account.drawdown_today_usdt < drawdown, share: shareOf(-account.drawdown_today_usdt, drawdown),
     },
     {
       title: TITLES[5], value: number(account.exposure_usdt, 0), unit: most === null ? "USDT" : `of ${number(most, 0)} USDT`,
-      good: most === null || account.exposure_usdt <= most, share: shareOf(account.exposure_usdt, most),
+      good: most === null ? null : account.exposure_usdt <= most, share: shareOf(account.exposure_usdt, most),
     },
   ];
 };
