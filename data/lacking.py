@@ -12,7 +12,7 @@ import polars as pl
 
 from data.gaps import gap_rows
 from data.lake import Lake
-from data.ledger import newest
+from data.ledger import newest, outside
 from data.schema import FUNDING, GAPS, TRADES, interval_ms
 from data.stored_days import holes, stored_days
 
@@ -144,16 +144,11 @@ def unlisted(
     symbols : None for every symbol with rows.
     now : when they are found.
     """
-    known = newest(lake).filter(pl.col("state") != "repaired")
-    edges = ("from_id", "to_id", "from_time", "to_time")
+    known = newest(lake)
     found = [GAPS.empty()]
     for table in tables:
         for symbol in lake.symbols(table) if symbols is None else symbols:
-            there = holes(lake, table, symbol, start, end)
-            pairs = there.join(known, on=["venue", "table", "symbol", "interval"], nulls_equal=True, suffix="_known")
-            first, last = edges[:2] if table == TRADES.name else edges[2:]
-            inside = (pl.col(first) >= pl.col(f"{first}_known")) & (pl.col(last) <= pl.col(f"{last}_known"))
-            new = there.join(pairs.filter(inside), on=["interval", first, last], how="anti", nulls_equal=True)
+            new = outside(holes(lake, table, symbol, start, end), known)
             found.append(gap_rows(new, cause="sequence", detected_time=now))
     return pl.concat(found)
 

@@ -146,21 +146,16 @@ def _unknown(known: pl.DataFrame, holes: Sequence[Mapping[str, Any]], now: datet
     rows = _rows(holes, now)
     if rows.is_empty():
         return rows
-    # What is known was joined, so its holes lie apart: only the last that begins before a row can hold it.
-    pairs = (
-        _between_edges(rows)
-        .sort("before")
-        .join_asof(
-            _joined(known).sort("before"),
-            on="before",
-            by=_OWNER,
-            suffix="_known",
-            coalesce=False,
-            check_sortedness=False,
-        )
-    )
-    inside = pairs.filter(pl.col("after") <= pl.col("after_known"))
-    return rows.join(inside, on=["venue", "gap_id"], how="anti")
+    return outside(rows, known)
+
+
+def outside(holes: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """The holes that do not lie inside gaps which are known and not repaired; both with the columns of ``gaps``."""
+    places = _between_edges(holes).with_row_index("place").sort("before")
+    # Runs lie apart: only the last one that begins before a hole can hold it. Pairs of all would fill the memory.
+    runs = _joined(known).rename({"after": "reaches"}).sort("before")
+    held = places.join_asof(runs.drop("run"), on="before", by=_OWNER, check_sortedness=False)
+    return holes[held.filter((pl.col("after") <= pl.col("reaches")).not_().fill_null(True))["place"].sort()]
 
 
 def _joined(known: pl.DataFrame) -> pl.DataFrame:

@@ -9,10 +9,11 @@ import pytest
 
 from data.lake import Lake
 from data.landing_notes import turn_note
-from data.ledger import corrupt, found, newest, open_gaps, scan_day, settle
+from data.ledger import corrupt, found, newest, open_gaps, outside, scan_day, settle
 from data.listening import Listening
 from data.messages_rest import Answer, decode_answer
 from data.schema import BOOK_TICKER, DEPTH, GAPS, KLINES, MARK_PRICE, TRADES, conform
+from data.stored_runs import moment
 from data.tests.test_listening import SECOND, frame, opened, started, told
 from data.wal import Record, answer
 
@@ -314,3 +315,18 @@ def test_a_scanned_hole_takes_the_cause_of_the_time_in_which_nobody_listened(lak
     lake.append("mark_price", marks(50, 58), origin="unseen")
     assert scan_day(lake, "klines", date(2026, 1, 2))["cause"].to_list() == ["reconnect"]
     assert scan_day(lake, "mark_price", date(2026, 1, 2))["cause"].to_list() == ["silence"]
+
+
+def test_a_hole_is_known_where_gaps_that_overlap_hold_it_and_that_takes_no_pair_of_all():
+    def gaps(edges, state="open"):
+        rows = [{"from_time": moment(a), "to_time": moment(b)} for a, b in edges]
+        same = {"venue": "aster", "symbol": "BTCUSDT", "table": "mark_price", "state": state}
+        return conform(pl.DataFrame(rows).with_columns(**{name: pl.lit(value) for name, value in same.items()}), GAPS)
+
+    known = pl.concat([gaps([(10, 20), (15, 30), (40, 50)]), gaps([(60, 90)], "repaired")])
+    asked = [(12, 18), (12, 28), (12, 31), (40, 50), (39, 45), (30, 40), (65, 70)]
+    left = outside(gaps(asked), known)["from_time"].dt.epoch("ms").to_list()
+    assert left == [12, 39, 30, 65]  # of those from 12 the one to 31
+    assert outside(gaps([(12, 18)]).with_columns(symbol=pl.lit("ETHUSDT")), known).height == 1
+    many = gaps([(10 * k, 10 * k + 5) for k in range(20_000)])
+    assert outside(many, many).is_empty()
