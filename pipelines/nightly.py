@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data.config import load
+from live.alerts import destinations
 from pipelines.children import Child, ChildFailed, alone_in
 from pipelines.runs import write_whole
 
@@ -137,7 +138,7 @@ class Night:
 def run_night(
     day: date | None, settings_path: Path, lake: Path, runs: Path, progress: Progress, *, again: bool = False
 ) -> Night:
-    """Run what is not done yet of a night, write its page and the index over all nights.
+    """Run what is not done yet of a night, write its page and the index over all nights, tell people what they must do.
 
     Parameters
     ----------
@@ -148,11 +149,13 @@ def run_night(
     Raises
     ------
     ValueError
-        On a day that is not over, on settings that cannot be read, or when another process closes a night.
+        On a day that is not over, on settings that cannot be read, when another process closes a night, or when the
+        file of alert addresses is open to others.
     """
+    from pipelines.nightly_alerts import alert
     from pipelines.nightly_report import write_index, write_night
 
-    settings = load(NightSettings, settings_path, str(settings_path))
+    settings, addresses = load(NightSettings, settings_path, str(settings_path)), destinations()
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     day = day or yesterday
     if day > yesterday:
@@ -164,6 +167,7 @@ def run_night(
         write_night(night, previous(night))
         _retire(nights, settings.keep_nights)
         write_index(nights)
+        alert(night, addresses)
     return night
 
 
@@ -184,8 +188,13 @@ def nights_in(folder: Path) -> list[Night]:
 
 
 def previous(night: Night) -> Night | None:
-    """The newest night before this one, which it is compared with."""
-    earlier = [other for other in nights_in(night.folder.parent) if other.day < night.day]
+    """The newest night before this one with the same lake and settings; figures of others are not its own of before."""
+    asked = (night.lake, night.settings)
+    earlier = [
+        other
+        for other in nights_in(night.folder.parent)
+        if other.day < night.day and (other.lake, other.settings) == asked
+    ]
     return earlier[-1] if earlier else None
 
 

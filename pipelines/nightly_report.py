@@ -28,7 +28,7 @@ def write_night(night: Night, before: Night | None) -> Path:
     steps, human = night.steps(), human_of(night)
     changed = changes(night, before) if before is not None else []
     if before is None:
-        since = "This is the first night: there is nothing to compare it with."
+        since = "This is the first night with these settings: there is nothing to compare it with."
     elif changed:
         of = formats.count(len(facts_of(night)))
         since = f"{formats.count(len(changed))} of {of} figures changed since {before.day}."

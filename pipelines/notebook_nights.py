@@ -55,7 +55,7 @@ def changed(night: Night | None) -> HTML | Markdown:
     """Every figure that is not what it was the night before."""
     before = previous(night) if night is not None else None
     if before is None:
-        return Markdown("There is no night before to compare with.")
+        return Markdown("There is no night before, with the same settings, to compare with.")
     rows = tuple(changes(night, before))
     if not rows:
         return Markdown(f"Nothing changed since {before.day}.")

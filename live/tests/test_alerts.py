@@ -1,35 +1,18 @@
 """Alerts reach a real HTTP endpoint; where they go is said nowhere."""
 
-import json
 import os
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from live.alerts import KINDS, VARIABLE, Alerts, destinations
+from live.tests.listener import listening
 
 
 @pytest.fixture
 def endpoint():
     """Address of an HTTP server of this machine, and what it was sent."""
-    sent = []
-
-    class Listener(BaseHTTPRequestHandler):
-        def do_POST(self):
-            sent.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Listener) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"json://127.0.0.1:{server.server_port}/token-0123", sent
-        server.shutdown()
-        thread.join()
+    with listening() as (address, sent):
+        yield address, sent
 
 
 def test_an_alert_says_what_happened_and_what_to_do(endpoint):

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import tomli_w
@@ -18,9 +19,11 @@ from filelock import FileLock
 
 from conftest import SMALL_SWEEP
 from data.lake import Lake
+from live.alerts import Alerts
 from pipelines.cli import cli
 from pipelines.identity import CHECKOUT
-from pipelines.nightly import STEPS, NightSettings, changes, nights_in
+from pipelines.nightly import STEPS, NightSettings, changes, nights_in, previous
+from pipelines.nightly_alerts import alert
 
 FEW = ["repair", "compact", "prove"]
 ASKED = [] if os.environ.get("ASTER_WHOLE_NIGHT") else ["walk_forward"]
@@ -151,6 +154,31 @@ def test_nights_are_compared_by_what_they_found(three_nights):
     _, second, third = nights_in(folder / "runs" / "nightly")
     assert changes(second, second) == []
     assert changes(third, second) == [("damaged files", "0", "1")]
+
+
+def test_a_night_with_other_settings_is_not_compared_with(three_nights):
+    folder, _ = three_nights
+    first, second, third = nights_in(folder / "runs" / "nightly")
+    assert [previous(night) and previous(night).day for night in (first, second, third)] == [
+        None,
+        first.day,
+        second.day,
+    ]
+    other = replace(third, settings=replace(third.settings, report_days=4))
+    assert previous(other) is None
+    assert previous(replace(third, lake=folder / "elsewhere")) is None
+
+
+def test_what_a_person_must_do_is_alerted_once_and_again_only_if_nobody_got_it(three_nights, monkeypatch):
+    folder, told = three_nights
+    arrives, sent = iter([False, True]), []
+    monkeypatch.setattr(Alerts, "send", lambda self, kind, detail: sent.append((kind, detail)) or next(arrives))
+    first, _, third = nights_in(folder / "runs" / "nightly")
+    for night in (first, third, third, third):
+        alert(night, ["json://127.0.0.1:1/token-0123"])
+    (entry,) = told[2][1]["human"]
+    assert sent == [("nightly", f"2026-01-07 prove: {entry['what']}")] * 2
+    assert not any("token-0123" in path.read_text() for path in third.folder.rglob("*.json"))
 
 
 def test_a_day_that_is_not_over_is_refused(three_nights):
