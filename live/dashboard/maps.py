@@ -17,7 +17,6 @@ import polars as pl
 from data.lake import Lake
 from research.clusters.grid import BUCKETS, lower_edge
 from research.clusters.inputs import Unavailable, liquidations, marks
-from research.clusters.maps import of_current_maps
 from research.clusters.profiles import Profiles
 from research.clusters.raster import MassScale, both_sides, coarser, is_fresh, mass_scale, raster
 from research.clusters.signals import INTACT
@@ -116,7 +115,7 @@ def _newest(lake: Lake, symbol: str, source: str | None) -> pl.DataFrame | str:
     rows = rows.filter(pl.col("source") == _source(rows["source"].unique().to_list(), source))
     if rows.is_empty():
         return f"the lake has no recent map of {symbol} from {source}; run `aster clusters --source {source}`"
-    (newest,) = of_current_maps([rows.filter(pl.col("ts") == pl.col("ts").max())], lake, symbol)
+    newest = rows.filter(pl.col("ts") == pl.col("ts").max())
     return newest.filter(pl.col("map_id") == newest["map_id"][-1])
 
 
@@ -162,7 +161,6 @@ def picture(lake: Lake, symbol: str, source: str | None, days: float) -> dict[st
     heads = heads.filter(pl.col("source") == _source(heads["source"].unique().to_list(), source))
     if heads.is_empty():
         return {"symbol": symbol, "available": False, "reason": f"no snapshot from {source} in the last {days:g} days"}
-    (heads,) = of_current_maps([heads], lake, symbol)
     heads = heads.filter(pl.col("map_id") == heads["map_id"][-1])
     own = _Map(symbol=symbol, source=heads["source"][0], map_id=heads["map_id"][0])
     states = own.rows(lake, "oi_state", start, end).select("ts", "is_stale", "placed_share")
