@@ -7,9 +7,8 @@ import shutil
 import subprocess
 import sys
 
-import numba
-
 from pipelines.identity import CHECKOUT
+from research import jit
 
 PAGE = (CHECKOUT / "research" / "docs" / "new_strategy.md").read_text()
 
@@ -33,7 +32,7 @@ def test_one_module_and_one_line_are_a_strategy_in_sweep_paper_and_notebooks(syn
     lake = shutil.copytree(synthetic_lake.root, tmp_path / "lake")
     done = subprocess.run(
         [sys.executable, "-m", "pipelines.tests.new_strategy_run", tmp_path / "reversal.toml", lake, tmp_path,
-         numba.config.CACHE_DIR],
+         jit.numba.config.CACHE_DIR],
         cwd=ours, env={**os.environ, "PYTHONPATH": f"{ours}:{CHECKOUT}"}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
