@@ -47,7 +47,7 @@ def test_the_make_targets_it_names_exist():
 
 def test_every_command_it_names_exists():
     named = set(re.findall(r"`aster ([a-z]+)", README))
-    assert named > {"clusters", "push"}
+    assert named > {"clusters", "nightly"}
     assert named <= set(cli.commands)
 
 
@@ -66,25 +66,37 @@ def test_its_sessions_run_as_shown(real_data, tmp_path, monkeypatch):
         "live/configs/chosen.toml": str(tmp_path / "chosen.toml"),  # the checkout's own promoted config is not touched
         "data/lake-loopback": str(tmp_path / "lake-loopback"),
     }
-    shown = [step for block in BLOCKS if "make demo" not in block for step in steps(block)]
-    with ExitStack() as running:
-        for command, lines in shown:
-            for place, ours in places.items():
-                command = command.replace(place, ours)
-            program, *arguments = shlex.split(command)
-            if "promote" in arguments:
-                arguments += ["--out", places["live/configs/chosen.toml"]]
-            if program == "aster-live":
-                arguments += ["--journal", str(tmp_path / f"{arguments[3]}.sqlite")]
-            if arguments[-1] != "&":
-                run_until_shown(program, arguments, [line for line in lines if line and line != "..."])
-            elif arguments[0] == "loopback":
-                url = loopback(running, arguments[:-1])
-                port = arguments[arguments.index("--port") + 1] if "--port" in arguments else "8730"
-                places[f"http://127.0.0.1:{port}"] = url
-                places["--venue loopback"] = f"--venue {url}"
-            else:
-                background(running, program, arguments[:-1])
+    for block in BLOCKS:
+        if "make demo" not in block:
+            with ExitStack() as running:
+                run_session(block, running, places, tmp_path)
+
+
+def run_session(block: str, running: ExitStack, places: dict[str, str], folder: Path) -> None:
+    """The commands of one block, one after the other; what goes on in the background ends with it.
+
+    Parameters
+    ----------
+    places : what stands in the README, and what stands for it here; addresses are added.
+    folder : for journals.
+    """
+    for command, lines in steps(block):
+        for place, ours in places.items():
+            command = command.replace(place, ours)
+        program, *arguments = shlex.split(command)
+        if "promote" in arguments:
+            arguments += ["--out", places["live/configs/chosen.toml"]]
+        if program == "aster-live":
+            arguments += ["--journal", str(folder / f"{arguments[3]}.sqlite")]
+        if arguments[-1] != "&":
+            run_until_shown(program, arguments, [line for line in lines if line and line != "..."])
+        elif arguments[0] == "loopback":
+            url = loopback(running, arguments[:-1])
+            port = arguments[arguments.index("--port") + 1] if "--port" in arguments else "8730"
+            places[f"http://127.0.0.1:{port}"] = url
+            places["--venue loopback"] = f"--venue {url}"
+        else:
+            background(running, program, arguments[:-1])
 
 
 def run_until_shown(program: str, arguments: list[str], lines: list[str]) -> None:
