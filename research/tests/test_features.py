@@ -59,6 +59,9 @@ def market(n_rows: int, seed: int, *, is_whole: bool = False) -> dict[str, np.nd
         "near_long_lo": close * rng.uniform(0.98, 0.999, n_rows),
         "open_interest": rng.uniform(1e4, 2e4, n_rows),
     }
+    for name in ("forced_sell_usdt", "forced_buy_usdt"):
+        own = np.random.default_rng([seed, len(name)])  # the other columns stay what they are
+        arrays[name] = own.exponential(1e4, n_rows) * (own.random(n_rows) < 0.2)
     if is_whole:
         return arrays
     arrays["high"][rng.random(n_rows) < 0.003] = 1.0
@@ -70,6 +73,7 @@ def market(n_rows: int, seed: int, *, is_whole: bool = False) -> dict[str, np.nd
         (("index_price",), 0.1),
         (("near_long_lo",), 0.1),
         (("open_interest",), 0.1),
+        (("forced_sell_usdt", "forced_buy_usdt"), 0.01),
     ):
         missing = rng.random(n_rows) < share
         for name in group:
@@ -161,6 +165,8 @@ SLOW = {
     "ask_price": lambda bar: bar(0)["ask_price"],
     "mark_price": lambda bar: bar(0)["mark_price"],
     "ema": slow_ema,
+    "forced_sell_usdt": lambda bar, window: sum(bar(k)["forced_sell_usdt"] for k in range(window)),
+    "forced_buy_usdt": lambda bar, window: sum(bar(k)["forced_buy_usdt"] for k in range(window)),
     "open_interest_change_bps": lambda bar, window: 1e4 * (bar(0)["open_interest"] / bar(window)["open_interest"] - 1),
     "near_long_lo_bps": lambda bar: 1e4 * (bar(0)["near_long_lo"] / bar(0)["mark_price"] - 1),
 }
