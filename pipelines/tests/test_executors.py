@@ -77,26 +77,24 @@ def searched(text: str) -> str:
     return 'selection = "best"\n' + "\n".join(kept) + SEARCH
 
 
-# Each starts a cluster of its own; ASTER_RAY_SEARCHES=1 asks for the optimiser's too.
-SWEEPS = [SMALL_SWEEP, *([searched(SMALL_SWEEP)] if os.environ.get("ASTER_RAY_SEARCHES") else [])]
+if os.environ.get("ASTER_RAY"):  # each starts a cluster of its own, which takes a minute of two cores
 
-
-@pytest.mark.parametrize("text", SWEEPS)
-def test_ray_with_a_worker_killed_gives_the_same_bytes(text, synthetic_lake, tmp_path):
-    (tmp_path / "small.toml").write_text(text)
-    process = subprocess.Popen(
-        [sys.executable, "-c", EVALUATE, str(tmp_path / "small.toml"), str(synthetic_lake.root)],
-        cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + PATIENCE_S
-    while not (workers := ray_workers()):
-        assert process.poll() is None and time.monotonic() < deadline, f"no worker to kill: {process.communicate()}"
-        time.sleep(0.002)
-    os.kill(workers[0], signal.SIGKILL)
-    out, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0, err
-    assert out == "8 blocks are the same\n"
-    assert ray_workers() == []
+    @pytest.mark.parametrize("text", [SMALL_SWEEP, searched(SMALL_SWEEP)], ids=["grid", "optuna"])
+    def test_ray_with_a_worker_killed_gives_the_same_bytes(text, synthetic_lake, tmp_path):
+        (tmp_path / "small.toml").write_text(text)
+        process = subprocess.Popen(
+            [sys.executable, "-c", EVALUATE, str(tmp_path / "small.toml"), str(synthetic_lake.root)],
+            cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        deadline = time.monotonic() + PATIENCE_S
+        while not (workers := ray_workers()):
+            assert process.poll() is None and time.monotonic() < deadline, f"no worker to kill: {process.communicate()}"
+            time.sleep(0.002)
+        os.kill(workers[0], signal.SIGKILL)
+        out, err = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0, err
+        assert out == "8 blocks are the same\n"
+        assert ray_workers() == []
 
 
 def test_an_executor_that_does_not_exist_is_refused():

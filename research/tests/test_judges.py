@@ -1,6 +1,6 @@
 """The kernel before its judges: the plain-Python reference and VectorBT, on random worlds.
 
-Each judge hears 2,000 pairs of market and config; ``ASTER_JUDGE_PAIRS=20000`` asks for more.
+Each judge hears 1,000 pairs of market and config; ``ASTER_JUDGE_PAIRS=20000`` asks for more.
 """
 
 import math
@@ -27,7 +27,7 @@ from research.worlds import (
     without_trailing,
 )
 
-SEEDS = range(int(os.environ.get("ASTER_JUDGE_PAIRS", "2000")) // 2)
+SEEDS = range(int(os.environ.get("ASTER_JUDGE_PAIRS", "1000")) // 2)
 DECIDE = {
     "momentum": reference.momentum_decision,
     "liquidation_fade": liquidation_fade_decision,
