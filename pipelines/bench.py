@@ -6,13 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from live.identity import code_identity
-from pipelines.identity import CHECKOUT
+_CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def real_data() -> Path | None:
     """Folder of real recordings (``ASTER_REAL_DATA``, default beside the checkout); None where there is none."""
-    folder = Path(os.environ.get("ASTER_REAL_DATA", CHECKOUT.parent / "shared" / "real"))
+    folder = Path(os.environ.get("ASTER_REAL_DATA", _CHECKOUT.parent / "shared" / "real"))
     return folder if folder.is_dir() else None
 
 
@@ -75,6 +74,8 @@ def _figures(name: str, folder: Path, minutes: float, tell: Callable[[str, int, 
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
+    from live.identity import code_identity
+
     return {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),

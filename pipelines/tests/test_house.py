@@ -88,6 +88,12 @@ def test_the_runner_starts_without_the_heavy_libraries():
     assert done.stdout.strip() == "[]"
 
 
+def test_the_command_line_starts_without_a_compiler():
+    code = "import pipelines.cli, sys; print([name for name in ('numba', 'vectorbt', 'plotly') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_lock_file_has_hashes_and_no_addresses():
     lock = (ROOT / "requirements.lock").read_text()
     pinned = re.findall(r"^[a-z0-9][^\s=]*==", lock, flags=re.MULTILINE)
