@@ -14,7 +14,7 @@ from research.strategies import compiled, momentum
 from research.strategies.registry import STRATEGIES
 from research.worlds import SCRIPT, WORLD_OF, World, full_world, liquidation_fade_world, momentum_world, script_world
 
-SEEDS = range(int(os.environ.get("ASTER_JUDGE_PAIRS", "1000")) // 16)
+SEEDS = range(int(os.environ.get("ASTER_JUDGE_PAIRS", "2000")) // 16)
 COUNTS = (
     "trades", "wins", "exposure_bars", "longest_hold_bars", "stop_exits", "target_exits", "trailing_exits",
     "missed_entries", "ambiguous_bars", "is_open",

@@ -24,7 +24,7 @@ from research.worlds import (
     script_world,
 )
 
-SEEDS = range(int(os.environ.get("ASTER_JUDGE_PAIRS", "1000")) // 16)
+SEEDS = range(int(os.environ.get("ASTER_JUDGE_PAIRS", "2000")) // 16)
 CONFIGS = 40
 
 

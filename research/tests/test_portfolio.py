@@ -1,6 +1,6 @@
 """Several symbols on one account, before the plain-Python reference and beside the kernel.
 
-The judge hears 40 random accounts; ``ASTER_JUDGE_PAIRS=20000`` asks for 800.
+The judge hears 80 random accounts; ``ASTER_JUDGE_PAIRS=20000`` asks for 800.
 """
 
 import math
@@ -17,7 +17,7 @@ from research.strategies import compiled
 from research.tests.test_judges import DECIDE, assert_same_trades
 from research.worlds import SCRIPT, World, full_world, script_world
 
-SEEDS = range(int(os.environ.get("ASTER_JUDGE_PAIRS", "1000")) // 25)
+SEEDS = range(int(os.environ.get("ASTER_JUDGE_PAIRS", "2000")) // 25)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """The tick scan before its judge, which meets the market one event at a time, and with its future changed.
 
-The judge hears 1,000 pairs of market and config; ``ASTER_JUDGE_PAIRS=20000`` asks for more.
+The judge hears 2,000 pairs of market and config; ``ASTER_JUDGE_PAIRS=20000`` asks for more.
 """
 
 import heapq
@@ -19,7 +19,7 @@ from research.strategies import compiled
 from research.ticks import TICK_TRADE, Ticks, simulate_ticks
 from research.worlds import SCRIPT, World, full_world, momentum_world, script_decision, script_world
 
-SEEDS = range(int(os.environ.get("ASTER_JUDGE_PAIRS", "1000")) // 2)
+SEEDS = range(int(os.environ.get("ASTER_JUDGE_PAIRS", "2000")) // 2)
 DECIDE = {"momentum": momentum_decision, "script": script_decision}
 MS = 1_000_000  # ns
 MINUTE = 60_000
