@@ -27,10 +27,6 @@ from pipelines.identity import CHECKOUT
 from pipelines.nightly import STEPS, facts_of, nights_in
 from pipelines.tests.test_nightly import damage, killed_in, nightly, settings
 
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("ASTER_WHOLE_NIGHT"), reason="takes ten minutes; ASTER_WHOLE_NIGHT=1 asks for it"
-)
-
 DAYS = ("2026-01-05", "2026-01-06", "2026-01-07")
 MARKET = {
     "start": "2026-01-05T00:00:00Z", "days": 3.0, "seed": 11, "trades_per_second": 0.05, "quote_interval_s": 10,
