@@ -11,6 +11,8 @@ from typing import NamedTuple
 from data.messages import UNREADABLE, Drift, Unknown, decode
 from data.messages_keys import AggTradeKeys, keys_of
 from data.stream_names import COMBINED, stream_of
+from data.wal import origin_of
+from data.watch_trades import Trades
 
 _NS = 10**9
 _KEPT = 32_768  # messages: twice as many are remembered until their other copy comes
@@ -20,7 +22,6 @@ _LAGS = 2_048  # the latest of a connection
 _LAG_EVERY = 0b111  # one message of eight, by the last digits of its time
 _CLOSELY_EVERY = 0b111_111  # one message of 64 is read whole, to see fields nobody knows
 _MOST_REASONS = 100
-_MOST_HOLES = 100  # of a symbol
 _LEAST_SILENCE_NS = 5 * _NS
 _SILENT_INTERVALS = 20
 _BEHIND_NS = _NS  # by so much one socket may be ahead of the other
@@ -78,7 +79,7 @@ class Watch:
 
     Attributes
     ----------
-    missing_trades : by stream: aggregate trades that came on no socket although later ones did.
+    missing_trades : by stream, over all venues: aggregate trades that came on no socket although later ones did.
     unknown : why frames could not be read, and how many.
     drift : fields nobody knows, as "aggTrade: nq", and in how many of the messages that were looked at, one of 64.
     """
@@ -87,7 +88,7 @@ class Watch:
         self.unknown: Counter[str] = Counter()
         self.drift: Counter[str] = Counter()
         self._heard: defaultdict[int, dict[str, _Heard]] = defaultdict(dict)
-        self._trades: dict[str, _Trades] = {}
+        self._trades: dict[tuple[str, str], Trades] = {}  # by venue and stream
         self._opened_ns: dict[int, dict[int, int]] = {}  # by connection and life
         self._copies: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])  # second, repeats
         self._only: Counter[int] = Counter()
@@ -194,7 +195,10 @@ class Watch:
 
     @property
     def missing_trades(self) -> dict[str, int]:
-        return {name: trades.missing for name, trades in self._trades.items() if trades.missing}
+        counts: Counter[str] = Counter()
+        for (_, name), trades in self._trades.items():
+            counts[name] += trades.missing
+        return dict(+counts)
 
     def lag_ms(self, connection: int | None = None) -> tuple[float, float] | None:
         """Receipt minus sending, by two clocks: the median and the 99th percentile of the latest; None before any."""
@@ -269,7 +273,8 @@ class Watch:
         """The place of a stream, made where missing."""
         here = self._heard[connection]
         if name not in here:
-            trades = self._trades.setdefault(name, _Trades()) if name.endswith("@aggTrade") else None
+            key = origin_of(connection).venue, name  # venues of one family number their trades apart
+            trades = self._trades.setdefault(key, Trades()) if name.endswith("@aggTrade") else None
             here[name] = _Heard(trades)
         return here[name]
 
@@ -300,7 +305,7 @@ class _Heard:
 
     Attributes
     ----------
-    trades : of an aggTrade stream, shared by its connections.
+    trades : of an aggTrade stream, shared by its venue's connections.
     interval_ns : moving average between two messages, 0 before there were two.
     since_ns : its last message, or the opening of the connection after that.
     behind_ns : when the other socket brought what this one lacks; 0 while it lacks nothing.
@@ -313,7 +318,7 @@ class _Heard:
         "replacements", "since_ns", "trades",
     )  # fmt: skip
 
-    def __init__(self, trades: "_Trades | None") -> None:
+    def __init__(self, trades: Trades | None) -> None:
         self.trades = trades
         self.is_silent = False
         self.interval_ns = 0.0
@@ -351,37 +356,6 @@ class _Heard:
         wait_ns = min(_REPLACED_EVERY_NS * 2**self.replacements, _REPLACED_AT_LEAST_EVERY_NS)
         self.replace_ns = now_ns + wait_ns
         self.replacements = min(self.replacements + 1, 10)
-
-
-class _Trades:
-    """How far the aggregate trades of a symbol have come, over all connections."""
-
-    __slots__ = ("holes", "next_id")
-
-    def __init__(self) -> None:
-        self.next_id: int | None = None
-        self.holes: list[range] = []  # ids that did not come though later ones did; the latest holes
-
-    @property
-    def missing(self) -> int:
-        return sum(map(len, self.holes))
-
-    def jumped(self, agg_trade_id: int) -> None:
-        """Another id came than the next."""
-        if self.next_id is None:
-            self.next_id = agg_trade_id + 1
-        elif agg_trade_id > self.next_id:
-            self.holes = [*self.holes[-_MOST_HOLES:], range(self.next_id, agg_trade_id)]
-            self.next_id = agg_trade_id + 1
-        else:  # late, or again
-            self.holes = [part for hole in self.holes for part in _without(hole, agg_trade_id)]
-
-
-def _without(hole: range, number: int) -> list[range]:
-    """What is left of a hole."""
-    if number not in hole:
-        return [hole]
-    return [part for part in (range(hole.start, number), range(number + 1, hole.stop)) if part]
 
 
 def _is_late_everywhere(now_ns: int, heard: _Heard, twin: _Heard | None, twin_opened_ns: int) -> bool:

@@ -93,6 +93,16 @@ def test_missing_trades_are_those_that_no_socket_brought():
     assert watch.missing_trades == {}
 
 
+def test_venues_that_call_a_stream_alike_number_their_trades_apart():
+    watch = opened(0, 1, 4_096, 4_097)
+    hear(watch, 0, 1, trade(10), trade(11), trade(13))
+    hear(watch, 4_096, 1, trade(500), trade(501), trade(12))
+    hear(watch, 4_097, 2, trade(504))
+    assert watch.missing_trades == {TRADES: 3}
+    hear(watch, 1, 3, trade(12))
+    assert watch.missing_trades == {TRADES: 2}
+
+
 @given(st.data())
 def test_missing_trades_are_exact_whatever_each_socket_loses_repeats_and_reorders(data):
     ids = st.lists(st.integers(100, 130), max_size=40)
