@@ -18,12 +18,13 @@ from typing import Any
 from data.clock import Clock
 from data.sockets import Asked as AskedFollowers
 from data.venues.aster import Venue
-from data.venues.aster_signed import ClockReading, NoAnswer, SignedRest
+from data.venues.aster_signed import SignedRest
 from live import exchange_orders
 from live.account_rules import AccountRules
 from live.brokers import entry_gate
 from live.brokers.account_reader import AccountReader
 from live.brokers.cases import Case, Cases
+from live.brokers.clock_keeper import ClockKeeper
 from live.brokers.diary import Diary
 from live.brokers.executor import Executor, order_of
 from live.brokers.overseer import Overseer
@@ -45,14 +46,13 @@ from live.orders import CloseOrder, EntryOrder, ExitOrders, RowKey
 from live.oversight import Adopting
 from live.protection import Finding, Phase, Trade, next_steps
 from live.restore import Event, open_trades
-from live.risk import ClockSeen, Level, RiskEvent, TradeClosed, Transferred
+from live.risk import Level, RiskEvent, TradeClosed, Transferred
 from live.waiting import set_or_until
 from research.engine import TradingConfig
 from research.fills import Terms
 
 LOOK_MS = 250  # between two looks at a trade that is not at rest
 REST_MS = 60_000  # between two looks at one that is
-CLOCK_MS = 60_000
 STALE_MS = 3_000  # an acknowledged order that the stream has not told of by then: it tells nothing any more
 END_WITHIN_S = 10.0  # of the machine's time
 _PASS_S = 0.01
@@ -79,8 +79,6 @@ class AsterAccount:
         self._venue, self._clock, self._damage = venue, clock, damage
         self._plans: dict[str, ExitOrders] = {}  # by trade id, while a log is walked
         self._is_walking, self._is_set_up, self._is_ending = True, False, False
-        self._reading: ClockReading | None = None
-        self._is_clock_wanted = asyncio.Event()
 
     def broker(self, config: TradingConfig, instrument: dict[str, Any]) -> Callable[[Terms], SeatBroker]:
         """Maker of the broker of one desk.
@@ -111,6 +109,7 @@ class AsterAccount:
         self.executor = Executor(self.requests, self.reader, self.cases, self.diary, clock)
         self.executor.config_hashes = {symbol: seat.config_hash for symbol, seat in seats.items()}
         self.risk = RiskKeeper(self.rules.risk, self.cases, self.diary)
+        self.clock_keeper = ClockKeeper(self.requests, self.risk, clock)
         self.rule_book = RuleBook(self.requests, self.executor, self.cases, seats, clock)
         rules = replace(self.rules, adopting=(*self.rules.adopting, *dispatcher.oversight.adopting))
         self.overseer = Overseer(
@@ -184,13 +183,13 @@ class AsterAccount:
     @property
     def told(self) -> AccountTold:
         """For the sign of life."""
-        figures = self.overseer.figures
+        figures, reading = self.overseer.figures, self.clock_keeper.reading
         return AccountTold(
             equity_usdt=None if figures is None else figures.margin_balance_usdt,
             available_usdt=None if figures is None else figures.available_usdt,
             weight_used=self.budget.used(self._clock.now_ms())[0],
             weight_limit=self.budget.limits.weight_per_minute,
-            clock_offset_ms=None if self._reading is None else self._reading.offset_ms,
+            clock_offset_ms=None if reading is None else reading.offset_ms,
         )
 
     def ordered(self, event: RiskEvent | Adopting) -> None:
@@ -213,7 +212,7 @@ class AsterAccount:
             When somebody else trades the account with our kind of orders.
         """
         self.stream = UserStream(self._venue, self._clock, self.requests, self, asked=asked)
-        jobs = (self._work(), self._listen(), self._set_up(), self._watch_clock(), self.payments.run(),
+        jobs = (self._work(), self._listen(), self._set_up(), self.clock_keeper.run(), self.payments.run(),
                 self.rule_book.run(), self.overseer.audit_forever(), self.executor.failure())  # fmt: skip
         tasks = [asyncio.create_task(job) for job in jobs]
         try:
@@ -244,7 +243,7 @@ class AsterAccount:
 
     async def _listen(self) -> None:
         """Listen to the account, which is where everything begins: what is held is seen to before anything else."""
-        await self._measure_clock()
+        await self.clock_keeper.measure()
         await self.stream.run()
 
     async def _set_up(self) -> None:
@@ -365,7 +364,7 @@ class AsterAccount:
         symbol, overseer = seat.config.symbol, self.overseer
         account = entry_gate.Account(
             figures=overseer.figures,
-            clock=self._reading,
+            clock=self.clock_keeper.reading,
             is_reconciled=self._is_set_up and overseer.is_green and overseer.refused.keys().isdisjoint({None, symbol}),
             is_listening=self.stream is not None and self.stream.is_open and overseer.is_ready.is_set(),
             is_trading=seat.is_trading,
@@ -387,21 +386,8 @@ class AsterAccount:
     def _alarmed(self, what: str, detail: str) -> None:
         """Trouble with requests."""
         if what == "clock":
-            self._is_clock_wanted.set()
+            self.clock_keeper.is_wanted.set()
         elif what == "firewall":
             self.executor.alert(Finding(kind=what, symbol="", detail=detail, is_urgent=True))
         else:
             self.risk.alarm(what, detail, self._clock.now_ms())
-
-    async def _measure_clock(self) -> None:
-        reading = await self.requests.rest.measure_clock()
-        self._is_clock_wanted.clear()
-        self._reading = None if isinstance(reading, NoAnswer) else reading
-        if self._reading is not None:
-            self.risk.react(ClockSeen(time_ms=self._clock.now_ms(), offset_ms=self._reading.offset_ms))
-
-    async def _watch_clock(self) -> None:
-        """How far our clock is off, every minute, and at once where the exchange refused our time."""
-        while True:
-            await set_or_until(self._is_clock_wanted, self._clock, self._clock.now_ms() + CLOCK_MS)
-            await self._measure_clock()
