@@ -17,7 +17,8 @@ from live.orders import (
     FundingPaid,
     Report,
 )
-from live.trader import Gate, always_open, flat, rules_of, step
+from live.trader import Gate, always_open, flat, step
+from live.trading_rules import rules_of
 from research.engine import TradingConfig
 from research.fills import Terms
 

@@ -28,7 +28,7 @@ from live.oversight import Oversight, RiskConfig
 from live.readings import NS_PER_MS, known_ms
 from live.reports import report_of
 from live.stream_feed import StreamFeed
-from live.trader import input_names, lookback_bars
+from live.trading_rules import input_names, lookback_bars
 from research.bars import BARS, Bars
 from research.clusters.columns import CLUSTER_COLUMNS
 from research.engine import TradingConfig, assumptions

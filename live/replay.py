@@ -19,7 +19,7 @@ from data.lake import Lake, default_lake
 from live.config import load_chosen
 from live.feed import Header, plain
 from live.replay_rows import INPUT, MARKET, TIMES
-from live.trader import input_names
+from live.trading_rules import input_names
 from research import features
 from research.bars import Bars, build_bars
 from research.cluster_bars import with_clusters_asked_for

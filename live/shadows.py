@@ -23,7 +23,7 @@ from live.dispatch import Dispatcher, Seat, looks_at_map
 from live.feed import Event
 from live.journal import Journal
 from live.map_feed import MAP_HISTORY
-from live.trader import input_names, lookback_bars
+from live.trading_rules import input_names, lookback_bars
 from research.engine import TradingConfig
 
 SLICE_S = 0.001  # of the machine's time, that the champion may have to wait for

@@ -7,12 +7,10 @@ this same function; only who delivers the events and who takes the orders differ
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from data.schema import interval_ms
 from live.feed import (
     BarClosed,
     Event,
@@ -21,7 +19,6 @@ from live.feed import (
     FeedEnded,
     FundingDue,
     Gap,
-    Header,
     Marked,
     Quoted,
     Traded,
@@ -42,15 +39,12 @@ from live.orders import (
     RowKey,
     client_order_id,
 )
+from live.trading_rules import Rules
 from research import features
-from research.bars import SIGNAL
-from research.clusters.columns import CLUSTER_COLUMNS
 from research.daily_loss import DAY_MS, NOTHING_BOOKED, DayBook, booked, is_spent
-from research.engine import TradingConfig, feature_constants, feature_names, refusals, terms_of
 from research.fills import (
     Decision,
     Levels,
-    Terms,
     decision_price,
     entry_quantity,
     exit_levels,
@@ -59,34 +53,9 @@ from research.fills import (
 )
 from research.liquidation import with_liquidation
 from research.sizing import size_features, size_multiples
-from research.strategies.registry import strategy
 from research.trades import trade_id
 
 HOUR_MS = 3_600_000
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Rules:
-    """What stays the same while a config runs on a symbol.
-
-    Attributes
-    ----------
-    inputs : names of the values in ``BarClosed.inputs``.
-    lookback_bars : rows that the features of one row are computed from.
-    instance : three characters in every client order id.
-    """
-
-    config: TradingConfig
-    config_hash: str
-    strategy: ModuleType
-    params: tuple
-    columns: tuple[str, ...]
-    terms: Terms
-    constants: dict[str, float]
-    inputs: tuple[str, ...]
-    lookback_bars: int
-    interval_ms: int
-    instance: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,53 +93,6 @@ class State:
 Effect = Record | EntryOrder | ExitOrders | CloseOrder
 Outcome = tuple[State, list[Effect]]
 Gate = Callable[[int, float], str | None]  # time in ms and notional in USDT of an entry; why it must not leave
-
-
-def input_names(config: TradingConfig) -> tuple[str, ...]:
-    """The columns that the config's features and sizes are computed from, of bars and map, all known when the bar is.
-
-    Raises
-    ------
-    ValueError
-        When a feature looks at what the market did after the decision.
-    """
-    names = feature_names(strategy(config.strategy), [config.typed_params()], config.orders)
-    needed = dict.fromkeys(column for name in names for column in features.feature_of(name)[0].inputs)
-    if ahead := sorted(set(needed) - set(SIGNAL) - set(CLUSTER_COLUMNS)):
-        raise ValueError(f"strategy {config.strategy} looks ahead: {ahead} are not known at the decision")
-    return tuple(needed)
-
-
-def lookback_bars(config: TradingConfig) -> int:
-    """Rows that the features of one row are computed from, the row included."""
-    return features.lookback_bars(feature_names(strategy(config.strategy), [config.typed_params()], config.orders))
-
-
-def rules_of(config: TradingConfig, header: Header, instance: str) -> Rules:
-    """Settle everything that does not change during the run.
-
-    Raises
-    ------
-    ValueError
-        When the exchange could not execute the config.
-    """
-    if reasons := refusals(config, header.instrument):
-        raise ValueError(f"{config.symbol}: not executable: " + "; ".join(reasons))
-    module, params = strategy(config.strategy), config.typed_params()
-    columns = tuple(module.columns(params))
-    return Rules(
-        config=config,
-        config_hash=config.config_hash,
-        strategy=module,
-        params=params,
-        columns=columns,
-        terms=terms_of(config.costs, config.orders, header.instrument),
-        constants=feature_constants(config.costs, header.instrument),
-        inputs=header.inputs,
-        lookback_bars=lookback_bars(config),
-        interval_ms=interval_ms(config.interval),
-        instance=instance,
-    )
 
 
 def flat(rules: Rules) -> State:

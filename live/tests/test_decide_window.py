@@ -8,7 +8,8 @@ from live.desk import Desk
 from live.feed import BarClosed, Gap
 from live.journal import Record
 from live.replay import feature_inputs
-from live.trader import feature_row, rules_of
+from live.trader import feature_row
+from live.trading_rules import rules_of
 from research.bars import SIGNAL
 from research.engine import TradingConfig, feature_arrays
 from research.kernel import feature_names

@@ -7,7 +7,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from live.journal import trades
-from live.trader import input_names
+from live.trading_rules import input_names
 from research import engine
 from research.bars import SIGNAL
 from research.clusters.columns import CLUSTER_COLUMNS

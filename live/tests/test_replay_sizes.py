@@ -8,7 +8,7 @@ from polars.testing import assert_frame_equal
 
 from live.config import load_chosen
 from live.journal import trades
-from live.trader import input_names
+from live.trading_rules import input_names
 from research import engine
 from research.engine import TradingConfig
 from research.sizing import OpenInterestSize

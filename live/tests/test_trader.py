@@ -8,7 +8,8 @@ import pytest
 from live.feed import BarClosed, ExecutionBar, FeedEnded, Gap
 from live.journal import Record
 from live.orders import AmbiguousBar, EntryFilled, EntryMissed, EntryOrder, ExitFilled, ExitOrders, FundingPaid, Leg
-from live.trader import flat, rules_of, step
+from live.trader import flat, step
+from live.trading_rules import rules_of
 
 
 @pytest.fixture
