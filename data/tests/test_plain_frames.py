@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from data.clock import FollowedClock, RealClock
-from data.tests.test_stream import AGG_TRADE, START_NS, Exchange, Peer, quietly, streaming, until
+from data.tests.scripted_exchange import AGG_TRADE, START_NS, Exchange, Peer, quietly, streaming, until
 
 TEXT, CONTINUED, PING = 0x81, 0x80, 0x89
 UNFINISHED = 0x01  # the first fragment of a text

@@ -11,7 +11,7 @@ from picows import WSMsgType, ws_create_server
 from data.clock import RealClock, ScaledClock
 from data.sockets import Fate, fate
 from data.stream import Stream
-from data.tests.test_stream import AGG_TRADE, START, Exchange, Heard, Peer, fast, quietly, streaming, until
+from data.tests.scripted_exchange import AGG_TRADE, START, Exchange, Heard, Peer, fast, quietly, streaming, until
 from data.venues.aster import Venue
 
 

@@ -9,7 +9,7 @@ import pytest
 from data.clock import FollowedClock, RealClock, ScaledClock
 from data.recorder_inbox import Inbox
 from data.stream import Stream
-from data.tests.test_stream import START, START_NS, Exchange, Heard, Peer, fast, quietly, streaming, until
+from data.tests.scripted_exchange import START, START_NS, Exchange, Heard, Peer, fast, quietly, streaming, until
 from data.tests.test_stream_faults import Stepped
 from data.venues.aster import Venue
 from data.venues.binance import BINANCE

@@ -10,11 +10,9 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 
-import ipywidgets
 import nbformat
 import polars as pl
 import pytest
@@ -22,12 +20,12 @@ import pytest
 from conftest import SMALL_SWEEP
 from data.convert import import_path
 from data.lake import Lake
-from pipelines import notebook_lake, notebook_map, notebook_trades, notebook_verdicts, notebooks
+from pipelines import notebook_map, notebook_trades, notebooks
 from pipelines.nightly import run_night
 from pipelines.notebooks import PLOTLY_MIME, execute, signature, to_html
 from pipelines.promote import promote
 from pipelines.sweep_job import run_sweep
-from research.clusters.validation.verdicts import verdicts
+from pipelines.tests.test_notebook_answers import by_name, seen
 
 FIGURES = {
     "01_is_the_lake_complete": 2,
@@ -235,43 +233,6 @@ def test_a_notebook_asks_calls_and_answers(name):
     assert not kinds & {ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.For, ast.While, ast.Try, ast.If, ast.ListComp}
 
 
-@pytest.fixture
-def ten_minutes(tmp_path) -> Lake:
-    """Klines 12:00 to 12:09 of one symbol; 12:04, 12:05 and 12:06 are missing."""
-    opened = [datetime(2026, 1, 5, 12, minute, tzinfo=UTC) for minute in (0, 1, 2, 3, 7, 8, 9)]
-    rows = pl.DataFrame({"open_time": opened}).with_columns(
-        venue=pl.lit("aster"), symbol=pl.lit("XYZUSDT"), interval=pl.lit("1m"), source=pl.lit("import"),
-        open=pl.lit(1.5), high=pl.lit(1.75), low=pl.lit(1.25), close=pl.lit(1.5), volume=pl.lit(1.0),
-        quote_volume=pl.lit(1.5), trade_count=pl.lit(1),
-    )  # fmt: skip
-    lake = Lake(tmp_path / "lake", create=True)
-    lake.append("klines", rows, origin="test")
-    return lake
-
-
-def test_the_answer_counts_what_is_missing(ten_minutes):
-    contents = notebook_lake.look_into(str(ten_minutes.root), "", "", "")
-    assert notebook_lake.lake_sentence(contents).data == (
-        "**No, as far as rows can be counted: 0 of 1 stream-days are complete, 3 rows are missing, "
-        "the longest gap is 4 min in klines 1m XYZUSDT on 05 Jan 2026.**"
-    )
-    assert "05 Jan 2026 12:03 UTC" in notebook_lake.worst_gaps(contents).data
-    assert "30.0\u202f% of the range was not seen" in notebook_lake.candles(contents).layout.meta["caption"]
-
-
-def test_a_symbol_the_lake_has_not_is_refused_with_the_one_that_was_meant(ten_minutes):
-    with pytest.raises(LookupError, match=r"no rows of XYZUSD in .*; did you mean XYZUSDT\?"):
-        notebook_lake.look_into(str(ten_minutes.root), "xyzusd", "", "")
-
-
-def test_the_synthetic_lake_is_the_demos_own(synthetic_spec, tmp_path, monkeypatch):
-    monkeypatch.setenv("ASTER_RUNS", str(tmp_path))
-    monkeypatch.setattr(notebook_lake, "MARKET", synthetic_spec)
-    lake = notebook_lake.synthetic_lake()
-    assert lake == str(tmp_path / "demo" / "lake")
-    assert Lake(Path(lake)).symbols("klines") == ["BTCUSDT"]
-
-
 def test_a_journal_that_differs_is_told_apart_trade_by_trade(given):
     parameters = given["05_what_did_it_trade"]
     traded = notebook_trades.follow(parameters["chosen"], parameters["journal"], parameters["lake"], "", "")
@@ -287,57 +248,9 @@ def test_a_journal_that_differs_is_told_apart_trade_by_trade(given):
     assert "differs from the backtest" in notebook_trades.trades_sentence(other).data
 
 
-def seen(lake: Path | str, **more: object) -> object:
-    asked = {"symbol": "", "source": "", "start": "", "end": "", "leverage_low": 0.0, "leverage_high": 0.0}
-    return notebook_map.look_at(str(lake), **(asked | {"colour": "usdt"} | more))
-
-
-def judged(lake: Path | str, **more: object) -> object:
-    asked = {"symbols": "", "source": "", "start": "", "end": "", "horizon_h": 4.0, "min_print_usdt": 0.0}
-    return notebook_verdicts.ask(str(lake), **(asked | {"cost_bps": 10.0, "placebo_maps": 5} | more))
-
-
-def test_without_a_lake_nobody_can_say_where_or_whether(tmp_path):
-    where, whether = seen(tmp_path / "none"), judged(tmp_path / "none")
-    assert notebook_map.map_sentence(where).data == f"**Nobody can say: there is no lake at {tmp_path / 'none'}.**"
-    assert "lake = synthetic_lake()" in notebook_map.whereabouts(where).data
-    assert notebook_verdicts.verdicts_sentence(whether).data == "**Nobody can say: there was no map to judge.**"
-    assert "lake = synthetic_lake()" in notebook_verdicts.judged_maps(whether).data
-    views = [view(where) for view in (notebook_map.explore, notebook_map.active_clusters, notebook_map.ends)]
-    views += [
-        notebook_map.rests_on(where),
-        notebook_verdicts.verdict_table(whether),
-        notebook_verdicts.located(whether),
-    ]
-    assert views == [notebook_map.NOTHING] * 6
-
-
-def test_klines_alone_make_no_map(ten_minutes):
-    assert "holds neither open interest nor liquidations" in seen(ten_minutes.root).reason
-    assert "holds neither open interest nor liquidations" in judged(ten_minutes.root).reasons[""]
-
-
 def test_three_days_of_one_symbol_are_too_little_to_say_anything(pages):
     last = outputs(pages["03_does_the_map_predict"].with_suffix(".ipynb"))[-1]["text/markdown"]
     assert re.fullmatch(r"\*\*Too little data to say .*: 1 of 5 symbols and \d of 20 days with events\.\*\*", last)
-
-
-def test_symbols_beside_each_other_are_figures_and_together_a_verdict(tmp_path):
-    row = {"metric": "mass_beta", "band": "all", "horizon_s": 3_600, "value": 0.3, "low": 0.1, "high": 0.5,
-           "n": 900, "n_days": 30, "n_symbols": 1}  # fmt: skip
-    symbols = [f"{letter}USDT" for letter in "ABCDE"]
-    results = pl.DataFrame([row | {"n_symbols": 5}, row | {"low": -0.1}, *[row] * 4])
-    told = replace(
-        judged(tmp_path / "none"),
-        maps=dict.fromkeys(symbols),
-        verdicts=verdicts(results).with_columns(symbol=pl.Series(["all", *symbols])),
-    )
-    together, apart = (view(told).data for view in (notebook_verdicts.verdict_table, notebook_verdicts.by_symbol))
-    assert re.findall(r'data-heading="(?:of|verdict)">([^<]+)', together) == ["5 symbols", "evidence"]
-    assert "of 1 with enough data, 0.0 would show evidence by chance if the map knew nothing; 1 do." in together
-    cells = re.findall(r'data-heading="elasticity of mass">([^<]+)', apart)
-    assert cells == ["0.300 (−0.100 to 0.500)", *["0.300 (0.100 to 0.500) *"] * 4]
-    assert "of these 5 figures 0.1 would lie past their gates by chance if the map knew nothing; 4 do." in apart
 
 
 def test_the_verdicts_on_the_real_recordings_are_in_the_notebook(real_data, tmp_path):
@@ -364,10 +277,6 @@ def test_the_map_of_some_leverage_says_so(pages):
     assert "a lower bound" in figure["layout"]["meta"]["caption"]
 
 
-def by_name(controls: ipywidgets.VBox) -> dict[str, ipywidgets.Widget]:
-    return {one.description: one for one in controls.children[0].children[0].children}
-
-
 def test_controls_draw_the_map_again_where_somebody_can_use_them(mapped, monkeypatch):
     monkeypatch.setenv("JPY_SESSION_NAME", "02.ipynb")
     monkeypatch.setattr(notebook_map, "display", lambda shown: drawn.append(shown))
@@ -382,24 +291,3 @@ def test_controls_draw_the_map_again_where_somebody_can_use_them(mapped, monkeyp
     assert titles[1] == ("0.5", "1", "2", "3", "4", "6")
     assert {"EMA 5 × 15 min"} == {trace.name for trace in drawn[0].data if trace.name and trace.name.startswith("EMA")}
     assert "Too few candles for EMA 500 × 1 d." in drawn[0].layout.meta["caption"]
-
-
-def test_controls_stand_where_the_first_symbol_has_no_map(ten_minutes, monkeypatch):
-    opened = pl.DataFrame({"event_time": [datetime(2026, 1, 5, 12, tzinfo=UTC)]}).with_columns(
-        venue=pl.lit("okx"), symbol=pl.lit("ABCUSDT"), open_interest=pl.lit(5.0)
-    )
-    ten_minutes.append("open_interest", opened, origin="test")
-    monkeypatch.setenv("JPY_SESSION_NAME", "02.ipynb")
-    monkeypatch.setattr(notebook_map, "display", lambda shown: drawn.append(shown.data))
-    drawn: list = []
-    controls = notebook_map.explore(seen(ten_minutes.root))
-    offered = {name: by_name(controls)[name].options for name in ("symbol", "source")}
-    assert offered == {"symbol": ("ABCUSDT",), "source": (("first with data", ""),)}
-    assert drawn == ["No map: no mark price of ABCUSDT at aster and no klines of it at okx in the lake."]
-
-
-def test_a_colour_or_horizon_that_means_nothing_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="colour: expected usdt or z, got 'hot'"):
-        seen(tmp_path, colour="hot")
-    with pytest.raises(ValueError, match="horizon_h: expected whole minutes above zero, got 0"):
-        judged(tmp_path, horizon_h=0.0)
