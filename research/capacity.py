@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from research.bars import Bars
-from research.fills import Costs
+from research.order_settings import Costs
 from research.stage import Picks, traded_again
 from research.sweep import SweepConfig
 

@@ -15,9 +15,10 @@ from research import features, kernel
 from research.bars import Bars, Substitutions
 from research.completeness import MIN_COVERAGE, require_coverage
 from research.daily_loss import days_of
-from research.fills import REASONS, Costs, Market, Orders, Terms, gross_pnl_usdt
+from research.fills import REASONS, Market, Terms, gross_pnl_usdt
 from research.forced_orders import FORCED_SIDES
 from research.liquidation import brackets_of, refusal
+from research.order_settings import Costs, Orders
 from research.sizing import OpenInterestSize, size_features, size_multiples
 from research.strategies.registry import strategy
 from research.ticks import Ticks, simulate_ticks

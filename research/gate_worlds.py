@@ -13,8 +13,8 @@ import polars as pl
 from data import schema
 from research.bars import Bars, signal_bars
 from research.execution_bars import execution_bars
-from research.fills import Costs, Orders
 from research.jit import njit
+from research.order_settings import Costs, Orders
 from research.recorded import Recorded, Substitutions
 from research.sweep_config import Folds, SweepConfig
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from research.fills import LIQUIDATION, Exit, Levels, Orders, Terms, taker_price
+from research.fills import LIQUIDATION, Exit, Levels, Terms, taker_price
 from research.jit import njit
+from research.order_settings import Orders
 
 
 @njit

@@ -14,7 +14,7 @@ from research.bars import Substitutions
 from research.completeness import MIN_COVERAGE
 from research.engine import TradingConfig
 from research.exposure import SharedLimits
-from research.fills import Costs, Orders
+from research.order_settings import Costs, Orders
 from research.search import Axis, Range, Search, combinations, draw, nearest, varies
 from research.strategies.registry import strategy
 

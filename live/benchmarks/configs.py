@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from data.synthetic import BTC_LIKE, MarketSpec
 from research.engine import TradingConfig
-from research.fills import Costs, Orders
+from research.order_settings import Costs, Orders
 
 START = datetime(2026, 1, 5, 6, 42, 20, tzinfo=UTC)
 _PARAMS = {

@@ -17,7 +17,7 @@ from live.replay import write_recording
 from live.replay_rows import Recording, open_recording
 from research.bars import BARS, Bars
 from research.engine import TradingConfig
-from research.fills import Costs, Orders
+from research.order_settings import Costs, Orders
 from research.tests.random_clusters import random_columns
 from research.worlds import momentum_world
 

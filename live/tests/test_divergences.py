@@ -48,7 +48,8 @@ from live.tests.test_promotion import refused
 from research import engine, features
 from research.bars import build_bars, signal_bars
 from research.engine import TradingConfig
-from research.fills import Costs, breakeven_floor_bps
+from research.fills import breakeven_floor_bps
+from research.order_settings import Costs
 from research.recorded import Recorded, Substitutions
 from research.strategies import momentum
 from research.strategies.gates import opening_loss_limit_bps

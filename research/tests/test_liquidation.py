@@ -8,8 +8,9 @@ import pytest
 
 from research.clusters.grid import LONG, SHORT
 from research.clusters.tiers import Bracket, liquidation_ratio
-from research.fills import LIQUIDATION, STOP, Levels, Orders, Trailing, exit_in_bar
+from research.fills import LIQUIDATION, STOP, Levels, Trailing, exit_in_bar
 from research.liquidation import brackets_of, liquidation_price, refusal, with_liquidation
+from research.order_settings import Orders
 from research.tests.test_fills import bar
 from research.tests.test_reference import FREE
 

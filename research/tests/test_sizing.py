@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data.config import load
-from research.fills import Orders
+from research.order_settings import Orders
 from research.sizing import OpenInterestSize, size_multiples, unscaled
 
 PRIOR_ART = OpenInterestSize()

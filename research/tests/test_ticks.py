@@ -8,24 +8,12 @@ import pytest
 from research import tick_fills
 from research.fills import LIQUIDATION, OPEN, STOP, TARGET, TRAILING, Levels, Market, Terms, Trailing
 from research.strategies import compiled
+from research.tests.test_reference import FREE
 from research.ticks import TICK_TRADE, Ticks, simulate_ticks
 from research.worlds import SCRIPT, ScriptParams
 
 MS = 1_000_000  # ns
 MINUTE = 60_000
-FREE = Terms(
-    taker_fee_bps=0.0,
-    slippage_bps=0.0,
-    notional_usdt=100.0,
-    max_notional_usdt=200.0,
-    min_notional_usdt=5.0,
-    tick_size=0.5,
-    step_size=0.1,
-    min_quantity=0.1,
-    max_quantity=1_000.0,
-    entry_limit_ticks=1.0,
-    cooldown_bars=0,
-)
 PLAN = {"stop_bps": 100.0, "target_bps": 200.0, "activation_bps": 150.0}  # of 100: stop 99, target 102, arms at 101.5
 
 

@@ -15,7 +15,7 @@ from data.lake import Lake
 from research.bars import BARS, Bars, build_bars, signal_bars
 from research.engine import TradingConfig, assumptions, backtest, backtest_ticks
 from research.execution_bars import execution_bars
-from research.fills import Costs, Orders
+from research.order_settings import Costs, Orders
 from research.recorded import Recorded, Substitutions, read_recorded
 from research.ticks import Ticks, read_ticks, resolution_difference, ticks_of
 from research.trades import TRADES

@@ -4,7 +4,7 @@ import polars as pl
 
 from research.bars import Bars
 from research.engine import TradingConfig, backtest
-from research.fills import Costs, Orders
+from research.order_settings import Costs, Orders
 from research.strategies import momentum
 
 COSTS = Costs(taker_fee_bps=4.0, maker_fee_bps=2.0, slippage_bps=0.5, latency_ms=250)
