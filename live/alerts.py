@@ -6,13 +6,14 @@ nobody.
 """
 
 import os
-import stat
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Self
+
+from live.private_file import require_private
 
 VARIABLE = "ASTER_ALERTS"  # addresses, separated by white space
 CREDENTIAL = "alerts"  # name of the file that systemd hands over
@@ -91,11 +92,7 @@ def destinations(path: Path | None = None) -> tuple[str, ...]:
         path = Path(handed) / CREDENTIAL
     if path is None:
         return tuple(os.environ.get(VARIABLE, "").split())
-    if not path.is_file():
-        raise LookupError(f"no file of alert addresses at {path}")
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        raise ValueError(f"{path}: expected a file that only its owner may read, got mode {mode:04o}; chmod 600 it")
+    require_private(path, "alert addresses")
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
     return tuple(line for line in lines if line and not line.startswith("#"))
 

@@ -4,13 +4,13 @@ They are never written anywhere: not into a log, a journal, an error or a listin
 """
 
 import os
-import stat
 from pathlib import Path
 
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from data.venues.signing import AgentKey, ApiKey, OperatorKey
+from live.private_file import require_private
 
 SigningKey = AgentKey | ApiKey
 _PREFIX = "ASTER_"
@@ -71,11 +71,7 @@ def signing_key(path: Path | None) -> SigningKey:
 
 
 def _check_private(path: Path) -> None:
-    if not path.is_file():
-        raise LookupError(f"no file of keys at {path}")
-    told = path.stat()
-    if stat.S_IMODE(told.st_mode) & 0o077 or told.st_uid not in (0, os.geteuid()):
-        raise ValueError(
-            f"{path}: expected a file that only its owner may read, got mode {stat.S_IMODE(told.st_mode):04o} of user "
-            f"{told.st_uid}; chmod 600 it"
-        )
+    require_private(path, "keys")
+    owner = path.stat().st_uid
+    if owner not in (0, os.geteuid()):
+        raise ValueError(f"{path}: expected a file of this user or of root, got one of user {owner}; chown it")

@@ -57,6 +57,16 @@ def test_a_file_that_others_may_read_is_refused(key_file, mode):
         signing_key(key_file(f"ASTER_AGENT_KEY={AGENT}", mode=mode))
 
 
+def test_a_file_of_somebody_else_is_refused(key_file, monkeypatch):
+    path = key_file(f"ASTER_AGENT_KEY={AGENT}")
+    if os.geteuid() == 0:
+        os.chown(path, 65_534, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 65_534)
+    with pytest.raises(ValueError, match="expected a file of this user or of root"):
+        signing_key(path)
+
+
 def test_what_is_missing_is_said(key_file, tmp_path):
     with pytest.raises(LookupError, match="no file of keys"):
         signing_key(tmp_path / "nowhere")
