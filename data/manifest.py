@@ -7,7 +7,6 @@ that lock next removes what is still pending there: a crash left it.
 
 import copy
 import errno
-import fcntl
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -20,6 +19,7 @@ import polars as pl
 
 from data import manifest_database
 from data.facts import FACTS
+from data.locks import is_locked
 from data.manifest_database import FORMAT_VERSION
 from data.manifest_database import CorruptFile as CorruptFile  # the manifest's door: importers need one module only
 from data.manifest_entries import FILE_COLUMNS, Replaced, add, add_facts, forget, to_entries
@@ -313,19 +313,8 @@ class Manifest:
         with self.still() as still:
             known = still._ask("SELECT path FROM files UNION SELECT path FROM replaced")
             pending = still._ask("SELECT path, owner FROM pending")
-        written = [path for path, owner in pending if self._is_held(owner)]
+        written = [path for path, owner in pending if is_locked(self.root / "locks" / f"{owner}.lock")]
         return {path for (path,) in known} | {path + end for path in written for end in ("", ".tmp")}
-
-    def _is_held(self, name: str) -> bool:
-        """Whether a living process holds this lock."""
-        try:
-            with (self.root / "locks" / f"{name}.lock").open("rb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except FileNotFoundError:
-            return False
-        return False
 
     def forget_replaced(self, paths: Sequence[str]) -> None:
         """Drop replaced files from the list, once they are gone from the disk."""

@@ -4,7 +4,6 @@
 the lock says which process it is and what it records. The lock goes with its process, however that ends.
 """
 
-import fcntl
 import json
 import os
 import time
@@ -18,6 +17,7 @@ from typing import Any
 from filelock import FileLock
 
 from data import wal
+from data.locks import is_locked
 
 LOGS = "wal"  # folder of a lake
 _LOCK, _TOLD, _PID = "writer.lock", "writer.json", "writer.pid"
@@ -86,12 +86,7 @@ def recorded_by_others(root: Path, own: Path) -> set[tuple[str, str]]:
 
 def is_held(folder: Path) -> bool:
     """Whether a living recorder has its log in this folder."""
-    with suppress(FileNotFoundError), lock_of(folder).open("rb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return is_locked(lock_of(folder))
 
 
 def lock_of(folder: Path) -> Path:

@@ -8,6 +8,15 @@ from collections.abc import Sequence
 _INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M")
 _NAMES = {"bookTicker": "@bookTicker", "markPrice": "@markPrice@1s", "aggTrade": "@aggTrade", "trade": "@trade"}
 _DEPTH_SPEEDS = {"100ms": "@100ms", "250ms": "", "500ms": "@500ms"}
+_TABLES = {
+    "aggTrade": "trades",
+    "bookTicker": "book_ticker",
+    "depth": "depth",
+    "forceOrder": "force_orders",
+    "kline": "kline_updates",
+    "markPrice": "mark_price",
+    "trade": "raw_trades",
+}
 COMBINED = b'{"stream":"'  # a message of a combined stream begins so: {"stream":"btcusdt@aggTrade","data":...
 
 
@@ -42,6 +51,16 @@ def streams_of(
     if "forceOrder" in kinds:
         names.append("!forceOrder@arr")
     return tuple(dict.fromkeys(names))
+
+
+def table_of(kind: str) -> str:
+    """The table that each message of a kind of stream is a row of; empty for a kind nobody knows.
+
+    Parameters
+    ----------
+    kind : such as ``kline_1m`` or ``depth5``.
+    """
+    return next((table for stem, table in _TABLES.items() if kind.startswith(stem)), "")
 
 
 def stream_of(payload: bytes) -> str:

@@ -32,6 +32,8 @@ from zlib import crc32
 
 from filelock import FileLock, Timeout
 
+from data.locks import is_locked
+
 SUFFIX = ".wal"
 _CRC = struct.Struct("<I")
 _REST = struct.Struct("<QIHH")  # recv_ns, length, connection, kind
@@ -309,14 +311,7 @@ def all_segments(logs: Path) -> list[Path]:
 
 def is_growing(path: Path) -> bool:
     """Whether a living process still writes to this segment; one that is gone does not grow."""
-    try:
-        with path.open("rb") as segment:
-            fcntl.flock(segment, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False
+    return is_locked(path)
 
 
 def read(path: Path, offset: int = 0) -> Iterator[Record]:

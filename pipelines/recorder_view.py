@@ -12,16 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from data.recorder_status import ALIVE, SocketStatus, Status, read_statuses
+from data.stream_names import table_of
 
-_TABLES = {
-    "aggTrade": "trades",
-    "bookTicker": "book_ticker",
-    "depth": "depth",
-    "forceOrder": "force_orders",
-    "kline": "kline_updates",
-    "markPrice": "mark_price",
-    "trade": "raw_trades",
-}
 _NUMBER_WORDS = ("reconnects", "rotations", "conflicts", "quarantined", "unknown", "dropped")
 _REFRESH_S = 1.0
 
@@ -82,7 +74,7 @@ def _streams(status: Status, before: Status | None) -> Table:
     table = _table("stream", "messages", "/s", "table", "rows landed")
     left = dict(status.landed)
     for kind, count in status.messages.items():
-        name = next((_TABLES[stem] for stem in sorted(_TABLES, key=len, reverse=True) if kind.startswith(stem)), "")
+        name = table_of(kind)
         rows = left.pop(name, None)
         rate = _rate(count, before.messages.get(kind, 0), status, before) if before else "–"
         table.add_row(kind, f"{count:,}", rate, name, "–" if rows is None else f"{rows:,}")

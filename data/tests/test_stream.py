@@ -8,7 +8,7 @@ from picows import WSMsgType
 
 from data.clock import FollowedClock, RealClock
 from data.stream import Stream
-from data.stream_names import streams_of
+from data.stream_names import streams_of, table_of
 from data.tests.scripted_exchange import AGG_TRADE, START_NS, Exchange, Heard, Peer, fast, quietly, streaming, until
 from data.venues.aster import Venue
 
@@ -26,6 +26,12 @@ def test_stream_names_are_the_venue_s():
     )
     assert streams_of(["BTCUSDT", "ETHUSDT"], ["forceOrder"]) == ("!forceOrder@arr",)
     assert streams_of(["BTCUSDT"], ["depth"], 20, "250ms") == ("btcusdt@depth20",)
+
+
+def test_each_kind_of_stream_has_its_table():
+    kinds = ("aggTrade", "trade", "kline_15m", "depth20", "forceOrder", "novum")
+    tables = ["trades", "raw_trades", "kline_updates", "depth", "force_orders", ""]
+    assert [table_of(kind) for kind in kinds] == tables
 
 
 @pytest.mark.parametrize(

@@ -10,19 +10,11 @@ from typing import Any
 from data.coverage import coverage
 from data.lake import Lake
 from data.recorder_status import ALIVE, Status, read_statuses
+from data.stream_names import table_of
 from live.dashboard import answers
 from research.clusters.signals import Signal, batch
 
 SPARK_MINUTES = 60
-_STREAM_TABLES = {
-    "aggTrade": "trades",
-    "bookTicker": "book_ticker",
-    "depth": "depth",
-    "forceOrder": "force_orders",
-    "kline": "kline_updates",
-    "markPrice": "mark_price",
-    "trade": "raw_trades",
-}
 _RECENT = timedelta(days=2)
 
 
@@ -131,9 +123,7 @@ class Recorders:
     def _stream(self, status: Status, kind: str, count: int, gaps: dict[tuple[str, str], int]) -> answers.Stream:
         seen = self._seen.setdefault((status.number, kind), _Seen(count, self._now_s()))
         seen.look(count, self._now_s())
-        table = next(
-            (_STREAM_TABLES[stem] for stem in sorted(_STREAM_TABLES, reverse=True) if kind.startswith(stem)), ""
-        )
+        table = table_of(kind)
         return answers.Stream(
             name=kind,
             messages=count,
