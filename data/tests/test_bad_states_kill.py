@@ -8,10 +8,7 @@ import hashlib
 import os
 import random
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,42 +27,19 @@ from data.rebuild import rebuild
 from data.repair import repair
 from data.schema import TABLES, TRADES, conform
 from data.sealer import seal_folder
+from data.tests.struck_program import STRIKE, main_of, struck
 from data.tests.test_repair import KEPT, MARKET, START, recorded_with_holes
 from data.tests.test_sealer import logged, market
 from data.venues.aster import AsterRest, venue_of
 from data.venues.weights import Budget
 from data.verify import verify
 
-ROOT = Path(__file__).parents[2]
 MIDNIGHT = datetime(2026, 1, 5, tzinfo=UTC)
 SEED, KILLS = 7, int(os.environ.get("ASTER_KILLS", "2"))  # more with ASTER_KILLS=50
 STATED = ("detected_time", "quarantined_time")  # when it was seen, by the machine's clock
 
-# runs a part of the project, and is killed just before it touches a file for the nth time
-KILLED = """
-import os, signal, sys
-
-left = int(sys.argv[1])
-
-def strike(event, _):
-    global left
-    if event in ("open", "os.rename", "os.remove", "sqlite3.connect"):
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-"""
-RETIRE = (
-    KILLED
-    + """
-from data.compaction import main
-
-sys.addaudithook(strike)
-sys.exit(main(sys.argv[2:]))
-"""
-)
 REBUILD = (
-    KILLED
+    STRIKE
     + """
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,7 +54,7 @@ for problem in lake.verify():
 """
 )
 REPAIR = (
-    KILLED
+    STRIKE
     + """
 import asyncio
 from pathlib import Path
@@ -99,14 +73,6 @@ async def repaired(root, url):
 asyncio.run(repaired(*sys.argv[2:]))
 """
 )
-
-
-def struck(program: str, touches: str, *arguments: str) -> bool:
-    """Run it to the end or to its death; whether it was killed."""
-    command = [sys.executable, "-c", program, touches, *arguments]
-    run = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert run.returncode in (-signal.SIGKILL, 0), run.stderr
-    return run.returncode != 0
 
 
 def result_hashes(lake: Lake) -> dict[str, str]:
@@ -145,7 +111,7 @@ def test_retention_killed_at_any_moment_ends_where_it_would_have(retiring, tmp_p
     kept = result_hashes(Lake(retiring))
     kept.pop("raw")
     how = ("--daily", "--raw-days", "1")
-    kills = sum(struck(RETIRE, str(chance.randrange(1, 39)), str(roots[1]), *how) for _ in range(KILLS))
+    kills = sum(struck(main_of("data.compaction"), chance.randrange(1, 39), str(roots[1]), *how) for _ in range(KILLS))
     for root in roots:
         for _ in range(2):
             assert main([str(root), *how]) == 0
@@ -164,7 +130,7 @@ def test_a_repair_killed_at_any_moment_ends_where_it_would_have(tmp_path):
         begins = START + timedelta(minutes=24)
         async with Loopback(SyntheticSource(MARKET), speed=None, start=begins) as exchange:
             url = exchange.rest_url
-            touches = [str(chance.randrange(20, 200)) for _ in range(KILLS)]
+            touches = [chance.randrange(20, 200) for _ in range(KILLS)]
             kills = sum([await asyncio.to_thread(struck, REPAIR, each, str(killed.root), url) for each in touches])
             for lake in (undisturbed, killed):
                 clock = FollowedClock()
@@ -199,7 +165,7 @@ def test_rebuilding_killed_at_any_moment_loses_nothing_that_the_raw_log_has(tmp_
     damaged = [lake.files(table)[0].path for table in ("book_ticker", "trades", "quarantine")]
     for path in damaged:
         flip(lake.root / path, chance)
-    kills = sum(struck(REBUILD, str(chance.randrange(10, 90)), str(lake.root)) for _ in range(KILLS))
+    kills = sum(struck(REBUILD, chance.randrange(10, 90), str(lake.root)) for _ in range(KILLS))
     assert kills
     for problem in verify(lake):
         if problem.table is not None:

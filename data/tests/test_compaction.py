@@ -2,11 +2,7 @@
 
 import json
 import random
-import signal
-import subprocess
-import sys
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -15,29 +11,11 @@ from filelock import FileLock
 from data.compaction import compact, main, retire
 from data.lake import Lake
 from data.schema import RAW, TRADES, conform
+from data.tests.struck_program import main_of, struck
 
-ROOT = Path(__file__).parents[2]
 DAY = date(2025, 1, 5)
 MIDNIGHT = datetime(2025, 1, 5, tzinfo=UTC)
 CLOSED = MIDNIGHT + timedelta(days=1, hours=2)
-
-# closes a day, and is killed just before it touches a file for the nth time
-KILLED = """
-import os, signal, sys
-from data.compaction import main
-
-left = int(sys.argv[1])
-
-def strike(event, _):
-    global left
-    if event in ("open", "os.rename", "os.remove", "sqlite3.connect"):
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-sys.addaudithook(strike)
-sys.exit(main(sys.argv[2:]))
-"""
 
 
 @pytest.fixture
@@ -176,10 +154,8 @@ def test_killed_at_random_moments_the_next_one_finishes_with_the_same_bytes(tmp_
         lake = Lake(tmp_path / str(kills), create=True)
         fill(lake, range(3))
         for _ in range(kills):
-            touches = str(chance.randrange(1, 40))
-            command = [sys.executable, "-c", KILLED, touches, str(lake.root), "--daily", "--raw-days", "100000"]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-            assert done.returncode in (-signal.SIGKILL, 0), done.stderr
+            how = (str(lake.root), "--daily", "--raw-days", "100000")
+            struck(main_of("data.compaction"), chance.randrange(1, 40), *how)
         assert main([str(lake.root)]) == 0
         hashes.append([entry.sha256 for entry in lake.files("trades")])
         rows.append(lake.scan("trades"))

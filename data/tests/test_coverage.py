@@ -1,6 +1,6 @@
 """How much of each day is there."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -11,35 +11,9 @@ from hypothesis import strategies as st
 from data.coverage import COVERAGE, coverage, coverage_ratio
 from data.gaps import HOLES, gap_rows, kline_gaps, trade_gaps
 from data.lake import Lake
-from data.schema import KLINES, MARK_PRICE, TRADES, conform
+from data.schema import TRADES, conform
 from data.stored_days import holes
-
-MIDNIGHT = datetime(2026, 1, 2, tzinfo=UTC)
-SECOND = timedelta(seconds=1)
-MINUTE = timedelta(minutes=1)
-
-
-def trades(ids: list[int], symbol: str = "BTCUSDT", **other) -> pl.DataFrame:
-    """One trade a second, id 0 at midnight."""
-    times = [MIDNIGHT + number * SECOND for number in ids]
-    columns = {"venue": "aster", "symbol": symbol, "agg_trade_id": ids, "event_time": times, "price": 1.0, **other}
-    return conform(pl.DataFrame(columns | {"quantity": 1.0, "is_buyer_maker": False}), TRADES)
-
-
-def bars(minutes: list[int], interval: str = "1m", symbol: str = "BTCUSDT") -> pl.DataFrame:
-    """Bars that open so many minutes after midnight."""
-    times = [MIDNIGHT + number * MINUTE for number in minutes]
-    return conform(
-        pl.DataFrame({"venue": "aster", "symbol": symbol, "interval": interval, "open_time": times, "close": 1.0}),
-        KLINES,
-    )
-
-
-def marks(seconds: list[float]) -> pl.DataFrame:
-    times = [MIDNIGHT + number * SECOND for number in seconds]
-    return conform(
-        pl.DataFrame({"venue": "aster", "symbol": "BTCUSDT", "event_time": times, "mark_price": 1.0}), MARK_PRICE
-    )
+from data.tests.test_gaps import MIDNIGHT, MINUTE, SECOND, bars, marks, trades
 
 
 @pytest.fixture

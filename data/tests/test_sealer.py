@@ -3,7 +3,6 @@
 import gzip
 import json
 import random
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,30 +14,13 @@ from data import parquet, raw, sealer, wal
 from data.lake import Lake
 from data.manifest import Manifest
 from data.sealer import main, seal, seal_folder
+from data.tests.struck_program import main_of, struck
 from data.wal import Kind, Log, segments
 
 ROOT = Path(__file__).parents[2]
 START_MS = 1_780_000_000_000
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 TOUCHES_PER_SEGMENT = 50
-
-# seals, and is killed just before it touches a file for the nth time
-KILLED = """
-import os, signal, sys
-from data.sealer import main
-
-left = int(sys.argv[1])
-
-def strike(event, _):
-    global left
-    if event in ("open", "os.rename", "os.remove", "sqlite3.connect"):
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-sys.addaudithook(strike)
-sys.exit(main(sys.argv[2:]))
-"""
 
 
 @pytest.fixture
@@ -225,9 +207,7 @@ def test_killed_at_random_moments_and_sealed_again_the_lake_is_the_same(tmp_path
     for number in range(3):
         seal(logged(folder, *market(range(100 * number, 100 * number + 150))), undisturbed)
     for _ in range(3):
-        touches = chance.randrange(1, TOUCHES_PER_SEGMENT)
-        command = [sys.executable, "-c", KILLED, str(touches), str(folder), str(root)]
-        assert subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode == -signal.SIGKILL
+        assert struck(main_of("data.sealer"), chance.randrange(1, TOUCHES_PER_SEGMENT), str(folder), str(root))
     assert main([str(folder), str(root)]) == 0
     assert segments(folder) == []
     assert_same(Lake(root), undisturbed)

@@ -7,35 +7,11 @@ import pytest
 
 from live.brokers.ticks import TickBroker
 from live.feed import ExecutionOpen, FundingDue, Marked, Quoted, Traded
-from live.orders import EntryFilled, EntryOrder, ExitFilled, ExitOrders, FundingPaid, Leg, RowKey
-from research.fills import Levels, Market, Terms
+from live.orders import EntryFilled, ExitFilled, FundingPaid, Leg, RowKey
+from live.tests.test_paper import ENTRY, EXITS, NAMES, ROW, TERMS
+from research.fills import Market
 
-ROW = RowKey("1m", 0)
 SECOND_NS = 1_000_000_000
-TERMS = Terms(
-    taker_fee_bps=4.0,
-    slippage_bps=0.0,
-    notional_usdt=100.0,
-    max_notional_usdt=200.0,
-    min_notional_usdt=5.0,
-    tick_size=0.1,
-    step_size=0.01,
-    min_quantity=0.01,
-    max_quantity=100.0,
-    entry_limit_ticks=1.0,
-    cooldown_bars=0,
-)
-ENTRY = EntryOrder(
-    client_order_id="wbppr-abcdefghij-E0", trade_id="abcdefghij", row=ROW, side=1, quantity=2.0, decision_price=100.0
-)  # fmt: skip
-NAMES = {leg: f"wbppr-abcdefghij-{leg}0" for leg in (Leg.STOP, Leg.TARGET, Leg.TRAILING)}
-EXITS = ExitOrders(
-    client_order_ids=NAMES,
-    trade_id="abcdefghij",
-    side=1,
-    quantity=2.0,
-    levels=Levels(99.0, 103.0, 101.0, 20.0),
-)
 
 
 def opening(row: RowKey = ROW) -> ExecutionOpen:
