@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from data.convert_report import Batch, FileCount, Skipped
+from data.convert_report import Batch, Skipped, file_count
 from data.convert_rows import (
     AMOUNT,
     ID,
@@ -95,14 +95,7 @@ def batches(found: Sequence[Source]) -> Iterator[Batch]:
             frame=frame,
             origin=source.path.name,
             bad=quarantine_rows(source.path, rows, symbol=None, table="force_orders"),
-            files=(
-                FileCount(
-                    file=source.path.name,
-                    rows=rows.good.height + rows.bad.height,
-                    quarantined=rows.bad.height,
-                    duplicates=frame.height - frame.n_unique(),
-                ),
-            ),
+            files=(file_count(source.path, frame, rows.bad),),
         )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import polars as pl
 
-from data.convert_report import Batch, FileCount, Skipped
+from data.convert_report import Batch, Skipped, file_count
 from data.convert_rows import (
     AMOUNT,
     FLAG,
@@ -245,13 +245,7 @@ def batches(found: Sequence[Source]) -> Iterator[Batch]:
             good = good.filter(pl.col("symbol") == source.symbol)
             bad = bad.filter(pl.col("symbol").fill_null(source.symbol) == source.symbol)
         frame = _lake_frame(good, source.log)
-        count = FileCount(
-            file=source.path.name,
-            rows=good.height + bad.height,
-            quarantined=bad.height,
-            duplicates=frame.height - frame.n_unique(),
-            derived_differs=rows.derived_differs,
-        )
+        count = file_count(source.path, frame, bad, rows.derived_differs)
         yield Batch(
             table=source.log.table, symbol=None, frame=frame.clear(), origin=source.path.name, bad=bad, files=(count,)
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from data.convert_report import Batch, FileCount, Skipped
+from data.convert_report import Batch, Skipped, file_count
 from data.convert_rows import (
     AMOUNT,
     MINUTE_MS,
@@ -150,15 +150,7 @@ def batches(found: Sequence[Source]) -> Iterator[Batch]:
             frame=frame,
             origin=source.path.name,
             bad=quarantine_rows(source.path, rows, symbol=source.symbol, table=file.table),
-            files=(
-                FileCount(
-                    file=source.path.name,
-                    rows=rows.good.height + rows.bad.height,
-                    quarantined=rows.bad.height,
-                    duplicates=frame.height - frame.n_unique(),
-                    derived_differs=rows.derived_differs,
-                ),
-            ),
+            files=(file_count(source.path, frame, rows.bad, rows.derived_differs),),
         )
 
 

@@ -35,6 +35,17 @@ class FileCount:
     derived_differs: int = 0
 
 
+def file_count(path: Path, frame: pl.DataFrame, bad: pl.DataFrame, derived_differs: int = 0) -> FileCount:
+    """Of a file of which every line is either a row of ``frame`` or one of ``bad``."""
+    return FileCount(
+        file=path.name,
+        rows=frame.height + bad.height,
+        quarantined=bad.height,
+        duplicates=frame.height - frame.n_unique(),
+        derived_differs=derived_differs,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class TradeCount:
     """How one symbol's trade rows were told apart. ``aggregates`` + ``raw`` is every distinct readable row.
