@@ -14,6 +14,7 @@ import polars as pl
 
 from data.lake import Lake
 from data.schema import interval_ms
+from live.command_errors import errors_told
 from live.map_feed import no_bars, told_history
 from research.clusters.inputs import Unavailable, source_bars
 
@@ -59,14 +60,10 @@ def _count(number: int | None) -> int:
 @click.option("--end-ms", type=int, required=True)
 def main(root: Path, symbol: str, interval: str | None, start_ms: int | None, end_ms: int) -> None:
     """Print what the lake holds as one JSON value."""
-    try:
+    with errors_told():
         lake = Lake(root)
         found = rest_klines(lake, symbol, interval, start_ms, end_ms) if interval else map_minutes(lake, symbol, end_ms)
         json.dump(found, sys.stdout)
-    except (KeyError, IndexError):
-        raise  # our own bugs keep their traceback
-    except (ValueError, LookupError, OSError) as error:
-        raise click.ClickException(str(error)) from error
 
 
 if __name__ == "__main__":

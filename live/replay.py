@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from data.config import parse_utc
 from data.lake import Lake, default_lake
+from live.command_errors import errors_told
 from live.config import load_chosen
 from live.feed import Header, plain
 from live.replay_rows import INPUT, MARKET, TIMES
@@ -83,16 +84,13 @@ def feature_inputs(config: TradingConfig, bars: Bars) -> dict[str, np.ndarray]:
 @click.option("--end", type=parse_utc)
 def main(path: Path, root: Path | None, start: datetime | None, end: datetime | None) -> None:
     """Stream the bars of one config's symbol to the runner."""
-    try:
-        config = load_chosen(path).config
-        write_recording(config, bars_of(config, Lake(root or default_lake()), start, end), sys.stdout.buffer)
-    except BrokenPipeError:
-        # The runner is gone. What Python still wants to flush at exit goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (KeyError, IndexError):
-        raise  # our own bugs keep their traceback
-    except (ValueError, LookupError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+    with errors_told():
+        try:
+            config = load_chosen(path).config
+            write_recording(config, bars_of(config, Lake(root or default_lake()), start, end), sys.stdout.buffer)
+        except BrokenPipeError:
+            # The runner is gone. What Python still wants to flush at exit goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from data.config import parse_utc
 from data.venues.aster import ASTER, Unavailable, venue_of
 from data.wal import Log, segments
 from live.alerts import Alerts, destinations
+from live.command_errors import errors_told
 from live.config import load_chosen, risk_of
 from live.ctl import JOURNALS, ctl
 from live.identity import CHECKOUT
@@ -308,7 +309,7 @@ def main(
     if shadows and mode == "replay" and feed is None:
         raise click.UsageError("--shadow follows a feed or its log; to replay a lake give every config as --config")
     path = path or JOURNALS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{mode}.sqlite"
-    try:
+    with errors_told(Unavailable):
         if mode == "paper":
             result = paper([*paths], venue, resolution, lake, run_length_s, path, shadows)
         elif mode == "real":
@@ -317,10 +318,6 @@ def main(
             result = replay_feed([*paths], feed, path, shadows)
         else:
             result = replay([*paths], lake, start, end, path)
-    except (KeyError, IndexError):
-        raise  # our own bugs keep their traceback
-    except (ValueError, LookupError, OSError, Unavailable) as error:
-        raise click.ClickException(str(error)) from error
     click.echo(json.dumps(result) if as_json else "\n".join(for_people(result)))
 
 

@@ -24,6 +24,7 @@ from live.alerts import Alerts, destinations
 from live.brokers.account_reader import AccountReader
 from live.brokers.requests import Requests
 from live.budget import RequestBudget, Urgency
+from live.command_errors import errors_told
 from live.exchange_orders import Contract, Place, contract_of
 from live.heartbeat import Beat, read_beat, tell_systemd
 from live.journal import read_journal
@@ -233,15 +234,10 @@ def main(
     symbols = frozenset(symbol.strip() for symbol in send_orders.split(",") if symbol.strip())
     if symbols and rules_path is None:
         raise click.UsageError("--send-orders needs --account: whose account is it?")
-    try:
-        with Alerts(destinations(), "watchdog") as alerts:
-            told: dict[str, Any] = {"journal": journal, "alerts": alerts, "say": click.echo}
-            told |= {"silence_s": silence_s, "look_s": look_s}
-            asyncio.run(_watch(told, rules_path, keys, venue, symbols))
-    except (KeyError, IndexError):
-        raise  # our own bugs keep their traceback
-    except (ValueError, LookupError, OSError, Unavailable) as error:
-        raise click.ClickException(str(error)) from error
+    with errors_told(Unavailable), Alerts(destinations(), "watchdog") as alerts:
+        told: dict[str, Any] = {"journal": journal, "alerts": alerts, "say": click.echo}
+        told |= {"silence_s": silence_s, "look_s": look_s}
+        asyncio.run(_watch(told, rules_path, keys, venue, symbols))
 
 
 async def _watch(
