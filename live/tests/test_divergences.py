@@ -382,9 +382,8 @@ def test_d26_levels_lie_on_the_grid_the_same_way_for_either_side(both, side, lev
     [trade] = both(side=side)
     assert tuple(trade[name] for name in ("stop_price", "target_price", "activation_price")) == levels
     contract = exchange_orders.contract_of(INSTRUMENT | {"symbol": SYMBOL}, is_hedge=False)
-    assert dict(exchange_orders.stop(contract, "s", side, trade["stop_price"]).parameters)["stopPrice"] == str(
-        levels[0]
-    )
+    stop = dict(exchange_orders.stop(contract, "s", side, trade["stop_price"]).parameters)
+    assert stop["stopPrice"] == str(levels[0])
 
 
 def test_d27_what_trades_is_what_was_swept_and_every_config_of_the_grid_can_be_executed(promoted):
