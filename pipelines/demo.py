@@ -30,7 +30,7 @@ from pipelines.sweep_report import SYNTHETIC, write_sweep_report
 from research.sweep import SweepConfig
 
 MARKET = synthetic.MarketSpec(
-    symbols=(synthetic.BTC_LIKE, synthetic.ALT_LIKE),
+    symbols=(synthetic.BTC_LIKE,),
     start=datetime(2026, 1, 5, tzinfo=UTC),
     days=9,
     seed=3,

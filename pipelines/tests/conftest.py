@@ -45,7 +45,7 @@ from pathlib import Path
 from conftest import SMALL_SWEEP
 from pipelines.demo import MARKET, run_demo
 
-market = replace(MARKET, symbols=MARKET.symbols[:1], days=0.6, trades_per_second=0.2, depth_interval_s=60)
+market = replace(MARKET, days=0.6, trades_per_second=0.2, depth_interval_s=60)
 sweep = SMALL_SWEEP
 for old, new in (
     ("end = 2026-01-08", "end = 2026-01-05T12:00:00Z"),

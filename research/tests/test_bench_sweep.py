@@ -76,7 +76,7 @@ def test_seconds_have_every_feature_too():
     assert sorted(seconds.features) == sorted(kernel.feature_names(momentum, bench_sweep.momentum_grid()))
 
 
-if os.environ.get("ASTER_BASELINES"):  # a minute of compiling, for what the benchmark alone is measured beside
+if os.environ.get("ASTER_BASELINES"):  # minutes of compiling, for what the benchmark alone is measured beside
 
     def test_both_baselines_of_vectorbt_trade_the_same(tmp_path):
         minutes = bench_sweep.bench_minutes(tmp_path)
@@ -88,6 +88,17 @@ if os.environ.get("ASTER_BASELINES"):  # a minute of compiling, for what the ben
         assert matrices["trades"].min() > 10
         for name, values in matrices.items():
             np.testing.assert_allclose(callbacks[name], values, rtol=1e-9, err_msg=name)
+
+    def test_the_baseline_sweep_gives_the_same_figures_whatever_the_chunk():
+        world = momentum_world(13)
+        configs = [world.params._replace(stop_bps=stop_bps) for stop_bps in (20.0, 40.0, 80.0)]
+        whole, halves = (
+            from_signals.from_signals_sweep(world.market, world.features, configs, world.terms, chunk_configs=chunk)
+            for chunk in (3, 2)
+        )
+        assert whole["trades"].shape == (3,) and whole["trades"].min() > 0
+        for name, values in whole.items():
+            np.testing.assert_array_equal(values, halves[name])
 
 
 def test_the_million_is_a_million_over_features_that_the_minutes_have():
@@ -105,15 +116,3 @@ def test_without_recordings_synthetic_minutes_have_every_feature_of_the_grid(tmp
 
 def test_the_recorded_minutes_of_bnb_are_used_where_they_are(real_data):
     assert bench_sweep.bench_minutes(real_data).what == "16,450 recorded BNBUSDT minutes"
-
-
-def test_the_baseline_sweep_gives_the_same_figures_whatever_the_chunk():
-    world = momentum_world(13)
-    configs = [world.params._replace(stop_bps=stop_bps) for stop_bps in (20.0, 40.0, 80.0)]
-    whole, halves = (
-        from_signals.from_signals_sweep(world.market, world.features, configs, world.terms, chunk_configs=chunk)
-        for chunk in (3, 2)
-    )
-    assert whole["trades"].shape == (3,) and whole["trades"].min() > 0
-    for name, values in whole.items():
-        np.testing.assert_array_equal(values, halves[name])
