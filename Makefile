@@ -24,8 +24,7 @@ test: $(READY)
 	$(BIN)/pytest -n auto --dist loadscope --no-loadscope-reorder
 
 lab: $(READY)
-	$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.news_url= \
-		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
+	$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.app_settings_dir=pipelines/lab
 
 lint: $(READY)
 	$(BIN)/ruff check .
