@@ -41,12 +41,19 @@ class RunFolder:
 
     def frame(self, name: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """A Parquet file of the run, such as results, evaluated, folds, trades, equity; all columns, or these."""
+        return pl.read_parquet(self._stored(name), columns=columns)
+
+    def scan(self, name: str) -> pl.LazyFrame:
+        """The same, read where it is asked for something."""
+        return pl.scan_parquet(self._stored(name))
+
+    def _stored(self, name: str) -> Path:
         path = self.path / f"{name}.parquet"
         if not path.exists():
             raise LookupError(
                 f"{path} does not exist: the run is {self.manifest['state']}; run `aster sweep` to finish it"
             )
-        return pl.read_parquet(path, columns=columns)
+        return path
 
     def write_frame(self, name: str, frame: pl.DataFrame) -> None:
         """Write a Parquet file of the run, whole or not at all."""

@@ -132,11 +132,12 @@ def run_sweep(
     manifest["configs"] = config.n_configs
     if isinstance(config, FoundSweep):
         table = with_is_found(table, came_to)
-    results = results_table(config, table)
     run.write_frame("evaluated", table)
+    del table  # a column at a time is read from its file: a million configs take hundreds of MB
+    evaluated = run.scan("evaluated")
+    results = results_table(config, evaluated)
     run.write_frame("results", results)
-    records = _write_walk_forward(run, config, bars, folds, table, progress)
-    del table  # the ranked one tells the rest
+    records = _write_walk_forward(run, config, bars, folds, evaluated, progress)
     if len(config.symbols) > 1:
         _write_portfolio(run, config, bars, folds, records)
     _confirm_top(run, config, bars, results, progress)
@@ -153,7 +154,7 @@ def _write_walk_forward(
     config: SweepConfig,
     bars: dict[str, Bars],
     folds: dict[str, list[Fold]],
-    evaluated: pl.DataFrame,
+    evaluated: pl.LazyFrame,
     progress: Progress,
 ) -> dict[str, Record]:
     """The record of the procedure per symbol; its frames are written stacked."""

@@ -226,19 +226,24 @@ def selection_scores(config: SweepConfig, train: pl.DataFrame) -> np.ndarray:
     return np.where(np.isnan(scores), -np.inf, scores)
 
 
-def results_table(config: SweepConfig, evaluated: pl.DataFrame) -> pl.DataFrame:
+def results_table(config: SweepConfig, evaluated: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
     """The ranked table of one or more symbols: a row per (symbol, config), rank 1 first.
 
     Ranked by the median over train folds of the selection score; test-fold columns are shown and never rank. Most test
     rows are train rows of later folds, on which an optimiser looked for configs: what was earned out of sample is told
     by the record of the ``picks``.
+
+    Parameters
+    ----------
+    evaluated : rows of an ``Evaluator``, in memory or in a file, of which only some columns are read at a time.
     """
     names = strategy(config.strategy).Params._fields
     configs = pl.DataFrame(config.table(), schema=names, orient="row").with_row_index("config")
     configs = configs.with_columns(pl.col("config").cast(pl.Int64))
     tables = []
-    for symbol in evaluated["symbol"].unique(maintain_order=True):
-        part = evaluated.lazy().filter(pl.col("symbol") == symbol)  # a million configs are copied column by column
+    evaluated = evaluated.lazy()  # a million configs are copied column by column
+    for symbol in evaluated.select(pl.col("symbol").unique(maintain_order=True)).collect()["symbol"]:
+        part = evaluated.filter(pl.col("symbol") == symbol)
         train = part.filter(pl.col("part") == "train").select("fold", "config", "sharpe", "trades").collect()
         scores = [
             selection_scores(config, train.filter(pl.col("fold") == fold).sort("config"))

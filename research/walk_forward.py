@@ -41,15 +41,16 @@ def describe(params: tuple, swept: Sequence[str]) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in params._asdict().items() if name in swept)
 
 
-def walk_forward(config: SweepConfig, bars: Bars, folds: list[Fold], evaluated: pl.DataFrame) -> Record:
+def walk_forward(config: SweepConfig, bars: Bars, folds: list[Fold], evaluated: pl.DataFrame | pl.LazyFrame) -> Record:
     """Follow the procedure through the folds of one symbol.
 
     A fold on which no config had enough trades on train rows stays out of the market.
     """
     times = bars.frame["open_time"]
     is_own = (pl.col("symbol") == bars.symbol) & (pl.col("part") == "train")
-    names = [name for name in _OF_TRAINING if name in evaluated.columns]
-    trained = evaluated.lazy().filter(is_own).select(names).collect()
+    evaluated = evaluated.lazy()
+    there = evaluated.collect_schema()
+    trained = evaluated.filter(is_own).select(name for name in _OF_TRAINING if name in there).collect()
     chosen = {pick["fold"]: pick["config"] for pick in picks(config, trained)}
     rows, trades, equity = [], [], []
     carried, before = 0.0, None
