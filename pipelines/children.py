@@ -59,7 +59,7 @@ class Child:
         status = self._process.poll()
         if status:
             how = f"ended with status {status}" if status > 0 else f"was killed by {signal.Signals(-status).name}"
-            raise ChildFailed(f"the {self.name} {how}: {self._last_words()}")
+            raise ChildFailed(f"the {self.name} {how}: {last_words(self._err)}")
         return status is None
 
     def until(self, is_done: Callable[[], bool], *others: "Child") -> None:
@@ -73,7 +73,7 @@ class Child:
         while self.is_running():
             for other in others:
                 if not other.is_running():
-                    raise ChildFailed(f"the {other.name} ended before the {self.name} did: {other._last_words()}")
+                    raise ChildFailed(f"the {other.name} ended before the {self.name} did: {last_words(other._err)}")
             if is_done():
                 return
             time.sleep(_POLL_S)
@@ -89,11 +89,11 @@ class Child:
         finally:
             self._process.stdin.close()
 
-    def _last_words(self) -> str:
-        lines = [line for line in self._err.read_text(errors="replace").splitlines() if line.strip()]
-        return (
-            lines[-1].removeprefix("Error: ").removeprefix("error: ") if lines else f"it did not say why ({self._err})"
-        )
+
+def last_words(errors: Path) -> str:
+    """The last line of what a process complained, as a reason."""
+    lines = [line for line in errors.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1].removeprefix("Error: ").removeprefix("error: ") if lines else f"it did not say why ({errors})"
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The command line ``aster``. Heavy modules load inside the command that needs them."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ from pipelines.cli_audit import audit
 from pipelines.cli_clusters import clusters, signals
 from pipelines.cli_explain import explain, shadows
 from pipelines.cli_history import backfill, repair
+from pipelines.cli_job import job
 from pipelines.cli_lake import compact, coverage, push, sizes, tail, verify
 from pipelines.cli_live import alert, approve, up
 from pipelines.cli_market import loopback, record
@@ -25,7 +27,7 @@ from pipelines.options import (
     symbol_list,
     symbols_option,
 )
-from pipelines.terminal import ERRORS, print_frame, print_json, print_rows, progress_bars
+from pipelines.terminal import ERRORS, Progress, print_frame, print_json, print_rows, progress_bars
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -36,7 +38,7 @@ def cli() -> None:
 
 for command in (record, backfill, repair, coverage, verify, compact, push, sizes, tail, loopback, clusters, signals):
     cli.add_command(command)
-for command in (audit, robust, nightly, explain, shadows, approve, up, alert):
+for command in (audit, robust, nightly, job, explain, shadows, approve, up, alert):
     cli.add_command(command)
 
 
@@ -333,10 +335,16 @@ def demo(folder, as_json) -> None:
     print(f"report: {result['report']}")
 
 
-def main() -> None:
-    """Entry point: what a user can mend is one sentence and exit status 1; our own bugs keep their traceback."""
+def main(arguments: Sequence[str] | None = None, tell: Progress | None = None) -> None:
+    """Entry point: what a user can mend is one sentence and exit status 1; our own bugs keep their traceback.
+
+    Parameters
+    ----------
+    arguments : None for those of the process.
+    tell : who is told (what, done, total); None for bars on the terminal.
+    """
     try:
-        cli.main(standalone_mode=False)
+        cli.main(arguments, prog_name="aster", standalone_mode=False, obj=tell)
     except click.exceptions.Abort:
         ERRORS.print("interrupted; run the same command again to go on")
         sys.exit(130)
@@ -346,7 +354,7 @@ def main() -> None:
     except (KeyError, IndexError):
         raise
     except (ValueError, LookupError, OSError) as error:
-        ERRORS.print(f"error: {error}", markup=False)
+        ERRORS.print(f"error: {error}", markup=False, soft_wrap=True)
         sys.exit(1)
 
 

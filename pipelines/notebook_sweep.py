@@ -1,5 +1,6 @@
 """Notebook 04, which parameters survive: one symbol of a finished sweep."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import polars as pl
 from IPython.display import HTML, Markdown
 
 from data.lake import Lake, default_lake
-from pipelines.notebook_views import NOTHING, earned, show, words
+from pipelines.notebook_views import NOTHING, earned, finished_job, show, words
 from pipelines.promote import findings
 from pipelines.report import Table
 from pipelines.run_history import same_data
@@ -39,8 +40,11 @@ class Sweep:
 
 
 def open_sweep(run: str, lake: str, symbol: str) -> Sweep:
-    """One symbol of a run: of its folder, its name, or ``latest``; the first symbol when none is named."""
-    folder = open_run(default_runs(), run)
+    """One symbol of a run: of its folder, its name, or ``latest``; the first symbol when none is named.
+
+    A sweep's TOML file is its run, too: of the job that has swept it, or sweeps it from now on.
+    """
+    folder = open_run(default_runs(), _swept(run, lake) if run.endswith(".toml") else run)
     symbols = folder.config.symbols
     symbol = symbol or symbols[0]
     if symbol not in symbols:
@@ -50,6 +54,13 @@ def open_sweep(run: str, lake: str, symbol: str) -> Sweep:
         for prefix, name in (("", "results"), *(("walk_forward_", one) for one in ("folds", "trades", "equity")))
     }
     return Sweep(run=folder, lake=Lake(Path(lake) if lake else default_lake()), symbol=symbol, **own)
+
+
+def _swept(config: str, lake: str) -> str:
+    """The run folder that ``aster sweep`` of a file says it made."""
+    place = ("--lake", str(Path(lake).resolve())) if lake else ()
+    job = finished_job("sweep", str(Path(config).resolve()), *place)
+    return re.search(r"^run: (.+)$", job.printed, flags=re.MULTILINE)[1]
 
 
 def about_sweep(sweep: Sweep) -> HTML | Markdown:

@@ -8,7 +8,11 @@ from html import escape
 
 from IPython.display import HTML, DisplayHandle, Markdown
 
+from pipelines.children import ChildFailed
+from pipelines.identity import CHECKOUT
+from pipelines.jobs import Job, job_of
 from pipelines.report import Table
+from pipelines.runs import FINISHED
 from research import formats
 
 NOTHING = Markdown("Nothing to show: there are no such rows.")
@@ -51,6 +55,26 @@ def progress() -> Callable[[str, int, int], None]:
         show_line(shown[0])
 
     return tell
+
+
+def finished_job(*command: str) -> Job:
+    """The job of an ``aster`` command line once it has finished; its progress is a line of the cell until then.
+
+    It is started unless it runs or has finished already, whoever started it. Neither a stopped cell nor a closed kernel
+    ends it: the same cell meets it again.
+
+    Raises
+    ------
+    ChildFailed
+        When it failed, was stopped or got lost.
+    """
+    job = job_of(command, CHECKOUT)
+    if job.state != FINISHED:
+        job.begin(command, CHECKOUT)
+    state = job.follow(progress())
+    if state != FINISHED:
+        raise ChildFailed(f"job {job.name} is {state}: {job.last_words}; run the cell again to start it again")
+    return job
 
 
 def earned(usdt: float) -> str:

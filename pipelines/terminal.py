@@ -2,22 +2,33 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Any
 
+import click
 import polars as pl
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
 
 ERRORS = Console(stderr=True, highlight=False)
 
+Progress = Callable[[str, int, int], None]
+
 
 @contextmanager
-def progress_bars() -> Iterator:
-    """Yield a function (what, done, total) that keeps one bar per ``what``; silent where stderr is not a terminal."""
+def progress_bars() -> Iterator[Progress]:
+    """Yield a function (what, done, total) that keeps one bar per ``what``; silent where stderr is not a terminal.
+
+    In a job it is the function that the command line was given, which writes them down.
+    """
+    context = click.get_current_context(silent=True)
+    if context is not None and context.obj is not None:
+        yield context.obj
+        return
     columns = (
         TextColumn("{task.description:<22}"),
         BarColumn(),
@@ -25,7 +36,7 @@ def progress_bars() -> Iterator:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=ERRORS, disable=not sys.stderr.isatty()) as bars:
+    with Bars(*columns, console=ERRORS, disable=not sys.stderr.isatty()) as bars:
         tasks: dict[str, Any] = {}
 
         def tell(what: str, done: int, total: int) -> None:

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from pipelines.cli import cli, main
 
 COMMANDS = sorted(cli.commands)
-WITHOUT_LAKE = ("demo", "bench", "runs", "loopback", "alert", "approve", "shadows", "up")
+WITHOUT_LAKE = ("demo", "bench", "runs", "loopback", "alert", "approve", "shadows", "up", "job")
 
 
 def run(*arguments: str) -> str:

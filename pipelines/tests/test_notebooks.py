@@ -20,7 +20,9 @@ import pytest
 from conftest import SMALL_SWEEP
 from data.convert import import_path
 from data.lake import Lake
-from pipelines import notebook_map, notebook_trades, notebooks
+from pipelines import notebook_map, notebook_sweep, notebook_trades, notebooks
+from pipelines.identity import CHECKOUT
+from pipelines.jobs import job_of
 from pipelines.nightly import run_night
 from pipelines.notebooks import PLOTLY_MIME, execute, signature, to_html
 from pipelines.promote import promote
@@ -150,6 +152,18 @@ def test_an_empty_lake_gets_an_offer_instead_of_an_exception(tmp_path):
     shown = outputs(tmp_path / "empty.ipynb")
     assert "lake = views.synthetic_lake()" in shown[0]["text/markdown"]
     assert shown[-1]["text/markdown"] == f"**Nothing that was asked for is recorded in `{tmp_path / 'none'}`.**"
+
+
+def test_a_sweep_that_finished_as_a_job_is_shown_by_its_config(given, tmp_path, monkeypatch):
+    monkeypatch.setenv("ASTER_RUNS", str(tmp_path))
+    run, lake = (given["04_which_parameters_survive"][name] for name in ("run", "lake"))
+    config = f"{run}/config.toml"
+    job = job_of(("sweep", config, "--lake", lake), CHECKOUT)
+    job.write_result(0)
+    (job.path / "job.out").write_text(
+        f"BTCUSDT: the selection procedure passes\nrun: {run}\nreport: {run}/report.html\n"
+    )
+    assert str(notebook_sweep.open_sweep(config, lake, "").run.path) == run
 
 
 def test_a_misspelt_parameter_is_refused_with_the_one_that_was_meant(tmp_path):
