@@ -39,9 +39,8 @@ def plot_walk_forward(folds: pl.DataFrame, *, title: str = "Walk-forward: train,
     texts = _Texts.of(drawn)
     bars_px = float(np.clip(96 / len(drawn), 4, 16)) * len(drawn)
     wide, narrow = (_rows(bars_px, px) for px in (texts.wide_px, texts.narrow_px))
-    edges = np.concatenate([epoch_ms(drawn["train_start"]), epoch_ms(drawn["test_end"])])
     figure.update_layout(
-        xaxis=time_axis(anchor="free", position=0.0, range=[edges.min(), edges.max()]),
+        xaxis=time_axis(anchor="free", position=0.0, range=texts.range_ms),
         yaxis=number_axis("fold", domain=wide.windows, autorange="reversed", nticks=5, showgrid=False),
         yaxis2=number_axis("Sharpe", domain=wide.dots, anchor="x", zeroline=True, nticks=5),
     )
@@ -74,8 +73,13 @@ def _rows(bars_px: float, texts_px: float) -> _Rows:
 
 @dataclass(frozen=True)
 class _Texts:
-    """The chosen parameters as text: on lines, turned upright, or (empty) left to the hover."""
+    """The chosen parameters as text: on lines, turned upright, or (empty) left to the hover.
 
+    The last test may be shorter than the others; its text has as much room as theirs.
+    """
+
+    middles_ms: np.ndarray
+    range_ms: list[float]
     wide: list[str]
     wide_angle: int
     wide_px: float
@@ -86,16 +90,17 @@ class _Texts:
     @classmethod
     def of(cls, folds: pl.DataFrame) -> "_Texts":
         starts = epoch_ms(folds["test_start"])
-        span = epoch_ms(folds["test_end"])[-1] - epoch_ms(folds["train_start"])[0]
-        share = float(np.min(np.diff(starts))) / span if len(folds) > 1 else 0.3
+        first, last = epoch_ms(folds["train_start"])[0], epoch_ms(folds["test_end"])[-1]
+        step = np.min(np.diff(starts)) if len(folds) > 1 else last - starts[0]
+        last = max(last, starts[-1] + step)
+        share = float(step / (last - first)) if len(folds) > 1 else 0.3
         wide = _set(folds, share * _WIDE_PX)
-        return cls(*wide, *_set(folds, share * _NARROW_PX))
+        return cls(starts + step / 2, [first, last], *wide, *_set(folds, share * _NARROW_PX))
 
     def add(self, figure: go.Figure, folds: pl.DataFrame, wide_y: float, narrow_y: float) -> dict:
         """Write the texts under their test windows; returns how they change on a narrow page."""
-        middle = (epoch_ms(folds["test_start"]) + epoch_ms(folds["test_end"])) / 2
         moved = {}
-        for x, wide, narrow in zip(middle, self.wide, self.narrow, strict=True):
+        for x, wide, narrow in zip(self.middles_ms, self.wide, self.narrow, strict=True):
             path = f"annotations[{len(figure.layout.annotations)}]"
             figure.add_annotation(
                 text=wide, textangle=self.wide_angle, x=x, y=wide_y, yref="paper", yanchor="top", font={"color": INK}

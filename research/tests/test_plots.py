@@ -345,6 +345,16 @@ def test_texts_too_long_for_their_fold_are_turned_upright_and_cut():
     assert max(len(note.text) for note in notes) <= len("<b></b>") + 32
 
 
+def test_the_text_of_a_shorter_last_fold_keeps_its_distance():
+    in_time = folds()
+    short = in_time.with_columns(
+        pl.when(pl.col("fold") == 4).then("test_start").otherwise("test_end").alias("test_end")
+    )  # fmt: skip
+    for each in (in_time, short):
+        notes = [note.x for note in plots.plot_walk_forward(each).layout.annotations if note.name != "caption"]
+        assert np.diff(notes).tolist() == 3 * [10 * 86_400_000]
+
+
 def test_a_fold_without_a_pick_is_counted_and_not_drawn_as_zero():
     assert "1 without a pick stayed out of the market" in FIGURES["folds"].layout.meta["caption"]
     assert np.isnan(trace(FIGURES["folds"], "out-of-sample Sharpe, 90 % interval").y[2])
