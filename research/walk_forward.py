@@ -37,8 +37,9 @@ class Record:
 
 
 def describe(params: tuple, swept: Sequence[str]) -> str:
-    """The parameters that the sweep varies, as text."""
-    return ", ".join(f"{name} {value:g}" for name, value in params._asdict().items() if name in swept)
+    """The parameters that the sweep varies, as text; what a search drew is cut to four digits."""
+    values = ((name, value) for name, value in params._asdict().items() if name in swept)
+    return ", ".join(f"{name} {value:{'g' if value == round(value) else '.4g'}}" for name, value in values)
 
 
 def walk_forward(config: SweepConfig, bars: Bars, folds: list[Fold], evaluated: pl.DataFrame | pl.LazyFrame) -> Record:

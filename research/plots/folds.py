@@ -14,8 +14,8 @@ MAX_FOLDS = 60
 
 _FIGURES = ("in_sample_sharpe", "oos_sharpe", "oos_low", "oos_high")
 
-_WIDE_PX, _NARROW_PX = 1270, 290  # drawing widths that the parameter texts must fit
-_CHARACTER_PX, _LINE_PX = 5.8, 14
+_WIDE_PX, _NARROW_PX = 1_100, 290  # drawing widths, on pages of 1,280 and 375, that the parameter texts must fit
+_CHARACTER_PX, _LINE_PX = 5.2, 14
 _MAX_ROTATED_CHARACTERS = 32
 _DOTS_PX, _BETWEEN_PX = 120, 14
 
