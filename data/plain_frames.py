@@ -1,23 +1,23 @@
 """The short way for nearly all that an exchange sends: plain text messages of usual length, several in one read.
 
 picows calls us for each frame, which costs more than to log and watch it. So this stands between the line and picows:
-it cuts the plain messages out of what a read brought, all at once, and leaves everything else to picows as it came.
-What control frames, fragments, very short, very long and broken frames mean is decided there alone.
+it makes records of the plain messages that a read brought, all at once, and leaves everything else to picows as it
+came. What control frames, fragments, very short, very long and broken frames mean is decided there alone.
 
 Source: RFC 6455, 5.2 for the head of a frame.
 """
 
 import asyncio
-import struct
 from collections.abc import Callable
 
-_HEAD = struct.Struct(">HH")  # of a plain message
-_KIND = b"\x81\x7e"  # a whole text, neither compressed nor masked, its length in the next two bytes
-_PLAIN = int.from_bytes(_KIND, "big")
-_SHORTEST = 126  # bytes: a shorter one has its length in the second byte, or is broken
-_SHORTEST_LENGTH = _SHORTEST.to_bytes(2, "big")
+import numpy as np
+
+from data.framing import HEAD_BYTES, PLAIN, SHORTEST, cut_records, room_for_records
+from data.sink import Arrived
+
+_SHORTEST_LENGTH = SHORTEST.to_bytes(2, "big")
 _LENGTH_BYTES = {126: 2, 127: 8}  # by what stands in the second byte
-_READ_BYTES = 64 * 1024
+_ROOM_BYTES = 128 * 1024  # for the beginning of a plain message, 64 KiB at most, and for what comes next
 
 
 class PlainFrames(asyncio.BufferedProtocol):
@@ -33,44 +33,60 @@ class PlainFrames(asyncio.BufferedProtocol):
     Parameters
     ----------
     careful : picows' protocol.
-    take : is given the messages of a read, in order; what it raises ends the connection.
+    number : of the connection.
+    next_ns : tells when what is looked at now came.
+    take : is given the messages of a read; what it raises ends the connection.
     is_ending : whether nothing is to be taken any more.
     """
 
     def __init__(
-        self, careful: asyncio.BufferedProtocol, take: Callable[[list[bytes]], None], is_ending: Callable[[], bool]
+        self,
+        careful: asyncio.BufferedProtocol,
+        number: int,
+        next_ns: Callable[[], int],
+        take: Callable[[Arrived], None],
+        is_ending: Callable[[], bool],
     ):
         self.unfinished_bytes: int | None = None
         self.connection_lost, self.eof_received = careful.connection_lost, careful.eof_received
         self.pause_writing, self.resume_writing = careful.pause_writing, careful.resume_writing
-        self._careful, self._take, self._is_ending = careful, take, is_ending
-        self._read = memoryview(bytearray(_READ_BYTES))
-        self._rest = b""  # the beginning of a plain message
+        self._careful, self._number = careful, number
+        self._next_ns, self._take, self._is_ending = next_ns, take, is_ending
+        records_bytes, messages = room_for_records(_ROOM_BYTES)
+        self._came, self._records = np.zeros(_ROOM_BYTES, np.uint8), np.zeros(records_bytes, np.uint8)
+        self._bounds = np.zeros((2, messages), np.int64)
+        self._came_view, self._records_view = memoryview(self._came), memoryview(self._records)
+        self._rest_bytes = 0  # of ``_came``: the beginning of a plain message
         self._owed_bytes: int | None = None  # to picows, until its frame is whole; None while nobody knows
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._read
+        return self._came_view[self._rest_bytes :]
 
     def buffer_updated(self, nbytes: int) -> None:
-        came = self._rest + self._read[:nbytes]
-        at, end = 0, len(came)
+        came = self._came_view
+        at, end = 0, self._rest_bytes + nbytes
         if self._owed_bytes != 0:
             at = end if self._owed_bytes is None else min(self._owed_bytes, end)
-            self._pass_on(came[:at])
-        head_at, payloads = _HEAD.unpack_from, []
-        while (begin := at + _HEAD.size) <= end:
-            kind, length = head_at(came, at)
-            if kind != _PLAIN or length < _SHORTEST or begin + length > end:
-                break
-            at = begin + length
-            payloads.append(came[begin:at])
-        if payloads:
-            self._take(payloads)
-        rest = came[at:]
-        if rest and not _may_be_plain(rest):
-            self._pass_on(rest)
-            rest = b""
-        self._rest = rest
+            self._pass_on(bytes(came[:at]))
+        if at < end:
+            at = self._take_plain(at, end)
+        self._rest_bytes = 0
+        if at < end:
+            rest = bytes(came[at:end])
+            if _may_be_plain(rest):
+                came[: len(rest)] = rest
+                self._rest_bytes = len(rest)
+            else:
+                self._pass_on(rest)
+
+    def _take_plain(self, at: int, end: int) -> int:
+        """Hand over the plain messages that begin there; returns where the first other frame begins."""
+        first_ns = self._next_ns()
+        at, size, count = cut_records(self._came, at, end, self._records, self._bounds, first_ns, self._number)
+        if count:
+            begins, ends = self._bounds[:, :count].tolist()
+            self._take(Arrived(bytes(self._records_view[:size]), first_ns, begins, ends))
+        return at
 
     def _pass_on(self, came: bytes) -> None:
         """Let picows read it, and find out where the frame ends that it then has the beginning of."""
@@ -95,7 +111,7 @@ class PlainFrames(asyncio.BufferedProtocol):
 
 def _may_be_plain(begun: bytes) -> bool:
     """Whether a plain message may begin so."""
-    return _KIND.startswith(begun[:2]) and not b"" < begun[2:4] < _SHORTEST_LENGTH
+    return PLAIN.startswith(begun[:2]) and not b"" < begun[2:HEAD_BYTES] < _SHORTEST_LENGTH
 
 
 def _missing_bytes(begun: bytes) -> int | None:

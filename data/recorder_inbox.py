@@ -7,6 +7,7 @@ import operator
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
+from data.sink import Arrived
 from data.stream_names import stream_of
 from data.venues.questions import Question
 from data.wal import Kind, Log, answer, connection_of, note, origin_of
@@ -83,20 +84,23 @@ class Inbox:
         The watch looks at many frames together, when some hundred have come or somebody wants to know: one read brings
         few of them, and to look at each at once would cost more than to receive it.
         """
-        if self.disk_trouble is None:
-            self._log.write_all(Kind.FRAME, connection, frames)
-            self._kept_ns = frames[-1][0] if frames else self._kept_ns
-        else:
+        if self.disk_trouble is not None:
             self._keep(connection, frames)
-        if self._log.buffered_bytes or self.disk_trouble is not None:
-            self._flush()
+        elif isinstance(frames, Arrived):
+            self._log.write_records(frames.records)
+        else:
+            self._log.write_all(Kind.FRAME, connection, frames)
         if frames:
             self.total += len(frames)
             self.last_ns, self.last_payload = frames[-1]
+            if self.disk_trouble is None:
+                self._kept_ns = self.last_ns
             self._unwatched.append((connection, frames))
             self._unwatched_frames += len(frames)
-            if self._unwatched_frames >= _AT_ONCE:
-                self._look()
+        if self._log.buffered_bytes or self.disk_trouble is not None:
+            self._flush()
+        if self._unwatched_frames >= _AT_ONCE:
+            self._look()
 
     def opened(self, recv_ns: int, connection: int, streams: Sequence[str], life: int) -> None:
         lives = self._open.get(connection)

@@ -1,7 +1,46 @@
 """What takes the messages of streams, and hears how their connections fare."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
+
+
+class Arrived(Sequence[tuple[int, bytes]]):
+    """Plain messages of one read, as ``Sink.burst`` takes them, with the records of the raw log already made of them.
+
+    A message is cut out of the records when somebody looks at it: to make some hundred at once costs less than a few
+    at every read.
+
+    Attributes
+    ----------
+    records : as ``data.wal.Log.write_all`` would make them.
+
+    Parameters
+    ----------
+    first_ns : when the first came; each of the others came a nanosecond after the one before.
+    begins, ends : of each message in ``records``.
+    """
+
+    __slots__ = ("_begins", "_ends", "_first_ns", "records")
+
+    def __init__(self, records: bytes, first_ns: int, begins: Sequence[int], ends: Sequence[int]):
+        self.records = records
+        self._first_ns, self._begins, self._ends = first_ns, begins, ends
+
+    @property
+    def last_ns(self) -> int:
+        """When the last came."""
+        return self._first_ns + len(self._begins) - 1
+
+    def __len__(self) -> int:
+        return len(self._begins)
+
+    def __getitem__(self, index: int) -> tuple[int, bytes]:
+        payload = self.records[self._begins[index] : self._ends[index]]
+        return self._first_ns + (index if index >= 0 else index + len(self)), payload
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        payloads = map(self.records.__getitem__, map(slice, self._begins, self._ends))
+        return zip(range(self._first_ns, self._first_ns + len(self)), payloads, strict=True)
 
 
 class Sink(Protocol):

@@ -26,7 +26,7 @@ from picows import (
 
 from data.clock import Clock
 from data.plain_frames import PlainFrames
-from data.sink import Sink
+from data.sink import Arrived, Sink
 from data.stream_names import COMBINED, stream_of
 from data.venues.aster import told_wait_s
 
@@ -254,7 +254,7 @@ class Connection(WSListener):
             self._fail(transport)
             raise
         line = transport.underlying_transport
-        self._plain = PlainFrames(line.get_protocol(), self._take_plain, self._is_ending)
+        self._plain = PlainFrames(line.get_protocol(), self.number, self._next_ns, self._take_plain, self._is_ending)
         line.set_protocol(self._plain)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -292,9 +292,12 @@ class Connection(WSListener):
         self._is_over = True
         transport.disconnect(graceful=False)
 
-    def _stamp(self) -> int:
+    def _next_ns(self) -> int:
         """The time of what comes now. With a followed clock that which it was told, whatever others were told since."""
-        self._last_ns = max(self._sign_ns if self.follows else self._clock.stamp_ns(), self._last_ns + 1)
+        return max(self._sign_ns if self.follows else self._clock.stamp_ns(), self._last_ns + 1)
+
+    def _stamp(self) -> int:
+        self._last_ns = self._next_ns()
         return self._last_ns
 
     def _open(self) -> None:
@@ -302,11 +305,14 @@ class Connection(WSListener):
         self._sink.opened(self._stamp(), self.number, self.streams, self.life)
         self.is_open.set()
 
-    def _take_plain(self, payloads: list[bytes]) -> None:
+    def _take_plain(self, arrived: Arrived) -> None:
         if self._is_over:
             return
+        if self.unheard:
+            self.unheard.difference_update(stream_of(payload) for _, payload in arrived)
+        self._last_ns = arrived.last_ns
         try:
-            self._sink.burst(self.number, self._with_stamps(self._stamp(), payloads))
+            self._sink.burst(self.number, arrived)
         except BaseException as error:
             self._failure = error
             self._fail(self._transport)

@@ -191,7 +191,20 @@ class Log:
             add(rest)
             add(payload)
         if parts:
-            self._put(b"".join(parts))
+            self.write_records(b"".join(parts))
+
+    def write_records(self, records: bytes) -> None:
+        """Add records that are made already. What the disk does not take waits, and so does everything after it."""
+        if not self._waiting:
+            try:
+                written = self._append(records)
+            except OSError:  # told by ``flush``
+                written = 0
+            if written == len(records):
+                return
+            records = records[written:]
+        self._waiting.append(records)
+        self.buffered_bytes += len(records)
 
     def flush(self) -> None:
         """Write what is waiting.
@@ -258,19 +271,6 @@ class Log:
             for descriptor in self._to_sync:
                 os.close(descriptor)
             self._lock.release()
-
-    def _put(self, records: bytes) -> None:
-        """Add records; what the disk does not take waits, and so does everything after it."""
-        if not self._waiting:
-            try:
-                written = self._append(records)
-            except OSError:  # told by ``flush``
-                written = 0
-            if written == len(records):
-                return
-            records = records[written:]
-        self._waiting.append(records)
-        self.buffered_bytes += len(records)
 
     def _append(self, records: bytes) -> int:
         """Hand bytes to the kernel; returns how many it took, fewer when the disk fills up."""

@@ -12,6 +12,7 @@ import csv
 import gc
 import json
 import socket
+import struct
 import sys
 import time
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ _SYNC_S = 0.2  # as the recorder does
 _FLUSH_S = 5.0  # as the collector does by default
 _NOTED_EVERY = 8  # writes
 _BUFFER_BYTES = 64 * 1024
+_HEADER = struct.Struct("<IQIHH")  # of a record, see data.wal
 _STREAMS = [f"{symbol}@{kind}" for symbol in ("ethusdt", "asterusdt")
             for kind in ("aggTrade", "bookTicker", "depth5@100ms", "markPrice@1s", "kline_1m")]  # fmt: skip
 
@@ -81,11 +83,11 @@ class _TimedLog(Log):
         self.unsynced_ns: list[int] = []
         self._writes = 0
 
-    def write_all(self, kind: int, connection: int, arrived: Sequence[tuple[int, bytes]]) -> None:
-        super().write_all(kind, connection, arrived)
+    def write_records(self, records: bytes) -> None:
+        super().write_records(records)
         self._writes += 1
-        if not self._writes % _NOTED_EVERY and kind == Kind.FRAME and arrived:
-            recv_ns = arrived[0][0]
+        _, recv_ns, _, _, kind = _HEADER.unpack_from(records)
+        if not self._writes % _NOTED_EVERY and kind == Kind.FRAME:
             self.written_ms.append((time.time_ns() - recv_ns) / 1e6)
             self.unsynced_ns.append(recv_ns)
 

@@ -2,7 +2,9 @@
 
 import json
 
+from data.benchmarks.sender import wire
 from data.recorder_inbox import Inbox
+from data.tests.test_framing import CONNECTION, cut
 from data.venues.questions import Question
 from data.wal import Kind, Log, connection_of, read, segments
 
@@ -77,6 +79,27 @@ def test_a_checkpoint_tells_who_listens_and_when_it_was_heard_last(tmp_path):
     )  # fmt: skip
 
 
+def test_records_made_already_are_logged_kept_and_watched_as_messages_are(tmp_path, monkeypatch):
+    came = b"".join(wire(tick(10**20 + number)) for number in range(3))
+    _, arrived = cut(came)
+    logged = []
+    for name, frames in (("records", arrived), ("messages", list(arrived))):
+        with Log(tmp_path / name) as log:
+            inbox = Inbox(log)
+            inbox.burst(CONNECTION, frames)
+            inbox.refused(OSError(28, "No space left on device"))
+            with monkeypatch.context() as full:
+                full.setattr("data.wal.os.write", _refuse)
+                inbox.burst(CONNECTION, frames)
+                assert inbox.disk_trouble and log.buffered_bytes == len(arrived.records)
+            inbox.burst(CONNECTION, frames)
+            assert inbox.disk_trouble is None and inbox.messages() == {"bookTicker": 9}
+            assert (inbox.last_ns, inbox.last_payload) == arrived[-1]
+        (segment,) = segments(tmp_path / name)
+        logged.append(segment.read_bytes())
+    assert logged == 2 * [3 * arrived.records]
+
+
 def test_what_is_dropped_is_told_venue_by_venue(tmp_path, monkeypatch):
     monkeypatch.setattr("data.recorder_inbox.MEMORY_BYTES", -1)
     with Log(tmp_path) as log:
@@ -98,7 +121,7 @@ def test_what_is_dropped_is_told_venue_by_venue(tmp_path, monkeypatch):
     ]
 
 
-def _refuse() -> None:
+def _refuse(*_: object) -> None:
     raise OSError(28, "No space left on device")
 
 
