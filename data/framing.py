@@ -73,11 +73,11 @@ def _lay(records: np.ndarray, at: int, number: int, size: int) -> None:
 
 
 @njit(
-    "UniTuple(int64, 3)(uint8[::1], int64, int64, uint8[::1], int64[:, ::1], int64, int64)",
+    "UniTuple(int64, 3)(uint8[::1], int64, int64, uint8[::1], int64[::1], int64, int64)",
     cache=True,
 )
 def cut_records(
-    came: np.ndarray, at: int, end: int, records: np.ndarray, bounds: np.ndarray, first_ns: int, connection: int
+    came: np.ndarray, at: int, end: int, records: np.ndarray, ends: np.ndarray, first_ns: int, connection: int
 ) -> tuple[int, int, int]:
     """Make a record of each plain message, up to the first frame that is another or not whole.
 
@@ -85,7 +85,7 @@ def cut_records(
     ----------
     came : uint8. What came, from ``at`` to ``end``; a frame begins at ``at``.
     records : uint8. Gets the records, as ``data.wal.Log.write_all`` makes them of frames; see ``room_for_records``.
-    bounds : int64, shape (2, messages). Gets where each message begins and ends in ``records``.
+    ends : int64. Gets where each record ends; see there too.
     first_ns : when the first message came; each of the others came a nanosecond after the one before.
 
     Returns
@@ -106,6 +106,6 @@ def cut_records(
         records[message : message + length] = came[begin:at]
         _lay(records, written, _checksum(records, written + 4, message + length), 4)
         written = message + length
-        bounds[0, count], bounds[1, count] = message, written
+        ends[count] = written
         count += 1
     return at, written, count

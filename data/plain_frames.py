@@ -54,8 +54,8 @@ class PlainFrames(asyncio.BufferedProtocol):
         self._next_ns, self._take, self._is_ending = next_ns, take, is_ending
         records_bytes, messages = room_for_records(_ROOM_BYTES)
         self._came, self._records = np.zeros(_ROOM_BYTES, np.uint8), np.zeros(records_bytes, np.uint8)
-        self._bounds = np.zeros((2, messages), np.int64)
-        self._came_view, self._records_view = memoryview(self._came), memoryview(self._records)
+        self._ends = np.zeros(messages, np.int64)
+        self._came_view, self._records_view, self._ends_view = map(memoryview, (self._came, self._records, self._ends))
         self._rest_bytes = 0  # of ``_came``: the beginning of a plain message
         self._owed_bytes: int | None = None  # to picows, until its frame is whole; None while nobody knows
 
@@ -82,10 +82,9 @@ class PlainFrames(asyncio.BufferedProtocol):
     def _take_plain(self, at: int, end: int) -> int:
         """Hand over the plain messages that begin there; returns where the first other frame begins."""
         first_ns = self._next_ns()
-        at, size, count = cut_records(self._came, at, end, self._records, self._bounds, first_ns, self._number)
+        at, size, count = cut_records(self._came, at, end, self._records, self._ends, first_ns, self._number)
         if count:
-            begins, ends = self._bounds[:, :count].tolist()
-            self._take(Arrived(bytes(self._records_view[:size]), first_ns, begins, ends))
+            self._take(Arrived(bytes(self._records_view[:size]), first_ns, self._ends_view[:count].tolist()))
         return at
 
     def _pass_on(self, came: bytes) -> None:

@@ -90,13 +90,13 @@ class Inbox:
             self._log.write_records(frames.records)
         else:
             self._log.write_all(Kind.FRAME, connection, frames)
-        if frames:
-            self.total += len(frames)
+        if count := len(frames):
+            self.total += count
             self.last_ns, self.last_payload = frames[-1]
             if self.disk_trouble is None:
                 self._kept_ns = self.last_ns
             self._unwatched.append((connection, frames))
-            self._unwatched_frames += len(frames)
+            self._unwatched_frames += count
         if self._log.buffered_bytes or self.disk_trouble is not None:
             self._flush()
         if self._unwatched_frames >= _AT_ONCE:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from data.wal import HEADER_BYTES
+
 
 class Arrived(Sequence[tuple[int, bytes]]):
     """Plain messages of one read, as ``Sink.burst`` takes them, with the records of the raw log already made of them.
@@ -17,30 +19,34 @@ class Arrived(Sequence[tuple[int, bytes]]):
     Parameters
     ----------
     first_ns : when the first came; each of the others came a nanosecond after the one before.
-    begins, ends : of each message in ``records``.
+    ends : of each record, bytes from the beginning of the first.
     """
 
-    __slots__ = ("_begins", "_ends", "_first_ns", "records")
+    __slots__ = ("_ends", "_first_ns", "records")
 
-    def __init__(self, records: bytes, first_ns: int, begins: Sequence[int], ends: Sequence[int]):
+    def __init__(self, records: bytes, first_ns: int, ends: Sequence[int]):
         self.records = records
-        self._first_ns, self._begins, self._ends = first_ns, begins, ends
+        self._first_ns, self._ends = first_ns, ends
 
     @property
     def last_ns(self) -> int:
         """When the last came."""
-        return self._first_ns + len(self._begins) - 1
+        return self._first_ns + len(self._ends) - 1
 
     def __len__(self) -> int:
-        return len(self._begins)
+        return len(self._ends)
 
     def __getitem__(self, index: int) -> tuple[int, bytes]:
-        payload = self.records[self._begins[index] : self._ends[index]]
-        return self._first_ns + (index if index >= 0 else index + len(self)), payload
+        index = range(len(self._ends))[index]
+        begin = self._ends[index - 1] if index else 0
+        return self._first_ns + index, self.records[begin + HEADER_BYTES : self._ends[index]]
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        payloads = map(self.records.__getitem__, map(slice, self._begins, self._ends))
-        return zip(range(self._first_ns, self._first_ns + len(self)), payloads, strict=True)
+        records, begin, payloads = self.records, HEADER_BYTES, []
+        for end in self._ends:
+            payloads.append(records[begin:end])
+            begin = end + HEADER_BYTES
+        return enumerate(payloads, self._first_ns)
 
 
 class Sink(Protocol):

@@ -20,10 +20,10 @@ MESSAGE = b"m" * 126
 def cut(came: bytes, at: int = 0) -> tuple[int, Arrived]:
     """Where the first frame begins that was not taken, and what was."""
     size, messages = room_for_records(len(came))
-    records, bounds = np.zeros(size, np.uint8), np.zeros((2, messages), np.int64)
+    records, ends = np.zeros(size, np.uint8), np.zeros(messages, np.int64)
     line = np.frombuffer(came, np.uint8).copy()
-    at, written, count = cut_records(line, at, len(came), records, bounds, FIRST_NS, CONNECTION)
-    return at, Arrived(records[:written].tobytes(), FIRST_NS, *bounds[:, :count].tolist())
+    at, written, count = cut_records(line, at, len(came), records, ends, FIRST_NS, CONNECTION)
+    return at, Arrived(records[:written].tobytes(), FIRST_NS, ends[:count].tolist())
 
 
 def test_records_are_byte_for_byte_those_of_the_log(tmp_path):
