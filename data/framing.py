@@ -1,8 +1,9 @@
 """Plain WebSocket messages become records of the raw log in one pass over what a read brought, compiled.
 
-A recorder meets every byte three times: it finds where messages begin and end, copies them, and computes their
-checksum. In Python that costs more than all the rest of receiving, decoding and watching them together. Numba takes
-about 0.55 s and 66 MB once when this is loaded, so only what receives streams loads it.
+A recorder finds where messages begin and end, copies them and computes their checksums. For 233 bytes that takes Python
+0.8 us and this 0.3 us, and the objects that it does without are as much again: 330,000 to 530,000 messages a second on
+one core instead of 250,000 to 360,000, measured in turns on a busy machine. It costs a second and 130 MB to load Numba,
+and seven seconds where nothing is compiled yet; so only who receives by the machine's own clock loads this.
 
 Source: RFC 6455, 5.2 for the head of a frame; ``data.wal`` for records; RFC 1952, 8 for the checksum, here eight bytes
 at a time with a table for each.
@@ -72,10 +73,7 @@ def _lay(records: np.ndarray, at: int, number: int, size: int) -> None:
         records[at + place] = number >> 8 * place & 0xFF
 
 
-@njit(
-    "UniTuple(int64, 3)(uint8[::1], int64, int64, uint8[::1], int64[::1], int64, int64)",
-    cache=True,
-)
+@njit("UniTuple(int64, 3)(uint8[::1], int64, int64, uint8[::1], int64[::1], int64, int64)", cache=True)
 def cut_records(
     came: np.ndarray, at: int, end: int, records: np.ndarray, ends: np.ndarray, first_ns: int, connection: int
 ) -> tuple[int, int, int]:

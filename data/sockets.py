@@ -10,7 +10,7 @@ import secrets
 import ssl
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from picows import (
     WSCloseCode,
@@ -25,10 +25,12 @@ from picows import (
 )
 
 from data.clock import Clock
-from data.plain_frames import PlainFrames
 from data.sink import Arrived, Sink
 from data.stream_names import COMBINED, stream_of
 from data.venues.aster import told_wait_s
+
+if TYPE_CHECKING:
+    from data.plain_frames import PlainFrames
 
 BACK_OFF_CAP_S = 30.0
 _CONNECT_TIMEOUT_S = 15.0
@@ -157,8 +159,12 @@ class Connection(WSListener):
         self._is_subscribed = False  # is_open, faster
         self._fragments: list[bytes] = []
         self._answering: set[asyncio.Task[None]] = set()
+        if not follows:
+            from data.plain_frames import PlainFrames  # loads a compiler, which takes a second, before there is a line
+
+            self._short_way = PlainFrames
         self._transport: WSTransport | None = None
-        self._plain: PlainFrames | None = None
+        self._plain: "PlainFrames | None" = None
         self._failure: BaseException | None = None  # of the sink, at a plain message
 
     @property
@@ -254,7 +260,9 @@ class Connection(WSListener):
             self._fail(transport)
             raise
         line = transport.underlying_transport
-        self._plain = PlainFrames(line.get_protocol(), self.number, self._next_ns, self._take_plain, self._is_ending)
+        self._plain = self._short_way(
+            line.get_protocol(), self.number, self._next_ns, self._take_plain, self._is_ending
+        )
         line.set_protocol(self._plain)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:

@@ -69,7 +69,7 @@ def test_what_is_no_whole_plain_message_is_left_where_it_is_and_so_is_all_behind
     assert (at, list(arrived), arrived.records) == (0, [], b"")
 
 
-def test_who_reads_a_lake_does_not_load_the_compiler():
-    loaded = "import sys, data.lake, data.tail, data.recorder_sealer; print('numba' in sys.modules)"
+def test_the_compiler_is_loaded_only_where_streams_come():
+    loaded = "import sys, data.lake, data.tail, data.recorder; print('numba' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert told.stdout == "False\n"
