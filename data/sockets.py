@@ -10,7 +10,7 @@ import secrets
 import ssl
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from picows import (
     WSCloseCode,
@@ -28,9 +28,6 @@ from data.clock import Clock
 from data.sink import Arrived, Sink
 from data.stream_names import COMBINED, stream_of
 from data.venues.aster import told_wait_s
-
-if TYPE_CHECKING:
-    from data.plain_frames import PlainFrames
 
 BACK_OFF_CAP_S = 30.0
 _CONNECT_TIMEOUT_S = 15.0
@@ -164,7 +161,7 @@ class Connection(WSListener):
 
             self._short_way = PlainFrames
         self._transport: WSTransport | None = None
-        self._plain: "PlainFrames | None" = None
+        self._plain = None  # PlainFrames, once they stand between the line and picows
         self._failure: BaseException | None = None  # of the sink, at a plain message
 
     @property
