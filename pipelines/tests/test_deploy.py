@@ -18,6 +18,7 @@ PROGRAMS = {"aster": cli, "aster-live": runner, "aster-watchdog": watchdog}
 CHECKOUT = Path(__file__).parents[2]
 DEPLOY = CHECKOUT / "pipelines" / "deploy"
 UNITS = sorted(path.name for path in DEPLOY.glob("aster-*.*"))
+COMPILING = tuple(f"aster-{name}.service" for name in ("live", "nightly", "recorder", "watchdog"))  # load Numba
 
 
 def assert_is_a_command(words: list[str], command: click.Command = cli) -> None:
@@ -52,6 +53,11 @@ def test_systemd_finds_no_fault_with_the_unit(unit, tmp_path):
         ["systemd-analyze", "verify", f"./{unit}"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+
+
+def test_what_is_compiled_goes_where_a_unit_may_write():
+    for unit in COMPILING:
+        assert "CacheDirectory=aster\nEnvironment=XDG_CACHE_HOME=/var/cache/aster\n" in (DEPLOY / unit).read_text()
 
 
 def test_compose_mounts_and_builds_what_is_there():
