@@ -69,7 +69,18 @@ class AnswerLog:
             self._place.log.close()
 
     async def ask(self, question: Question) -> bytes:
-        """The answer's body, logged. Waits for the budget, and for as long as the exchange says.
+        """The answer's body, logged; see ``look``."""
+        body = await self.look(question)
+        self.asked += 1
+        recv_ns = self._clock.stamp_ns()
+        # nothing in it was waited for: its receipt dates no row
+        payload = wal.answer(question.path, question.params, recv_ns // 10**6 + 1, body, gap_id=question.gap_id)
+        self._place.log.write(recv_ns, wal.Kind.ANSWER, wal.connection_of(question.venue), payload)
+        self._place.log.flush()
+        return body
+
+    async def look(self, question: Question) -> bytes:
+        """The answer's body, of which no rows are wanted. Waits for the budget, and for as long as the exchange says.
 
         Raises
         ------
@@ -84,8 +95,7 @@ class AnswerLog:
             await self._budget.take(weight)
             self.weight += weight
             try:
-                body = await self._rest.ask(question)
-                break
+                return await self._rest.ask(question)
             except Unavailable as error:
                 if self._clock.now_ns() + round(error.retry_after_s * 1e9) > give_up_ns:
                     raise
@@ -93,13 +103,6 @@ class AnswerLog:
                 await self._clock.sleep(error.retry_after_s)
             finally:
                 self._budget.told(self._rest.used_weight)
-        self.asked += 1
-        recv_ns = self._clock.stamp_ns()
-        # nothing in it was waited for: its receipt dates no row
-        payload = wal.answer(question.path, question.params, recv_ns // 10**6 + 1, body, gap_id=question.gap_id)
-        self._place.log.write(recv_ns, wal.Kind.ANSWER, wal.connection_of(question.venue), payload)
-        self._place.log.flush()
-        return body
 
     async def seal(self) -> dict[str, int]:
         """Make rows of what was logged; returns how many are new, per table.

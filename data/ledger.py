@@ -37,7 +37,7 @@ from data.settling import newest, open_gaps, settle
 from data.stored_runs import around, extent_of, extents, present, to_ms
 from data.table import Table
 
-__all__ = ["SEEN", "Listening", "corrupt", "found", "newest", "open_gaps", "scan_day", "settle"]
+__all__ = ["SEEN", "Listening", "corrupt", "found", "newest", "open_gaps", "scan_day", "settle", "unknown"]
 
 SEEN = (TRADES, KLINES, MARK_PRICE)  # whose rows show what is missing between them
 _DAY = timedelta(days=1)
@@ -57,7 +57,7 @@ def found(lake: Lake, tables: Mapping[str, pl.DataFrame], told: Listening, now: 
     """
     heard = told.holes()
     causes = Causes.heard(heard)
-    holes = unheard(lake, heard, told)
+    holes = unheard(lake, heard, told.streams())
     since = {source: told.began_ns(key) for source, key in sources(told)}
     for table in SEEN:
         rows = tables.get(table.name)
@@ -65,7 +65,7 @@ def found(lake: Lake, tables: Mapping[str, pl.DataFrame], told: Listening, now: 
             holes += [lost | {"cause": causes.of(lost)} for lost in _unseen(lake, table, rows, since)]
     if DEPTH.name in tables and not tables[DEPTH.name].is_empty():
         holes += unchained(lake, tables[DEPTH.name], causes)
-    return _unknown(newest(lake, tables.get(GAPS.name)), holes, now or told.now)
+    return unknown(newest(lake, tables.get(GAPS.name)), holes, now or told.now)
 
 
 def scan_day(lake: Lake, table: str, day: date, now: datetime | None = None) -> pl.DataFrame:
@@ -93,7 +93,7 @@ def scan_day(lake: Lake, table: str, day: date, now: datetime | None = None) -> 
     lost = known.filter(pl.col("table").is_in([each.name for each in HEARD]), pl.col("from_id").is_null())
     causes = _causes(lost, contract, {each["interval"] for each in holes})
     explained = [each | {"cause": causes.of(each)} for each in holes]
-    return _unknown(known, explained, now or datetime.now(UTC))
+    return unknown(known, explained, now or datetime.now(UTC))
 
 
 def corrupt(lake: Lake, lost: pl.DataFrame, now: datetime) -> pl.DataFrame:
@@ -141,7 +141,7 @@ def _unseen(
     return found
 
 
-def _unknown(known: pl.DataFrame, holes: Sequence[Mapping[str, Any]], now: datetime) -> pl.DataFrame:
+def unknown(known: pl.DataFrame, holes: Sequence[Mapping[str, Any]], now: datetime) -> pl.DataFrame:
     """Rows of ``gaps`` for the holes that do not lie inside ones that are known and not repaired."""
     rows = _rows(holes, now)
     if rows.is_empty():

@@ -57,11 +57,15 @@ def carried(stream: str) -> tuple[Carried, ...]:
     return () if table is None else (Carried(table, symbol.upper()),)
 
 
-def unheard(lake: Lake, holes: Sequence[Hole], told: Listening) -> list[dict[str, Any]]:
+def unheard(lake: Lake, holes: Sequence[Hole], streams: Sequence[Key]) -> list[dict[str, Any]]:
     """Holes, with their causes, of the tables that only listening brings; one per symbol.
 
     They lie between two moments of our own clock: the last in which somebody listened, and the first again. Mark prices
     are among them where their rows would not show the hole, because it is too short.
+
+    Parameters
+    ----------
+    streams : that are recorded: the liquidations of all symbols are missing of theirs.
     """
     found = []
     for lost in holes:
@@ -70,7 +74,7 @@ def unheard(lake: Lake, holes: Sequence[Hole], told: Listening) -> list[dict[str
             is_short = table is MARK_PRICE and after_ms - before_ms <= MARK_SILENCE_MS
             if table not in HEARD and not is_short:
                 continue
-            symbols = _all_symbols(lake, lost.venue, told) if symbol is None else [symbol]
+            symbols = _all_symbols(lake, lost.venue, streams) if symbol is None else [symbol]
             found += [
                 _without_count(table, (lost.venue, each, interval), before_ms, after_ms, lost.cause) for each in symbols
             ]
@@ -150,9 +154,9 @@ def sources(told: Listening) -> Iterator[tuple[tuple[str, str, str | None, str |
             yield (venue, table.name, symbol, interval), (venue, stream)
 
 
-def _all_symbols(lake: Lake, venue: str, told: Listening) -> list[str]:
+def _all_symbols(lake: Lake, venue: str, streams: Sequence[Key]) -> list[str]:
     """Whose liquidations the stream of all brings: those that are recorded and those that ever had one."""
-    recorded = {symbol for (of, _, symbol, _), _ in sources(told) if of == venue and symbol is not None}
+    recorded = {each.symbol for of, stream in streams if of == venue for each in carried(stream)} - {None}
     return sorted(recorded | set(lake.symbols(FORCE_ORDERS.name)))
 
 

@@ -90,6 +90,7 @@ def backfill(symbols, start, end, tables, interval, venue, weight, estimate, yes
 def repair(symbols, tables, start, end, venue, weight, lake_path, as_json) -> None:
     """Fill the open gaps of the ledger by REST, smallest first; may be interrupted and run again.
 
+    Where a recorder has stopped, what is missing up to --end, or to the end of that UTC day, is a gap once it is over.
     Trades and klines come back exactly. Silences of mark prices become one-minute mark and index klines, which is
     less. Quotes, books and liquidations cannot be fetched. Exit status 1 when the exchange refused or did not answer.
     """

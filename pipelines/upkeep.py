@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -17,6 +17,7 @@ from data.ledger import open_gaps
 from data.repair import is_repairable, repair
 from data.schema import GAPS
 from data.stored_days import COUNTED
+from data.unrecorded import asked, unheard_ends, unrecorded
 from data.venues.aster import AsterRest, Unavailable, venue_of
 from data.venues.weights import Budget
 
@@ -53,6 +54,10 @@ def fill_gaps(
 ) -> "Report | None":
     """Write unknown holes into the ledger, then ask the exchange for all that are open; None where there are none.
 
+    Parameters
+    ----------
+    end : up to which streams should have been recorded, too; None for the end of the day in which each was heard last.
+
     Raises
     ------
     ConnectionError
@@ -61,15 +66,22 @@ def fill_gaps(
     chosen = [name for name in COUNTED if is_repairable(name) and (not tables or name in tables)]
     found = unlisted(lake, tables=chosen, symbols=symbols, start=start, end=end, now=datetime.now(UTC))
     lake.append(GAPS.name, found, origin="repair")
-    gaps = [gap for gap in open_gaps(lake, tables=chosen, symbols=symbols) if _touches(gap, start, end)]
-    if not gaps:
-        return None
+    living = {symbol: lives for symbol, lives in asked(lake).items() if not symbols or symbol in symbols}
 
-    async def ask() -> "Report":
+    def open_ones() -> list[dict[str, Any]]:
+        return [gap for gap in open_gaps(lake, tables=chosen, symbols=symbols) if _touches(gap, start, end)]
+
+    async def ask() -> "Report | None":
         async with exchange(venue) as (rest, clock):
-            return await repair(lake, rest, Budget(clock, weight), clock, gaps=gaps, tell=say)
+            budget = Budget(clock, weight)
+            lost = await unrecorded(lake, rest, budget, clock, living, end=end, tables=tables or None)
+            lake.append(GAPS.name, lost, origin="repair")
+            gaps = open_ones()
+            return await repair(lake, rest, budget, clock, gaps=gaps, tell=say) if gaps else None
 
-    return asyncio.run(ask())
+    if open_ones() or unheard_ends(lake, living, end=end, now=datetime.now(UTC)):
+        return asyncio.run(ask())
+    return None
 
 
 def merge_files(

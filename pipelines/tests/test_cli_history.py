@@ -11,10 +11,13 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from data.lake import Lake
+from data.lake import Lake, Listened
 from data.loopback.server import Loopback
 from data.loopback.tape import SyntheticSource
+from data.recorder_status import write_status
+from data.stored_runs import to_ms
 from data.synthetic import BTC_LIKE, MarketSpec
+from data.tests.test_unrecorded import STATUS
 from pipelines.cli import cli, main
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -67,11 +70,17 @@ def test_backfill_says_what_it_takes_fetches_it_and_has_nothing_left_to_do(tmp_p
     assert "nothing is lacking" in run(*asked, "--yes")
 
 
-def test_repair_fills_what_an_import_left_out(tmp_path, url):
-    lake = Lake(tmp_path / "lake", create=True)
+@pytest.fixture(scope="module")
+def whole(url, tmp_path_factory) -> Lake:
+    """The first hour of the market, as the exchange has it."""
+    folder = tmp_path_factory.mktemp("whole") / "lake"
     asked = ("--symbols", "BTCUSDT", "--start", "2026-01-05", "--end", "2026-01-05T01:00", "--tables", "klines,trades")
-    run("backfill", *asked, "--venue", url, "--weight", "2400", "--lake", str(tmp_path / "whole"), "--yes")
-    whole = Lake(tmp_path / "whole")
+    run("backfill", *asked, "--venue", url, "--weight", "2400", "--lake", str(folder), "--yes")
+    return Lake(folder)
+
+
+def test_repair_fills_what_an_import_left_out(tmp_path, url, whole):
+    lake = Lake(tmp_path / "lake", create=True)
     lake.append("trades", whole.scan("trades").filter(~pl.col("agg_trade_id").is_between(500, 519)), origin="import")
     lake.append("klines", whole.scan("klines").filter(pl.col("open_time").dt.minute() != 30), origin="import")
 
@@ -81,6 +90,23 @@ def test_repair_fills_what_an_import_left_out(tmp_path, url):
     assert lake.scan("trades").equals(whole.scan("trades"))
     assert lake.scan("klines").equals(whole.scan("klines"))
     assert "no gap is open" in run("repair", *there)
+
+
+def test_repair_fills_the_end_of_a_time_after_a_recorder_has_stopped(tmp_path, url, whole):
+    stopped = START + timedelta(minutes=50)
+    streams = [Listened(venue="aster", stream=name, until_ns=to_ms(stopped) * 10**6, why="stopped")
+               for name in ("btcusdt@aggTrade", "btcusdt@kline_1m")]  # fmt: skip
+    lake = Lake(tmp_path / "lake", create=True)
+    rows = {name: whole.scan(name, end=stopped) for name in ("trades", "klines")}
+    lake.append_all(rows, origin="recorded", listened=streams)
+    write_status(lake.root, STATUS)
+
+    there = ("--venue", url, "--lake", str(lake.root))
+    assert "no gap is open" in run("repair", *there)  # the day goes on, the recorder may come back
+    report = json.loads(run("repair", "--end", "2026-01-05T01:00", *there, "--json"))
+    assert (report["gaps"], report["states"]) == (2, {"repaired": 2})
+    assert lake.scan("trades").equals(whole.scan("trades", end=START + timedelta(hours=1)))
+    assert lake.scan("klines").equals(whole.scan("klines"))
 
 
 def test_an_exchange_that_does_not_answer_is_named_and_the_status_is_1(tmp_path, monkeypatch, capsys):
