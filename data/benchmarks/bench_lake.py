@@ -25,8 +25,9 @@ from data.coverage import coverage
 from data.lake import Lake
 from data.manifest import FileEntry, NewFile
 from data.merge import merge
-from data.schema import BOOK_TICKER, DEPTH, RAW, TRADES
+from data.schema import BOOK_TICKER, DEPTH, KLINES, RAW, TRADES
 from data.sealer import seal
+from data.table import Table
 
 TARGET_BYTES = {TRADES.name: 11.0, BOOK_TICKER.name: 20.0, DEPTH.name: 60.0}
 TARGET_RAW_BYTES = 36.0
@@ -45,6 +46,8 @@ _FLIPPED = 1_000
 _COLLECTIONS = ("collector-2025-09-24", "collector-2025-11-28", "midfreq-logs")
 _VWAP = "SELECT sum(price * quantity) / sum(quantity) AS vwap FROM trades"
 _BARS = "SELECT * FROM klines ORDER BY open_time"
+_RECORDED = "SELECT count(*) AS trades FROM trades WHERE source = 'ws'"
+_COUNTED = "SELECT symbol, date_trunc('day', event_time) AS day, count(*) AS rows FROM trades GROUP BY ALL"
 _FIRST_NS = 1_758_739_000 * 10**9
 
 Tell = Callable[[str, int, int], None]
@@ -61,7 +64,7 @@ def bench_lake(folder: Path, real_data: Path | None, tell: Tell) -> list[dict]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     measures = (
-        ("queries over a year", lambda: _queries(folder / "year", tell)),
+        ("queries over a year", lambda: _queries(folder / "year", real_data, tell)),
         ("bytes per row", lambda: _sizes(_empty(folder / "sizes"), real_data)),
         ("raw log and sealing", lambda: _sealing(_empty(folder / "sealed"), real_data)),
         ("compaction", lambda: _compaction(_empty(folder / "merged"))),
@@ -76,13 +79,15 @@ def bench_lake(folder: Path, real_data: Path | None, tell: Tell) -> list[dict]:
     return figures
 
 
-def _queries(folder: Path, tell: Tell) -> list[dict]:
+def _queries(folder: Path, real_data: Path | None, tell: Tell) -> list[dict]:
+    """What people ask of a lake of a year: through it, and of DuckDB alone where somebody tells it the files."""
     begun = time.perf_counter()
     lake, is_new = year(folder, lambda done, of: tell("making the year", done, of), DAYS)
     minutes = (time.perf_counter() - begun) / 60
     symbol, day = SYMBOLS[7], _midnight(FIRST_DAY) + timedelta(days=DAYS // 2)
-    of_day = {"symbols": [symbol], "start": day, "end": day + timedelta(days=1)}
-    of_month = {"symbols": [symbol], "start": day, "end": day + timedelta(days=30)}
+    month = {"start": day, "end": day + timedelta(days=30)}
+    of_month = {"symbols": [symbol], **month}
+    of_day = {**of_month, "end": day + timedelta(days=1)}
     csv = folder.parent / "month.csv"
     lake.scan(TRADES.name, **of_month, columns=["event_time", "price", "quantity"]).write_csv(csv)
     from_csv = (
@@ -95,6 +100,10 @@ def _queries(folder: Path, tell: Tell) -> list[dict]:
     if is_new:
         what = f"making {rows / 1e6:.0f} M trades, once"
         figures.append(figure(what, minutes, "minutes", at_most=TARGET_BUILD_MINUTES))
+    fresh = datetime.fromtimestamp(_FIRST_NS // 10**9, UTC)
+    of_now = {"start": fresh - timedelta(hours=1), "end": fresh + timedelta(hours=1)}
+    fresh_s = _logged_to_queried(lake, mixed_frames(5 * _PACE, real_data), **of_now)
+    shutil.rmtree(folder / "wal")  # never sealed: the year stays as it was made
     return [
         *figures,
         figure(
@@ -105,19 +114,43 @@ def _queries(folder: Path, tell: Tell) -> list[dict]:
             baseline_value=_best_ms(from_csv.collect),
             at_most=TARGET_DAY_MS,
         ),
+        figure("the same by DuckDB alone, told the day's file", _alone_ms(lake, TRADES, _VWAP, of_day), "ms"),
         figure(
             "a symbol's month of 1m bars",
             _best_ms(lambda: lake.sql(_BARS, **of_month)),
             "ms",
+            baseline="the same by DuckDB alone, told the month's files",
+            baseline_value=_alone_ms(lake, KLINES, _BARS, of_month),
             at_most=TARGET_MONTH_MS,
         ),
         figure(
             f"coverage of everything, {len(SYMBOLS)} symbols and {DAYS} days",
             _best_ms(lambda: coverage(lake), repeats=3) / 1_000,
             "s",
+            baseline="only to count the trades of each symbol's day by SQL, of thirty days",
+            baseline_value=_best_ms(lambda: lake.sql(_COUNTED, **month), repeats=1) / 1_000,
             at_most=TARGET_COVERAGE_S,
         ),
+        figure(
+            f"a second of {_PACE:,} frames, logged to queried beside the year, slowest",
+            fresh_s,
+            "s",
+            at_most=TARGET_TAIL_S,
+        ),
     ]
+
+
+def _alone_ms(lake: Lake, table: Table, query: str, narrowed: dict) -> float:
+    """What a query takes that names its files and the symbol and time itself, in a DuckDB that does nothing else."""
+    (symbol,), start, end = narrowed.values()
+    days = [entry for entry in lake.files(table.name) if start.date() <= entry.dt < end.date()]
+    rows = (
+        f"(SELECT * FROM read_parquet({[str(lake.root / entry.path) for entry in days]}) WHERE symbol = '{symbol}' "
+        f"AND {table.time} >= TIMESTAMPTZ '{start.isoformat()}' AND {table.time} < TIMESTAMPTZ '{end.isoformat()}')"
+    )
+    with duckdb.connect() as database:
+        database.execute("SET GLOBAL parquet_metadata_cache = true")  # as the lake does
+        return _best_ms(lambda: database.sql(query.replace(f"FROM {table.name}", f"FROM {rows}")).pl())
 
 
 def _sizes(folder: Path, real_data: Path | None) -> list[dict]:
@@ -151,20 +184,7 @@ def _sealing(folder: Path, real_data: Path | None) -> list[dict]:
     """A recorder's log in the mix of the wire: queried while it grows, then sealed."""
     frames = mixed_frames(_FRAMES, real_data)
     lake = Lake(folder, create=True)
-    chance = random.Random(0)
-    slowest_s = 0.0
-    trades = 0
-    with wal.Log(folder / "wal" / "0") as log:
-        recv_ns = _FIRST_NS
-        for first in range(0, len(frames), _PACE):
-            for frame in frames[first : first + _PACE]:
-                recv_ns += round(chance.expovariate(_PACE) * 1e9)
-                log.write(recv_ns, wal.Kind.FRAME, wal.connection_of("aster"), frame)
-                trades += b'"aggTrade"' in frame
-            begun = time.perf_counter()
-            seen = lake.sql("SELECT count(*) AS trades FROM trades", tail=True)["trades"].item()
-            slowest_s = max(slowest_s, time.perf_counter() - begun)
-            assert seen == trades, (seen, trades)
+    slowest_s = _logged_to_queried(lake, frames)
     (segment,) = wal.all_segments(folder / "wal")
     begun = time.perf_counter()
     sealed = seal(segment, lake)
@@ -182,6 +202,25 @@ def _sealing(folder: Path, real_data: Path | None) -> list[dict]:
         figure(f"a second of {_PACE:,} frames, logged to queried, slowest", slowest_s, "s", at_most=TARGET_TAIL_S),
         figure("sealed: decoded, checked, written, read back", sealed.records / seconds, "frames/s", at_least=_PACE),
     ]
+
+
+def _logged_to_queried(lake: Lake, frames: Sequence[bytes], **narrowed: datetime) -> float:
+    """Write frames into the lake's log, a second of them at a time; how long it took at most until a query told all."""
+    chance = random.Random(0)
+    slowest_s = 0.0
+    trades = 0
+    with wal.Log(lake.root / "wal" / "0") as log:
+        recv_ns = _FIRST_NS
+        for first in range(0, len(frames), _PACE):
+            for frame in frames[first : first + _PACE]:
+                recv_ns += round(chance.expovariate(_PACE) * 1e9)
+                log.write(recv_ns, wal.Kind.FRAME, wal.connection_of("aster"), frame)
+                trades += b'"aggTrade"' in frame
+            begun = time.perf_counter()
+            seen = lake.sql(_RECORDED, **narrowed, tail=True)["trades"].item()
+            slowest_s = max(slowest_s, time.perf_counter() - begun)
+            assert seen == trades, (seen, trades)
+    return slowest_s
 
 
 def _compaction(folder: Path) -> list[dict]:
