@@ -135,7 +135,7 @@ class _Recorder:
         self._askings: list[Asking] = []
         self._repairs: dict[str, Repair] = {}  # by venue
         self._report = Report(
-            root, venue, config.symbols, clock, place,
+            root, venue, config.symbols, self._streams[venue.speaks], clock, place,
             inbox=self._inbox, sealing=self._sealing, disk=self._disk,
             connections=config.sockets * len(self._streams),
         )  # fmt: skip

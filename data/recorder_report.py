@@ -39,6 +39,7 @@ class Report:
         root: Path,
         venue: Venue,
         symbols: tuple[str, ...],
+        streams: Sequence[str],
         clock: Clock,
         place: Place,
         *,
@@ -55,6 +56,7 @@ class Report:
         self._root = root
         self._venue = venue
         self._symbols = symbols
+        self._streams = tuple(streams)
         self._clock = clock
         self._place = place
         self._inbox = inbox
@@ -93,6 +95,7 @@ class Report:
             venue=self._venue.name,
             lake=str(self._root),
             symbols=self._symbols,
+            streams=self._streams,
             started=_utc(self.since_ms * 10**6),
             now=_utc(now_ns),
             seconds=(now_ns // 10**6 - self.since_ms) / 1_000,

@@ -50,6 +50,7 @@ class Status:
     Parameters
     ----------
     number : of the recorder on this lake: 0 for the only one.
+    streams : what it was asked to hear of the exchange itself, as the exchange names it.
     state : starting, recording, disk full (waiting for space, nothing lost yet or ``dropped`` says how much), stopping,
         stopped, failed, or killed, which only a reader can tell.
     connected, connections : how many are open, how many there should be.
@@ -78,6 +79,7 @@ class Status:
     venue: str
     lake: str
     symbols: tuple[str, ...]
+    streams: tuple[str, ...] = ()
     started: str
     now: str
     seconds: float
@@ -170,7 +172,7 @@ def _read(path: Path) -> Status:
     told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if told["state"] in ALIVE and not _is_alive(path.parent, _number_of(path), told["pid"]):
         told["state"] = "killed"
-    for name in ("symbols", "trouble", "notices"):
+    for name in ("symbols", "streams", "trouble", "notices"):
         told[name] = tuple(told.get(name, ()))
     told["sockets"] = tuple(SocketStatus(**socket) for socket in told.get("sockets", ()))
     return Status(**told)

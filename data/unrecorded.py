@@ -16,7 +16,7 @@ from data.clock import Clock
 from data.gaps import Owner, Run, hole, moment, reach, step_ms
 from data.lake import Lake
 from data.ledger import SEEN, newest, unknown
-from data.ledger_heard import ALL_LIQUIDATIONS, Carried, carried, unheard
+from data.ledger_heard import Carried, carried, unheard
 from data.listening import CUT, OPEN, Hole
 from data.recorder_status import ALIVE, read_statuses
 from data.schema import TRADES
@@ -34,35 +34,32 @@ Known = Mapping[tuple[str, str, str | None], tuple[int, int]]  # per table, symb
 
 
 def asked(lake: Lake) -> dict[str, bool]:
-    """The symbols that the recorders of a lake were asked for last, each with whether a recorder of it lives."""
+    """The streams that the recorders of a lake were asked for last, each with whether a recorder of it lives."""
     try:
         recorders = read_statuses(lake.root)
     except LookupError:
         return {}
     found: dict[str, bool] = {}
     for recorder in recorders:
-        for symbol in recorder.symbols:
-            found[symbol] = found.get(symbol, False) or recorder.state in ALIVE
+        for stream in recorder.streams:
+            found[stream] = found.get(stream, False) or recorder.state in ALIVE
     return found
 
 
 def unheard_ends(lake: Lake, living: Mapping[str, bool], *, end: datetime | None, now: datetime) -> list[Hole]:
-    """Of each stream of these symbols the time since it was heard last, where nobody hears it any more.
+    """Of each of these streams the time since it was heard last, where nobody hears it any more.
 
     Parameters
     ----------
-    living : whether a recorder of each symbol lives, as ``asked`` tells it.
+    living : by stream whether a recorder of it lives, as ``asked`` tells it.
     end : until when it should have been heard, UTC; None for the end of the day in which it was heard last.
     now : of what ends later nothing is told: its recorder may come back.
     """
     found = []
     for (venue, stream), last in sorted(lake.listened().items()):
-        symbol = stream.partition("@")[0].upper()
-        is_asked = symbol in living or (stream == ALL_LIQUIDATIONS and living)
-        if venue != VENUE or not is_asked:
+        if venue != VENUE or stream not in living:
             continue
-        is_living = living.get(symbol, any(living.values()))
-        if last.why == OPEN and is_living:  # it is heard; what came since waits to be sealed
+        if last.why == OPEN and living[stream]:  # it is heard; what came since waits to be sealed
             continue
         heard = moment(last.until_ns // 10**6)
         due = end or datetime(heard.year, heard.month, heard.day, tzinfo=UTC) + _DAY
@@ -82,7 +79,7 @@ async def unrecorded(
     end: datetime | None = None,
     tables: Collection[str] | None = None,
 ) -> pl.DataFrame:
-    """Rows of ``gaps`` for what the streams of these symbols brought nobody, as far as the ledger does not know it.
+    """Rows of ``gaps`` for what of these streams nobody heard, as far as the ledger does not know it.
 
     Asks the exchange which trade was the first behind each end, so that trades are missing from an id to an id.
 

@@ -66,7 +66,11 @@ def fill_gaps(
     chosen = [name for name in COUNTED if is_repairable(name) and (not tables or name in tables)]
     found = unlisted(lake, tables=chosen, symbols=symbols, start=start, end=end, now=datetime.now(UTC))
     lake.append(GAPS.name, found, origin="repair")
-    living = {symbol: lives for symbol, lives in asked(lake).items() if not symbols or symbol in symbols}
+    living = {
+        stream: lives
+        for stream, lives in asked(lake).items()
+        if not symbols or stream.partition("@")[0].upper() in symbols
+    }
 
     def open_ones() -> list[dict[str, Any]]:
         return [gap for gap in open_gaps(lake, tables=chosen, symbols=symbols) if _touches(gap, start, end)]

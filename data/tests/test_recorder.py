@@ -92,7 +92,7 @@ def test_every_row_that_was_sent_is_stored_with_the_time_it_arrived(recording, t
 
 def test_nothing_else_is_stored_and_everything_sent_is_counted(recording):
     lake, status = recording
-    assert status.state == "stopped"
+    assert (status.state, status.streams) == ("stopped", tuple(CONFIG.stream_names()))
     counted = {kind: lake.scan(table).filter(pl.col("source") == "ws").height for kind, table in TABLE_OF_KIND.items()}
     assert status.messages == {kind: 2 * count for kind, count in counted.items()}  # once on each socket
     assert (status.conflicts, status.quarantined, status.dropped, status.cut_bytes) == (0, 0, 0, 0)

@@ -37,8 +37,8 @@ TOLD_BY_REST = {
 }
 A_MINUTE = timedelta(minutes=1)
 STATUS = Status(
-    pid=7, state="stopped", venue="aster", lake="", symbols=("BTCUSDT",), started="", now="", seconds=0.0,
-    connected=0, connections=2, reconnects=0, messages_per_second=0.0, last_message=None, lag_ms=None,
+    pid=7, state="stopped", venue="aster", lake="", symbols=("BTCUSDT",), streams=STREAMS, started="", now="",
+    seconds=0.0, connected=0, connections=2, reconnects=0, messages_per_second=0.0, last_message=None, lag_ms=None,
     unsealed_bytes=0, already_present=0, conflicts=0, quarantined=0, cut_bytes=0, dropped=0, trouble=(),
 )  # fmt: skip
 
@@ -130,16 +130,16 @@ def test_what_a_killed_recorder_had_heard_is_not_missing(tmp_path):
 )
 def test_an_end_has_the_cause_that_it_came_to(why, cause, tmp_path):
     lake = lake_heard(tmp_path / "lake", why)
-    (end,) = unheard_ends(lake, {"BTCUSDT": False}, end=None, now=MIDNIGHT)
+    (end,) = unheard_ends(lake, {STREAMS[0]: False}, end=None, now=MIDNIGHT)
     assert (end.from_ns, end.to_ns, end.cause) == (to_ms(STOPPED) * 10**6, to_ms(MIDNIGHT) * 10**6, cause)
 
 
 def test_a_day_that_goes_on_a_stream_that_is_heard_and_one_that_nobody_asks_for_have_no_end(tmp_path):
     lake = lake_heard(tmp_path / "lake", "open")
-    dead, living = {"BTCUSDT": False}, {"BTCUSDT": True}
+    dead, living = {STREAMS[0]: False}, {STREAMS[0]: True}
     assert unheard_ends(lake, dead, end=None, now=MIDNIGHT - A_MINUTE) == []
     assert unheard_ends(lake, living, end=None, now=MIDNIGHT) == []
-    assert unheard_ends(lake, {"ETHUSDT": False}, end=None, now=MIDNIGHT) == []
+    assert unheard_ends(lake, {"ethusdt@aggTrade": False}, end=None, now=MIDNIGHT) == []
     assert unheard_ends(lake, dead, end=STOPPED, now=MIDNIGHT) == []
     deaf = lake_heard(tmp_path / "deaf", "reconnect")
     assert [end.cause for end in unheard_ends(deaf, living, end=None, now=MIDNIGHT)] == ["reconnect"]
