@@ -5,9 +5,6 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from research.fills import FILL_MODEL_VERSION
-from research.kernel import ENGINE_VERSION
-
 CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGES = ("data", "research", "live", "pipelines")
 
@@ -26,6 +23,9 @@ class CodeIdentity:
 
 def code_identity() -> CodeIdentity:
     """Hash the sources and the lock file; ask git for the commit where there is one."""
+    from research.fills import FILL_MODEL_VERSION  # late: who asks for the checkout alone needs no compiler
+    from research.kernel import ENGINE_VERSION
+
     digest = hashlib.sha256()
     for package in PACKAGES:
         for path in sorted((CHECKOUT / package).rglob("*.py")):

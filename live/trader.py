@@ -136,8 +136,8 @@ def step(rules: Rules, state: State, event: Event | Report | CloseAsked, gate: G
 def feature_row(rules: Rules, window: np.ndarray) -> tuple:
     """The strategy's ``Row`` of the newest bar: NaN until the window is long enough, as at the start of a backtest."""
     arrays = dict(zip(rules.inputs, window, strict=True))
-    computed = features.compute(arrays, list(dict.fromkeys(rules.columns)), constants=rules.constants)
-    return rules.strategy.Row(*(float(computed[name][-1]) for name in rules.columns))
+    newest = features.newest(arrays, list(dict.fromkeys(rules.columns)), constants=rules.constants)
+    return rules.strategy.Row(*(newest[name] for name in rules.columns))
 
 
 def size_inputs(rules: Rules, window: np.ndarray) -> dict[str, np.ndarray]:

@@ -24,7 +24,7 @@ def explain(run, lake_path, config_hash, symbol, freeze, html, is_parity, as_jso
     journal. With --lake the backtest is made of what was recorded there, beside the run; without it of the run's own
     recording. The causes add up to the whole difference, exactly.
     """
-    from live.runner import feed_folder
+    from live.journal import feed_folder
     from pipelines.explain_case import SUFFIX, find_run, gather, thaw
     from pipelines.explain_case import freeze as write_case
     from pipelines.explain_report import cause_rows, sentence, to_json, trade_rows, write_explanation
@@ -62,7 +62,7 @@ def explain(run, lake_path, config_hash, symbol, freeze, html, is_parity, as_jso
 def _prove(path: Path, lake, as_json: bool) -> None:
     import sys
 
-    from live.runner import feed_folder
+    from live.journal import feed_folder
     from pipelines.parity import parity_id, proofs_of
 
     proofs = proofs_of(path, feed_folder(path), lake)

@@ -17,11 +17,11 @@ from data.config import canonical_json
 from data.lake import Lake
 from data.schema import interval_ms
 from data.sealer import seal_folder
+from live.ctl import JOURNALS
 from live.dispatch import looks_at_map
 from live.journal import events_of, read_journal
 from live.lived import Past, past_of
 from live.readings import known_ms
-from live.runner import JOURNALS
 from pipelines.runs import write_whole
 from research.explanation import Case
 from research.recorded import Recorded, read_recorded

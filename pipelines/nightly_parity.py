@@ -9,8 +9,8 @@ from pathlib import Path
 from data.clock import RealClock
 from data.lake import Lake
 from live.commands import ALARM_HOLDS_MS, ask
-from live.journal import read_journal
-from live.runner import JOURNALS, feed_folder
+from live.ctl import JOURNALS
+from live.journal import feed_folder, read_journal
 from pipelines.nightly import Night, Outcome
 from pipelines.parity import FEED, parity_id, proofs_of
 from research import formats

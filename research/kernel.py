@@ -12,7 +12,6 @@ from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
 from research.daily_loss import NOTHING_BOOKED, booked, is_spent, one_day
 from research.fills import (
@@ -37,7 +36,7 @@ from research.fills import (
     size_multiple,
     stay_out,
 )
-from research.jit import njit
+from research.jit import njit, prange
 from research.liquidation import exit_price, with_liquidation
 from research.sizing import unscaled
 from research.strategies.compiled import decide, params_at, row_at

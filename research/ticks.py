@@ -32,7 +32,7 @@ from research.fills import (
     gross_pnl_usdt,
     size_multiple,
 )
-from research.jit import njit
+from research.jit import njit, record
 from research.liquidation import with_liquidation
 from research.recorded import (
     REACH,
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 NS_PER_MS = 1_000_000
 
-TICK_TRADE = np.dtype([*TRADE.descr, ("exit_ms", np.int64)])
+TICK_TRADE = record([*TRADE.descr, ("exit_ms", np.int64)])
 
 
 class Ticks(NamedTuple):

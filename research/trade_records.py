@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from research.jit import njit
+from research.jit import njit, record
 
-TRADE = np.dtype(
+TRADE = record(
     [
         ("entry_row", np.int64),
         ("exit_row", np.int64),

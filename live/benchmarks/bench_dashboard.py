@@ -43,7 +43,7 @@ PICTURE = (f"/api/heatmap/BTCUSDT/picture?days={DAYS}",)
 _FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 _ROOT = Path(__file__).parents[2]
 _AT_WORK = "polars.scan_parquet('{}/heatmap/**/*.parquet').group_by('symbol').agg(polars.len()).collect()"
-_LIBRARIES = "import fastapi, uvicorn, sse_starlette, polars, duckdb, pyarrow, numpy, numba, tomli_w, click"
+_LIBRARIES = "import fastapi, uvicorn, sse_starlette, polars, duckdb, pyarrow, numpy, tomli_w, click"
 
 
 def bench_dashboard(folder: Path) -> list[dict]:

@@ -6,6 +6,7 @@ second, with shadows and without, in turn. Baselines are what the prior bots pub
 
 import asyncio
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from data.wal import Log
 from live.benchmarks.bench_orders import bench_orders
 from live.benchmarks.configs import START, champion, market
 from live.journal import Journal, Record
+from live.plain import SWITCH
 from live.session import Session
 
 SHADOWS = 50
@@ -35,9 +37,8 @@ ORDERS = 1_000
 TARGET_DECISION_MS, TARGET_SHADOWS_MS, TARGET_BYTES_MS, TARGET_MEMORY_MB = 50.0, 5.0, 1.0, 200.0
 _HARNESS = "the design's own harness, sync included"
 _LIBRARIES = """
-import numpy, polars, re
-from research.fills import fee_usdt
-fee_usdt(1.0, 1.0, 1.0)
+import aiohttp, numpy, picows, polars, re
+polars.DataFrame({"price": [1.0]}).filter(polars.col("price") > 0.0)
 print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 """
 _POLLED = "prior-art 003: polls once a second, half of it on average; one bar in ten is never seen"
@@ -82,7 +83,7 @@ def bench_live(tell: Progress) -> list[dict]:
             at_most=TARGET_BYTES_MS,
         ),
         *orders,
-        figure("memory of numpy, polars and Numba after one compiled call, of which none is ours", _floor_mb(), "MB"),
+        figure("memory of the libraries it listens with, of which none is ours", _floor_mb(), "MB"),
         figure(
             "memory of the runner", max(run["most_bytes"] for run in alone) / 1e6, "MB", at_most=TARGET_MEMORY_MB,
             baseline="prior-art 001: claims", baseline_value=200.0,
@@ -104,9 +105,9 @@ async def record_market(feed: Path, hours: float = HOURS) -> None:
 
 
 def heard(feed: Path, shadows: int, *journal: Path) -> dict:
-    """``hearing`` in a fresh process, which may keep its journal."""
+    """``hearing`` in a fresh process, as plain as the runner's, which may keep its journal."""
     command = [sys.executable, "-m", "live.benchmarks.hearing", str(feed), str(shadows), *map(str, journal)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=os.environ | {SWITCH: "1"}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OSError(f"{' '.join(command)} ended with status {done.returncode}: {done.stderr[-500:]}")
     return json.loads(done.stdout)
@@ -133,7 +134,7 @@ def _signed(folder: Path, *, is_synced: bool) -> list[float]:
 
 
 def _floor_mb() -> float:
-    """Of a process that only imports what every strategy needs, and calls one compiled function."""
+    """Of a process that only imports what every runner needs, and asks a frame one question."""
     done = subprocess.run([sys.executable, "-c", _LIBRARIES], capture_output=True, text=True, check=True)
     return int(done.stdout) * 1_024 / 1e6
 

@@ -6,6 +6,7 @@ work, disk and sockets of this machine, and no waiting for a market.
 
 import asyncio
 import json
+import os
 import signal
 import statistics
 import sys
@@ -21,6 +22,7 @@ from data.loopback.tape import SyntheticSource
 from data.synthetic import MarketSpec
 from live.benchmarks.configs import START, champion, market
 from live.benchmarks.trading import Measured
+from live.plain import SWITCH
 
 HOURS, MINUTES_AFTER_A_KILL = 4.0, 3.0
 KILLS = 3
@@ -99,8 +101,8 @@ async def _measured(exchange: Loopback, journal: Path, hours: float) -> Measured
 async def _runner(exchange: Loopback, journal: Path, hours: float) -> asyncio.subprocess.Process:
     asked = (exchange.rest_url, exchange.office.keys[0].private_key, journal, hours)
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "live.benchmarks.trading", *map(str, asked), stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        sys.executable, "-m", "live.benchmarks.trading", *map(str, asked), env=os.environ | {SWITCH: "1"},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
 
 

@@ -1,10 +1,13 @@
 """A market, a champion that decides on it often, and challengers that differ in their stops."""
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from data.synthetic import BTC_LIKE, MarketSpec
 from research.engine import TradingConfig
 from research.order_settings import Costs, Orders
+
+if TYPE_CHECKING:
+    from data.synthetic import MarketSpec
 
 START = datetime(2026, 1, 5, 6, 42, 20, tzinfo=UTC)
 _PARAMS = {
@@ -14,8 +17,10 @@ _PARAMS = {
 }  # fmt: skip
 
 
-def market(hours: float) -> MarketSpec:
+def market(hours: float) -> "MarketSpec":
     """What is played from ``START`` on, for so many hours and a little longer."""
+    from data.synthetic import BTC_LIKE, MarketSpec  # compiled: nothing that a runner brings
+
     return MarketSpec(
         symbols=(BTC_LIKE,),
         start=START.replace(minute=0, second=0),

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 from data import wal
 from data.wal import Kind, Log
 from live.dashboard.app import Place
-from live.dashboard.server import DashboardServer
+from live.dashboard.serving import DashboardServer
 from live.journal import Journal, Record, feed_folder, read_journal
 from live.recordings import replayed, run
 from live.replay import write_recording

@@ -12,10 +12,9 @@ from data.wal import Kind, Log, Record
 from live import dispatch
 from live.brokers.ticks import TickBroker
 from live.feed import Event, ExecutionOpen, Traded
-from live.journal import Journal
+from live.journal import Journal, feed_folder
 from live.orders import EntryFilled, EntryMissed, ExitFilled, Leg, Report
 from live.readings import NS_PER_MS
-from live.runner import feed_folder
 from live.session import walk
 from research.engine import TradingConfig
 from research.fills import fee_usdt

@@ -13,10 +13,10 @@ from live.commands import Command, Inbox, answer_to, ask, inbox_path
 from live.ctl import ctl
 from live.dispatch import Dispatcher
 from live.gates import EntryLimits
-from live.journal import Journal, read_journal, trades
+from live.journal import Journal, feed_folder, read_journal, trades
 from live.oversight import RiskConfig
 from live.risk import Level, RiskLimits
-from live.runner import feed_folder, main
+from live.runner import main
 from live.session import walk
 from live.tests.paper_run import OFTEN, paper
 

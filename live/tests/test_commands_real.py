@@ -6,9 +6,8 @@ import time
 import pytest
 
 from live.commands import ask
-from live.journal import Journal, read_journal, trades
+from live.journal import Journal, feed_folder, read_journal, trades
 from live.risk import Level
-from live.runner import feed_folder
 from live.session import walk
 from live.tests.real_run import BTC, often, real
 

@@ -17,7 +17,7 @@ from live.config import load_chosen
 from live.dashboard import stream
 from live.dashboard.app import Place
 from live.dashboard.commands import CONFIRM_WITHIN_S, Commands, Wanted
-from live.dashboard.server import inbox_of
+from live.dashboard.serving import inbox_of
 from live.dashboard.watch import Watch
 from live.journal import Record
 from live.tests.dashboard_run import Served, StandIn, traded
@@ -332,7 +332,7 @@ def test_the_chart_library_is_the_one_that_was_vendored():
 
 def test_the_dashboard_can_sign_nothing():
     code = (
-        "import live.dashboard.server, sys; "
+        "import live.dashboard.server, live.dashboard.serving, sys; "
         "print([name for name in ('eth_account', 'coincurve', 'aiohttp', 'picows', 'plotly', 'pandas', 'vectorbt') "
         "if name in sys.modules])"
     )

@@ -9,10 +9,9 @@ import pytest
 from data import wal
 from data.wal import Kind, Log
 from live.gates import EntryLimits
-from live.journal import Journal, read_journal, trades
+from live.journal import Journal, feed_folder, read_journal, trades
 from live.oversight import RiskConfig
 from live.risk import Level, RiskLimits
-from live.runner import feed_folder
 from live.session import Session, walk
 from live.tests.paper_run import OFTEN, paper
 

@@ -15,8 +15,7 @@ from data.lake import Lake
 from data.loopback.tape import SyntheticSource
 from data.synthetic import BTC_LIKE, generate
 from data.wal import Kind
-from live.journal import read_journal
-from live.runner import feed_folder
+from live.journal import feed_folder, read_journal
 from live.session import Session
 from live.tests import paper_run
 from live.tests.paper_run import MARKET, OFTEN, OPENING, assert_proven, paper

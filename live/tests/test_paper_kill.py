@@ -13,8 +13,7 @@ import pytest
 
 from data.loopback.server import Loopback
 from live.dispatch import Dispatcher, Seat
-from live.journal import Journal, read_journal, trades
-from live.runner import feed_folder
+from live.journal import Journal, feed_folder, read_journal, trades
 from live.session import walk
 from live.tests.paper_run import OFTEN, START, assert_proven, market
 

@@ -22,9 +22,9 @@ from data.venues.aster_signed import ONLY_LOOPBACK, SignedRest
 from data.venues.questions import Venue
 from data.venues.signing import AgentKey, ApiKey
 from live.brokers.aster import AsterAccount
-from live.journal import Journal, read_journal, trades
+from live.journal import Journal, feed_folder, read_journal, trades
 from live.real import permitted
-from live.runner import feed_folder, main
+from live.runner import main
 from live.session import walk
 from live.tests.invariants import alerts, check, held_and_guarded, level, told_of
 from live.tests.paper_run import START, market
@@ -112,7 +112,7 @@ def test_without_the_symbols_typed_again_nothing_may_be_sent(config):
 
 def test_a_replay_or_a_paper_run_has_no_code_that_signs():
     code = (
-        "import live.runner, live.session, live.dispatch, sys; "
+        "import live.runner, live.runs, live.dispatch, sys; "
         "print([name for name in ('live.real', 'live.secrets', 'live.brokers.aster', 'data.venues.signing', "
         "'data.venues.aster_signed', 'eth_account', 'coincurve') if name in sys.modules])"
     )

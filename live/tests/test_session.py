@@ -16,8 +16,7 @@ from data.wal import Kind, Log
 from live.desk import Desk
 from live.dispatch import Dispatcher
 from live.feed import BarClosed, Gap
-from live.journal import Journal, read_journal
-from live.runner import feed_folder
+from live.journal import Journal, feed_folder, read_journal
 from live.session import Session
 from live.tests.paper_run import MARKET, OFTEN, OPENING, START, assert_proven, bars_of, paper
 

@@ -6,8 +6,7 @@ import pytest
 
 from data import wal
 from data.wal import Kind, Record
-from live.journal import read_journal, trades
-from live.runner import feed_folder
+from live.journal import feed_folder, read_journal, trades
 from live.shadows import Shadows, require_same_feed, shadow_journal, walk_shadows
 from live.tests.paper_run import OFTEN, START, assert_proven, paper
 

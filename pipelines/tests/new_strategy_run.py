@@ -1,32 +1,18 @@
 """A strategy that nobody knows yet is swept, promoted, traded on paper and shown: SWEEP LAKE FOLDER CACHE.
 
-Research is interpreted, for to compile it all for a new strategy takes a minute; the rest is compiled as ever, from the
-cache of the checkout that has not got the strategy.
+Research is plain (``research.jit``), for to compile it all for a new strategy takes a minute; the rest is compiled as
+ever, from the cache of the checkout that has not got the strategy.
 """
 
 import json
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numba
-import numpy as np
-
-from research import jit
-
-
-def interpret(function: Callable | None = None, **options) -> Callable:
-    """In place of Numba's compiler: the function as it is."""
-    if function is None:
-        return partial(interpret, **options)
-    function.py_func = function
-    return function
 
 
 def main(sweep: str, place: str, folder: Path, cache: str) -> None:
-    """Other modules of research come after its compiler was replaced."""
-    jit.njit = jit.njit_uncounted = interpret
+    """Modules come after it is settled where compiled code lies."""
     numba.config.CACHE_DIR = cache
     from data.lake import Lake
     from live.config import load_chosen
@@ -35,10 +21,7 @@ def main(sweep: str, place: str, folder: Path, cache: str) -> None:
     from pipelines import notebook_sweep, notebook_trades
     from pipelines.promote import promote
     from pipelines.sweep_job import run_sweep
-    from research import kernel, ticks
 
-    # Compiled code reads the fields of a record as attributes; NumPy has a kind of record of its own for that.
-    kernel.TRADE, ticks.TICK_TRADE = (np.dtype((np.record, one)) for one in (kernel.TRADE, ticks.TICK_TRADE))
     lake = Lake(Path(place))
     run = run_sweep(Path(sweep), lake, folder / "runs", lambda what, done, total: None)
     chosen = promote(run, lake, rank=1, destination=folder / "chosen.toml")

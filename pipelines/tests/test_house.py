@@ -81,7 +81,7 @@ def test_each_heavy_library_has_one_home(library):
 
 def test_the_runner_starts_without_the_heavy_libraries():
     code = (
-        "import live.runner, live.session, sys; "
+        "import live.runner, live.runs, sys; "
         "print([name for name in ('vectorbt', 'plotly', 'pandas', 'duckdb', 'apprise') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

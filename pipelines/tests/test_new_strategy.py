@@ -33,7 +33,8 @@ def test_one_module_and_one_line_are_a_strategy_in_sweep_paper_and_notebooks(syn
     done = subprocess.run(
         [sys.executable, "-m", "pipelines.tests.new_strategy_run", tmp_path / "reversal.toml", lake, tmp_path,
          jit.numba.config.CACHE_DIR],
-        cwd=ours, env={**os.environ, "PYTHONPATH": f"{ours}:{CHECKOUT}"}, capture_output=True, text=True,
+        cwd=ours, env={**os.environ, jit.SWITCH: "1", "PYTHONPATH": f"{ours}:{CHECKOUT}"},
+        capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])  # notebooks say on the way what they do

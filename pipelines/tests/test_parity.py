@@ -18,10 +18,9 @@ from data.sealer import seal_folder
 from data.wal import Kind, Log, note
 from live.commands import Inbox
 from live.dispatch import first_open_ms
-from live.journal import Journal, trades
+from live.journal import Journal, feed_folder, trades
 from live.oversight import News
 from live.risk import Level
-from live.runner import feed_folder
 from live.session import walk
 from live.tests.conftest import a_config
 from live.tests.paper_run import OFTEN, START, paper

@@ -1,8 +1,8 @@
 """How compiled code calls a strategy that it knows only by the type of its ``Params``."""
 
 import numpy as np
-from numba.extending import overload
 
+from research.jit import overload
 from research.strategies.registry import STRATEGIES
 
 # One compiled loop serves every strategy: these three stand-ins are resolved by the type of ``params``.
