@@ -42,7 +42,11 @@ STATE = ("/api/overview", "/api/positions", "/api/account", "/api/stats", "/api/
 PICTURE = (f"/api/heatmap/BTCUSDT/picture?days={DAYS}",)
 _FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 _ROOT = Path(__file__).parents[2]
-_AT_WORK = "polars.scan_parquet('{}/heatmap/**/*.parquet').group_by('symbol').agg(polars.len()).collect()"
+_AT_WORK = """
+maps = "{}/heatmap/**/*.parquet"
+polars.scan_parquet(maps).group_by("symbol").agg(polars.len()).collect()
+duckdb.sql(f"SELECT symbol, count(*) FROM '{{maps}}' GROUP BY symbol").pl()
+"""
 _LIBRARIES = "import fastapi, uvicorn, sse_starlette, polars, duckdb, pyarrow, numpy, tomli_w, click"
 
 
@@ -197,9 +201,9 @@ def _resident_mb(pid: int) -> float:
 
 
 def _libraries_mb(lake: Path) -> float:
-    """Of a process that imports them and has asked the lake one question: what they take to be at work."""
+    """Of a process that imports them and has asked either engine one question: what they take to be at work."""
     told = "print(next(x for x in open('/proc/self/status') if x.startswith('VmRSS')).split()[1])"
-    code = f"{_LIBRARIES}; {_AT_WORK.format(lake)}; {told}"
+    code = f"{_LIBRARIES}{_AT_WORK.format(lake)}{told}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return int(done.stdout) / 1e3
 
