@@ -145,6 +145,8 @@ def main(
         else:
             result = runs.replay([*paths], lake, start, end, path)
     click.echo(json.dumps(result) if as_json else "\n".join(for_people(result)))
+    if result.get("ended_early") is not None:
+        raise click.ClickException(result["ended_early"])
 
 
 main.add_command(ctl)

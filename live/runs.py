@@ -104,7 +104,7 @@ def paper(
 
         session = asyncio.run(trade())
         result = feed_summary("paper", session.dispatcher, log.folder, path, journal.head)
-        return result | shadows_summary(followers)
+        return result | shadows_summary(followers) | {"ended_early": session.ended_early}
 
 
 def real(
@@ -149,7 +149,8 @@ def real(
             return session, journal.head
 
         session, head = asyncio.run(real_mode.on_sound_journal(path, trade))
-    return feed_summary("real", session.dispatcher, feed_folder(path), path, head)
+    result = feed_summary("real", session.dispatcher, feed_folder(path), path, head)
+    return result | {"ended_early": session.ended_early}
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from live.oversight import Adopting, RiskConfig
 from live.readings import NS_PER_MS
 from live.risk import RiskEvent
 from live.shadows import Shadows, longest_looking_back, require_same_feed, walk_shadows
-from live.waiting import set_or_until, sleep_until
+from live.waiting import set_or_until, why_not_reached
 from live.warm_start import warm_start
 from research.engine import TradingConfig, looks_at_liquidations
 
@@ -96,6 +96,10 @@ class Session:
     account : that orders go to; None for paper.
     shadows : that hear what this hears; None for none.
 
+    Attributes
+    ----------
+    ended_early : in a sentence, why the run length was not reached; None where it was, or a signal came.
+
     Raises
     ------
     ValueError
@@ -142,6 +146,7 @@ class Session:
         self._is_new_due = asyncio.Event()
         self._armed_ms: int | None = None
         self._began_ms = 0
+        self.ended_early: str | None = None
         if self.dispatcher.seats and self.dispatcher.resolution != resolution:
             raise ValueError(
                 f"{log.folder} is a log of resolution {self.dispatcher.resolution}: go on with that, or give another "
@@ -297,7 +302,8 @@ class Session:
         await self._is_listening.wait()
         if self._run_length_s is None:
             await asyncio.Event().wait()
-        await sleep_until(self._clock, self._clock.now_ms() + round(self._run_length_s * 1_000))
+        end_ms = self._clock.now_ms() + round(self._run_length_s * 1_000)
+        self.ended_early = await why_not_reached(self._clock, end_ms, self._venue)
 
     async def _keep_time(self) -> None:
         """Do what is due when its time has come, also while nothing arrives."""

@@ -59,6 +59,15 @@ async def venue_of(place: str) -> Venue:
     return Venue(name="loopback", rest_url=url, stream_url=told["stream_url"].rstrip("/"), is_loopback=True)
 
 
+async def market_is_over(loopback: Venue) -> bool:
+    """Whether a loopback exchange says that it has played all of its market; False where it does not answer."""
+    async with AsterRest(loopback, RealClock()) as rest:
+        try:
+            return (await rest.get_json("/loopback"))["is_finished"]
+        except Unavailable:
+            return False
+
+
 class Unavailable(Exception):
     """The exchange could not answer now; the request itself may be right.
 

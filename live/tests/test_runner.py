@@ -16,7 +16,7 @@ from polars.testing import assert_frame_equal
 from data.convert import import_path
 from data.lake import Lake
 from data.wal import Log
-from live import runner
+from live import runner, runs
 from live.desk import Desk
 from live.dispatch import first_open_ms
 from live.journal import read_journal, trades
@@ -261,6 +261,13 @@ def test_what_the_lake_lacks_is_said_in_one_sentence(config, promoted, aster_liv
 def test_a_time_that_is_none_is_refused(config, promoted, aster_live):
     done = aster_live("--config", promoted(config()), "--start", "yesterday")
     assert done.exit_code == 2 and "expected an ISO date or time" in done.output
+
+
+def test_a_run_that_ended_too_early_says_why_and_fails(config, promoted, aster_live, monkeypatch):
+    monkeypatch.setattr(runs, "paper", lambda *asked: {"trades": 3, "ended_early": "the market ended"})
+    done = aster_live("--config", promoted(config()), "--mode", "paper", "--json")
+    assert done.exit_code == 1
+    assert done.output.splitlines() == ['{"trades": 3, "ended_early": "the market ended"}', "Error: the market ended"]
 
 
 LOADED = """

@@ -1,5 +1,6 @@
 """Paper trading on the loopback exchange, over sockets: the run, its replay and the backtest of its log are one."""
 
+import json
 from collections import Counter
 from datetime import timedelta
 
@@ -156,6 +157,13 @@ def test_a_stopped_run_goes_on_with_its_position(often, tmp_path):
     kinds = Counter(events["kind"])
     assert kinds["start"] == 1 and kinds["end"] == 3 and kinds["held"] == held >= 1
     assert events.filter(pl.col("kind") == "intent")["client_order_id"].is_unique().all()
+
+
+def test_a_run_ends_with_its_market_and_says_so(often, tmp_path):
+    near_the_end = OPENING + timedelta(days=MARKET.days) - 2 * MINUTE
+    session, _ = paper([often()], tmp_path / "paper.sqlite", hours=1.0, start=near_the_end)
+    assert session.ended_early.startswith("the exchange's market ended at 2026-01-05 11:00:10 UTC")
+    assert json.loads(records(tmp_path / "paper.sqlite")[-1].payload)["note"] == "stopped"
 
 
 def test_a_log_of_the_future_or_of_another_resolution_is_refused(often, tmp_path):
