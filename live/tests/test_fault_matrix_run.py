@@ -13,6 +13,7 @@ from aiohttp.client_reqrep import ConnectionKey
 from click.testing import CliRunner
 
 from data.clock import RealClock
+from data.loopback.faults import StreamFault
 from data.venues.aster import AsterRest, venue_of
 from data.venues.aster_signed import SignedRest
 from data.venues.signing import AgentKey, OperatorKey, signed_message
@@ -28,7 +29,7 @@ from live.promotion import document_of, signed_text
 from live.runner import main
 from live.tests.dashboard_run import Served, Tab
 from live.tests.invariants import alerts, check, held_and_guarded, legs, level, told_of
-from live.tests.real_run import BTC, RULES, Run, again, guarded, new, often
+from live.tests.real_run import BTC, RULES, START, Run, again, guarded, new, often
 from live.tests.rows import in_both_modes
 from live.watchdog import Account, Watchdog
 from research.engine import TradingConfig
@@ -113,6 +114,23 @@ def test_f31_funding_is_paid_while_a_position_is_open(run_real, is_heard):
     (paid,) = told_of(run, "funding")
     (row,) = [row for row in run.account.ledger.incomes if row.kind == "FUNDING_FEE"]
     assert paid["paid_usdt"] == float(-row.amount_usdt) and held_and_guarded(run)
+
+
+@in_both_modes("F31")
+def test_f31_funding_that_the_stream_never_told_is_found_after_the_hour(run_real):
+    def pay(run: Run) -> None:
+        office = run.exchange.office
+        run.exchange._trouble.add([StreamFault(kind="drop", streams="user*", for_s=0.5)], run.exchange.now_ns)
+        run.account.on_funding(BTC, D("0.0001"), office.now_ms)
+        office.collect()
+        office.tell()
+
+    run = run_real(before=[guarded(pay)], start=START.replace(minute=56), minutes=5.0)
+    (row,) = [row for row in run.account.ledger.incomes if row.kind == "FUNDING_FEE"]
+    (told,) = told_of(run, "income")
+    assert told["amount_usdt"] == float(row.amount_usdt)
+    (asked,) = [asked for asked in run.asked if asked.name == "income" and asked.ms > row.time_ms]
+    assert 15_000 <= asked.ms % 3_600_000 < 16_000  # nothing but the hour had it asked for
 
 
 STALE = (lambda told: told["approval"].update(expires=datetime(2026, 1, 2, tzinfo=UTC)), "the approval ended")
