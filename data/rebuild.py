@@ -42,6 +42,12 @@ class Rebuilt:
     gaps: int
 
 
+def is_logged(lake: Lake, path: str) -> bool:
+    """Whether the raw log still reaches back to before the first row of a file of the lake."""
+    began = [entry.min_time for entry in lake.files() if entry.path == path and entry.table != RAW.name]
+    return bool(began) and any(entry.min_time <= began[0] for entry in lake.files(RAW.name))
+
+
 def rebuild(lake: Lake, path: str, now: datetime | None = None) -> Rebuilt:
     """Set a damaged file aside and store its rows again from the raw log, as far as that is retained and readable.
 

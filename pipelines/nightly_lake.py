@@ -1,12 +1,13 @@
 """What a night does for the lake itself: holes filled, files merged and proven."""
 
 from data.lake import Lake
+from data.rebuild import is_logged, rebuild
 from data.verify import verify
 from pipelines.nightly import Night, Outcome
 from pipelines.upkeep import fill_gaps, merge_files
 from research import formats
 
-_SHOWN = 5  # of a long list
+_SHOWN = 5  # of a long list; more damaged files are not mended unasked
 
 
 def repair(night: Night) -> Outcome:
@@ -36,12 +37,35 @@ def compact(night: Night) -> Outcome:
 
 
 def prove(night: Night) -> Outcome:
-    """Prove every file against its manifest."""
+    """Prove every file against its manifest; the rows of a few damaged ones are made again where the raw log has them.
+
+    Many are no accident, and what the log no longer has would become a gap: a person decides then.
+    """
     lake = Lake(night.lake)
-    problems = [f"{problem.path}: {problem.message}" for problem in verify(lake, lambda done, total: None)]
-    shown = [*problems[:_SHOWN], *([f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else [])]
+    problems = verify(lake, lambda done, total: None)
+    damaged = [problem.path for problem in problems if problem.table is not None]
+    logged = [path for path in damaged if is_logged(lake, path)] if len(damaged) <= _SHOWN else []
+    human = [_made_again(lake, path) for path in logged]
+    if left := [path for path in damaged if path not in logged]:
+        human.append(
+            f"damaged: {_listed(left)}: run `aster verify --set-aside`, then `aster nightly --day {night.day} --again`"
+        )
+    if strays := [problem.path for problem in problems if problem.table is None]:
+        human.append(f"not of the lake, though they lie in it: {_listed(strays)}: move them elsewhere")
     return Outcome(
         note=f"{formats.count(len(lake.files()))} files proven, {formats.count(len(problems))} with problems",
-        facts={"damaged files": formats.count(len(problems))},
-        human=(f"{'; '.join(shown)}: run `aster verify --set-aside`",) if problems else (),
+        facts={"damaged files": formats.count(len(damaged))},
+        human=tuple(human),
     )
+
+
+def _made_again(lake: Lake, path: str) -> str:
+    """Make a damaged file's rows again; what became of them."""
+    made = rebuild(lake, path)
+    rows = f"{formats.count(made.recovered)} of its {formats.count(made.lost)} rows were"
+    rest = f", {formats.count(made.gaps)} gaps entered for the rest" if made.gaps else ""
+    return f"{path} was damaged: {rows} made again from the raw log{rest}; look after the disk of {lake.root}"
+
+
+def _listed(paths: list[str]) -> str:
+    return "; ".join([*paths[:_SHOWN], *([f"and {len(paths) - _SHOWN} more"] if len(paths) > _SHOWN else [])])

@@ -36,8 +36,14 @@ def parity(night: Night) -> Outcome:
             ask(
                 path, "parity", None, by="nightly", now_ms=RealClock().now_ms(), patience_ms=ALARM_HOLDS_MS, why=found
             )  # fmt: skip
-    note = f"{formats.count(len(journals))} runs of the day, {formats.count(len(human))} not proven"
-    return Outcome(note=note, facts=facts, human=tuple(human))
+    return Outcome(note=_note(len(journals), len(human)), facts=facts, human=tuple(human))
+
+
+def _note(runs: int, unproven: int) -> str:
+    if not runs:
+        return "nothing traded that day"
+    what = "one run" if runs == 1 else f"{formats.count(runs)} runs"
+    return f"{what} of the day, {f'{formats.count(unproven)} not proven' if unproven else 'all of it proven'}"
 
 
 def _ran(journal: Path, night: Night) -> bool:

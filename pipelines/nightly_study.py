@@ -22,7 +22,7 @@ from pipelines.notebook_verdicts import verdicts_in_words
 from pipelines.notebooks import execute
 from pipelines.promote import CHOSEN
 from pipelines.report import Section, Verdict, write_report
-from pipelines.runs import RunFolder, default_runs
+from pipelines.runs import RunFolder
 from pipelines.sweep_job import run_sweep
 from pipelines.sweep_report import write_sweep_report
 from research import formats
@@ -117,7 +117,7 @@ def walk_forward(night: Night) -> Outcome:
     if chosen is None:
         notes.append("nothing is promoted")
     else:
-        configs.insert(0, (default_runs() / chosen.provenance["run"] / "config.toml", chosen))
+        configs.insert(0, (night.folder.parent.parent / chosen.provenance["run"] / "config.toml", chosen))
     for path, running in configs:
         if not path.exists():
             human.append(f"{path} is gone: its walk-forward cannot be run again; sweep and promote again")
@@ -205,7 +205,7 @@ def _drift(run: RunFolder, running: Chosen) -> list[str]:
     """What speaks against the promoted config after another day."""
     symbol = running.config.symbol
     found = []
-    if not gate_of(run, symbol)["passes"]:
+    if running.provenance["statistical_gate"] and not gate_of(run, symbol)["passes"]:  # else it was known
         found.append(f"the promoted config's procedure {gate_of(run, symbol)['verdict']}")
     newest = run.frame("walk_forward_folds").filter(pl.col("symbol") == symbol).sort("fold").tail(1)
     if newest.height and newest["config"][0] is not None:

@@ -16,7 +16,7 @@ from data.lake import Lake, default_lake
 from data.schema import MARK_PRICE, TABLES, TRADES, interval_ms
 from data.synthetic import fill_lake
 from pipelines.demo import MARKET
-from pipelines.notebook_views import NOTHING, progress, show
+from pipelines.notebook_views import NOTHING, named, progress, show
 from pipelines.report import Table
 from pipelines.runs import default_runs
 from research import formats, plots
@@ -55,7 +55,7 @@ def look_into(lake: str, symbols: str, start: str, end: str) -> Contents:
     LookupError
         On a symbol that the lake has no row of.
     """
-    folder = Path(lake) if lake else default_lake()
+    folder = named(lake, default_lake())
     try:
         opened = Lake(folder)
     except LookupError:

@@ -3,7 +3,6 @@
 import os
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import ipywidgets
 import numpy as np
@@ -14,7 +13,7 @@ from data.config import parse_utc
 from data.lake import Lake, default_lake
 from pipelines.cluster_data import mapped_sources
 from pipelines.map_view import DAY, SHOWN_DAYS, Question, Seen, look, moment, of_leverage, tick_size
-from pipelines.notebook_views import NOTHING, show
+from pipelines.notebook_views import NOTHING, named, show
 from pipelines.report import Table
 from research import formats, plots
 from research.clusters.profiles import SOURCES
@@ -59,7 +58,7 @@ def look_at(
         raise ValueError(f"colour: expected usdt or z, got {colour!r}")
     return look(
         Question(
-            folder=Path(lake) if lake else default_lake(),
+            folder=named(lake, default_lake()),
             symbol=symbol.strip().upper(),
             source=source.strip(),
             start=parse_utc(start) if start else None,

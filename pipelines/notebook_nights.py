@@ -1,12 +1,10 @@
 """Notebook 06, what happened last night: what needs a person, what changed, and how the nights before went."""
 
-from pathlib import Path
-
 from IPython.display import HTML, Markdown
 
 from pipelines.nightly import DONE, NIGHTS, Night, changes, human_of, nights_in, pages_of, previous
 from pipelines.nightly_report import headline
-from pipelines.notebook_views import NOTHING, show, words
+from pipelines.notebook_views import NOTHING, named, show, words
 from pipelines.report import Table
 from pipelines.runs import default_runs
 from research import formats
@@ -22,7 +20,7 @@ def open_last(runs: str, day: str) -> Night | None:
     LookupError
         When nobody closed that day, naming those that were.
     """
-    nights = nights_in((Path(runs) if runs else default_runs()) / NIGHTS)
+    nights = nights_in(named(runs, default_runs()) / NIGHTS)
     if not day:
         return nights[-1] if nights else None
     for night in nights:

@@ -1,7 +1,6 @@
 """What notebook 07 shows: finished sweeps beside each other, whatever data, strategy or symbol each of them had."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -9,7 +8,7 @@ from IPython.display import HTML, Markdown
 
 from data.schema import interval_ms
 from pipelines.gate_job import findings_of, gate_of
-from pipelines.notebook_views import NOTHING, show
+from pipelines.notebook_views import NOTHING, named, show
 from pipelines.report import Table
 from pipelines.runs import FINISHED, RunFolder, default_runs, runs
 from research import formats, metrics, plots
@@ -56,7 +55,7 @@ def open_runs(folder: str, strategy: str, symbol: str) -> list[Compared]:
     """Every symbol of every finished run below a folder, newest first; of one strategy or symbol where named."""
     found = [
         _compared(run, own)
-        for run in runs(Path(folder) if folder else default_runs())
+        for run in runs(named(folder, default_runs()))
         if run.manifest["state"] == FINISHED and strategy in ("", run.config.strategy)
         for own in run.config.symbols
         if symbol in ("", own)

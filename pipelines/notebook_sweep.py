@@ -2,13 +2,13 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
 from IPython.display import HTML, Markdown
 
 from data.lake import Lake, default_lake
-from pipelines.notebook_views import NOTHING, earned, finished_job, show, words
+from pipelines.identity import CHECKOUT
+from pipelines.notebook_views import NOTHING, earned, finished_job, named, show, words
 from pipelines.promote import findings
 from pipelines.report import Table
 from pipelines.run_history import same_data
@@ -53,13 +53,13 @@ def open_sweep(run: str, lake: str, symbol: str) -> Sweep:
         name: folder.frame(f"{prefix}{name}").filter(pl.col("symbol") == symbol)
         for prefix, name in (("", "results"), *(("walk_forward_", one) for one in ("folds", "trades", "equity")))
     }
-    return Sweep(run=folder, lake=Lake(Path(lake) if lake else default_lake()), symbol=symbol, **own)
+    return Sweep(run=folder, lake=Lake(named(lake, default_lake())), symbol=symbol, **own)
 
 
 def _swept(config: str, lake: str) -> str:
     """The run folder that ``aster sweep`` of a file says it made."""
-    place = ("--lake", str(Path(lake).resolve())) if lake else ()
-    job = finished_job("sweep", str(Path(config).resolve()), *place)
+    place = ("--lake", str(CHECKOUT / lake)) if lake else ()
+    job = finished_job("sweep", str(CHECKOUT / config), *place)
     return re.search(r"^run: (.+)$", job.printed, flags=re.MULTILINE)[1]
 
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 import polars as pl
 from IPython.display import HTML, Markdown
@@ -13,7 +12,8 @@ from live.config import Chosen, load_chosen
 from live.journal import trades as journal_trades
 from live.replay import bars_of
 from pipelines import trade_table
-from pipelines.notebook_views import NOTHING, earned, progress, show, words
+from pipelines.identity import CHECKOUT
+from pipelines.notebook_views import NOTHING, earned, named, progress, show, words
 from pipelines.promote import CHOSEN
 from pipelines.report import Table
 from pipelines.sweep_report import equity_for_plot
@@ -52,15 +52,15 @@ class Traded:
 def follow(chosen: str, journal: str, lake: str, start: str, end: str) -> Traded:
     """Backtest a promoted config over a range of the lake, and read its journal where one is named."""
     tell = progress()
-    promoted = load_chosen(Path(chosen) if chosen else CHOSEN)
+    promoted = load_chosen(named(chosen, CHOSEN))
     config = promoted.config
-    opened = Lake(Path(lake) if lake else default_lake())
+    opened = Lake(named(lake, default_lake()))
     tell("bars", 0, 3)
     bars = bars_of(config, opened, parse_utc(start) if start else None, parse_utc(end) if end else None)
     tell("backtest", 1, 3)
     result = backtest(config, bars, min_coverage=0.0)  # a runner trades through holes too
     tell("journal", 2, 3)
-    written = journal_trades(Path(journal), config.config_hash, config.symbol) if journal else None
+    written = journal_trades(CHECKOUT / journal, config.config_hash, config.symbol) if journal else None
     tell("steps done", 3, 3)
     return Traded(chosen=promoted, bars=bars, result=result, journal=written)
 

@@ -1,7 +1,6 @@
 """Notebook 03, does the map predict: verdicts with their intervals, and what lies behind them."""
 
 import math
-from pathlib import Path
 
 import polars as pl
 from IPython.display import HTML, Markdown
@@ -9,7 +8,7 @@ from IPython.display import HTML, Markdown
 from data.config import parse_utc
 from data.lake import default_lake
 from pipelines.map_judging import ALL, Asked, Judged, judge
-from pipelines.notebook_views import NOTHING, progress, show
+from pipelines.notebook_views import NOTHING, named, progress, show
 from pipelines.report import Table
 from research import formats, plots
 from research.clusters.validation.verdicts import (
@@ -59,7 +58,7 @@ def ask(
         raise ValueError(f"horizon_h: expected whole minutes above zero, got {horizon_h} h")
     return judge(
         Asked(
-            folder=Path(lake) if lake else default_lake(),
+            folder=named(lake, default_lake()),
             symbols=tuple(one.strip().upper() for one in symbols.split(",") if one.strip()),
             source=source.strip(),
             start=parse_utc(start) if start else None,

@@ -5,6 +5,7 @@ A notebook is a list of calls into its own ``pipelines.notebook_*`` and ``resear
 
 from collections.abc import Callable
 from html import escape
+from pathlib import Path
 
 from IPython.display import HTML, DisplayHandle, Markdown
 
@@ -75,6 +76,11 @@ def finished_job(*command: str) -> Job:
     if state != FINISHED:
         raise ChildFailed(f"job {job.name} is {state}: {job.last_words}; run the cell again to start it again")
     return job
+
+
+def named(place: str, otherwise: Path) -> Path:
+    """A file or folder as a parameter names it: relative to the checkout, not to where the kernel runs."""
+    return CHECKOUT / place if place else otherwise
 
 
 def earned(usdt: float) -> str:

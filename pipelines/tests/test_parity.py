@@ -70,7 +70,7 @@ def test_a_night_proves_the_runs_of_its_day(run, tmp_path):
     settings = NightSettings(symbols=(CONFIG.symbol,), journals=str(path.parent))
     night = Night(day=START.date(), folder=tmp_path, lake=lake.root, settings=settings)
     found = parity(night)
-    assert found.note == "1 runs of the day, 0 not proven" and found.human == ()
+    assert found.note == "one run of the day, all of it proven" and found.human == ()
     assert found.facts == {"paper.sqlite: parity": parity_id(proofs_of(path, feed_folder(path), lake))[:12]}
     assert parity(replace(night, day=START.date() + timedelta(days=1))).facts == {}
 
