@@ -62,9 +62,12 @@ def prove(night: Night) -> Outcome:
 def _made_again(lake: Lake, path: str) -> str:
     """Make a damaged file's rows again; what became of them."""
     made = rebuild(lake, path)
-    rows = f"{formats.count(made.recovered)} of its {formats.count(made.lost)} rows were"
+    rows = f"{formats.count(made.recovered)} of {formats.count(made.lost)} rows were"
     rest = f", {formats.count(made.gaps)} gaps entered for the rest" if made.gaps else ""
-    return f"{path} was damaged: {rows} made again from the raw log{rest}; look after the disk of {lake.root}"
+    return (
+        f"a file of {made.table} was damaged: {rows} made again from the raw log{rest}; it lies in {made.aside} now. "
+        "Look after that disk: it changed what was stored"
+    )
 
 
 def _listed(paths: list[str]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from pipelines.nightly import DONE, Night, changes, facts_of, human_of, nights_in, pages_of
+from pipelines.nightly import DONE, Night, Step, changes, facts_of, human_of, nights_in, pages_of
 from pipelines.page import Figures, page_html
 from pipelines.report import Link, Section, Table, Verdict, write_report
 from pipelines.runs import write_whole
@@ -23,6 +23,11 @@ def headline(night: Night) -> str:
     return f"{_things(needs)} a person" if needs else f"Nothing needs a person: all {len(night.steps())} steps are done"
 
 
+def went(step: Step) -> str:
+    """How a step went, in a word."""
+    return "done" if step.state == DONE else "✕ failed"
+
+
 def write_night(night: Night, before: Night | None) -> Path:
     """Write ``report.html`` of a night, compared with the one before it."""
     steps, human = night.steps(), human_of(night)
@@ -38,26 +43,31 @@ def write_night(night: Night, before: Night | None) -> Path:
         Section(
             title="What needs a person",
             intro="" if human else "Nothing.",
-            tables=_table(
-                "What needs a person", ("step", "what to do"), "ll", [(_words(name), say) for name, say in human]
-            ),
+            tables=_table("To do", ("step", "what to do"), "ll", [(_words(name), say) for name, say in human]),
         ),
         Section(
             title=f"What changed since {before.day}" if before else "What changed",
             intro="" if changed else since,
-            tables=_table("Figures that changed", ("figure", "was", "is"), "lll", changed[:_SHOWN_CHANGES]),
+            tables=_table("Figures", ("figure", "was", "is"), "lll", changed[:_SHOWN_CHANGES], is_prose=False),
         ),
         Section(title="Pages", links=tuple(Link(words=words, target=name) for words, name in pages_of(night))),
         Section(
             title="Steps",
             tables=_table(
                 "What was done",
-                ("step", "what", "took"),
-                "llr",
-                [(_words(step.name), step.outcome.note, formats.age(step.seconds)) for step in steps.values()],
+                ("step", "went", "what", "took"),
+                "lllr",
+                [
+                    (_words(step.name), went(step), step.outcome.note, formats.age(step.seconds))
+                    for step in steps.values()
+                ],
             ),
         ),
-        Section(title="All figures", tables=_table("Figures", ("figure", "is"), "ll", list(facts_of(night).items()))),
+        Section(
+            title="All figures",
+            tables=_table("Figures", ("figure", "is"), "ll", list(facts_of(night).items()), is_prose=False),
+        ),
+        Section(title="Asked", intro=f"{', '.join(night.settings.symbols)} in the lake {night.lake}, the day in UTC."),
     ]
     return write_report(
         night.folder / PAGE,
@@ -72,7 +82,7 @@ def write_night(night: Night, before: Night | None) -> Path:
             ),
         ),
         sections=sections,
-        facts=(("day", f"{night.day} UTC"), ("symbols", ", ".join(night.settings.symbols)), ("lake", str(night.lake))),
+        facts=(),
         not_modelled=(),
     )
 
@@ -111,6 +121,8 @@ def _words(name: str) -> str:
     return name.replace("_", "-")
 
 
-def _table(title: str, columns: tuple[str, ...], align: str, rows: Sequence[tuple[str, ...]]) -> tuple[Table, ...]:
+def _table(
+    title: str, columns: tuple[str, ...], align: str, rows: Sequence[tuple[str, ...]], *, is_prose: bool = True
+) -> tuple[Table, ...]:
     """One table, or none where it has no rows."""
-    return (Table(title=title, columns=columns, align=align, rows=tuple(rows), is_prose=True),) if rows else ()
+    return (Table(title=title, columns=columns, align=align, rows=tuple(rows), is_prose=is_prose),) if rows else ()

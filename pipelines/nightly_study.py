@@ -1,7 +1,7 @@
 """What a night looks at again: health, maps, whether they predict, the promoted config, the market."""
 
 import tomllib
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -17,6 +17,7 @@ from pipelines.map_judging import Asked, judge
 from pipelines.map_view import Question, look
 from pipelines.market_report import covered_days, gaps_section, liquidations_section, market_section
 from pipelines.nightly import Night, Outcome
+from pipelines.notebook_lake import symbols_in
 from pipelines.notebook_map import liquidation_map
 from pipelines.notebook_verdicts import verdicts_in_words
 from pipelines.notebooks import execute
@@ -31,36 +32,43 @@ from research.clusters.inputs import Unavailable
 from research.clusters.validation.verdicts import TOO_LITTLE
 
 _SHOWN = 5  # of a long list
+_LATE = timedelta(minutes=10)  # before the end of the day: a stream that ends earlier has ended
 
 
 def health(night: Night) -> Outcome:
     """Say what was recorded of the day and what is missing."""
     lake, symbols = Lake(night.lake), night.settings.symbols
     covered = covered_days(lake, symbols, night.start, night.end)
-    rows = covered.filter(pl.col("state").is_in(["open", "missing"])).to_dicts()
-    wanting = [f"{row['table']} {row['symbol']}" for row in rows]
-    silent = [symbol for symbol in symbols if covered.filter(pl.col("symbol") == symbol).is_empty()]
-    execute(
-        "01_is_the_lake_complete",
-        night.folder / "health.ipynb",
-        {
-            "lake": str(night.lake),
-            "symbols": ",".join(symbols),
-            "start": night.report_start.isoformat(),
-            "end": night.end.isoformat(),
-        },
-    )
-    human = [f"{symbol}: not a row was recorded that day: is the recorder running?" for symbol in silent]
-    if wanting:
-        human.append(
-            f"incomplete: {', '.join(wanting[:_SHOWN])}{' and more' if len(wanting) > _SHOWN else ''}: run "
-            f"`aster repair --start {night.day}`"
+    wanting = covered.filter(pl.col("state").is_in(["open", "missing"]))
+    ended = pl.col("last_time") < night.end - _LATE
+    pages = ()
+    if known := [symbol for symbol in symbols if symbol in symbols_in(lake)]:
+        execute(
+            "01_is_the_lake_complete",
+            night.folder / "health.ipynb",
+            {
+                "lake": str(night.lake),
+                "symbols": ",".join(known),
+                "start": night.report_start.isoformat(),
+                "end": night.end.isoformat(),
+            },
         )
+        pages = (("Is the lake complete?", "health.html"),)
+    silent = [symbol for symbol in symbols if covered.filter(pl.col("symbol") == symbol).is_empty()]
+    human = [f"{symbol}: not a row was recorded that day: is the recorder running?" for symbol in silent]
+    if names := _streams(wanting.filter(ended)):
+        last = wanting.filter(ended)["last_time"].min()
+        human.append(
+            f"recorded until {last:%H:%M} UTC only: {names}: is the recorder running? Started again, it asks for what "
+            "it missed"
+        )
+    if names := _streams(wanting.filter(~ended)):
+        human.append(f"incomplete: {names}: run `aster repair --start {night.day}`")
     return Outcome(
-        note=f"{formats.count(covered.height)} streams, {formats.count(len(wanting))} incomplete",
+        note=f"{formats.count(covered.height)} streams, {formats.count(wanting.height)} incomplete",
         facts={f"{row['table']} {row['symbol']}": _state(row) for row in covered.to_dicts()},
         human=tuple(human),
-        pages=(("Is the lake complete?", "health.html"),),
+        pages=pages,
     )
 
 
@@ -181,8 +189,14 @@ def _quiet(what: str, done: int, total: int) -> None:
     """Nobody watches a step."""
 
 
+def _streams(covered: pl.DataFrame) -> str:
+    names = [f"{table} {symbol}" for table, symbol in covered.select("table", "symbol").iter_rows()]
+    return f"{', '.join(names[:_SHOWN])}{' and more' if len(names) > _SHOWN else ''}"
+
+
 def _state(row: dict) -> str:
-    return row["state"] if row["covered"] is None else f"{row['state']}, {formats.percent(row['covered'], decimals=2)}"
+    """How a stream is; of some nobody can say how much should have come."""
+    return "recorded" if row["covered"] is None else f"{row['state']}, {formats.percent(row['covered'], decimals=2)}"
 
 
 def _midnight(moment: datetime) -> datetime:

@@ -47,6 +47,11 @@ class Contents:
     holes: pl.DataFrame = field(default_factory=HOLES.to_frame)
 
 
+def symbols_in(lake: Lake) -> list[str]:
+    """Every symbol that a lake has a row of."""
+    return sorted({symbol for name in TABLES if name not in LEDGERS for symbol in lake.symbols(name)})
+
+
 def look_into(lake: str, symbols: str, start: str, end: str) -> Contents:
     """Read how complete a lake is; where there is none, or an empty one, so are its contents.
 
@@ -60,7 +65,7 @@ def look_into(lake: str, symbols: str, start: str, end: str) -> Contents:
         opened = Lake(folder)
     except LookupError:
         return Contents(folder=folder)
-    there = sorted({symbol for name in TABLES if name not in LEDGERS for symbol in opened.symbols(name)})
+    there = symbols_in(opened)
     if not there:
         return Contents(folder=folder, lake=opened)
     chosen = [symbol.strip().upper() for symbol in symbols.split(",") if symbol.strip()] or there

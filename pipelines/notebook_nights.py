@@ -2,8 +2,8 @@
 
 from IPython.display import HTML, Markdown
 
-from pipelines.nightly import DONE, NIGHTS, Night, changes, human_of, nights_in, pages_of, previous
-from pipelines.nightly_report import headline
+from pipelines.nightly import NIGHTS, Night, changes, human_of, nights_in, pages_of, previous
+from pipelines.nightly_report import headline, went
 from pipelines.notebook_views import NOTHING, named, show, words
 from pipelines.report import Table
 from pipelines.runs import default_runs
@@ -64,7 +64,7 @@ def changed(night: Night | None) -> HTML | Markdown:
 def steps(night: Night | None) -> HTML | Markdown:
     """What was done and how long it took."""
     rows = tuple(
-        (words(step.name), "done" if step.state == DONE else "✕ failed", step.outcome.note, formats.age(step.seconds))
+        (words(step.name), went(step), step.outcome.note, formats.age(step.seconds))
         for step in (night.steps().values() if night is not None else ())
     )
     return show(Table(title="Steps", columns=("step", "went", "what", "took"), align="lllr", rows=rows, is_prose=True))

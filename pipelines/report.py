@@ -1,6 +1,7 @@
 """One HTML file that says what came out, opens offline and sends nothing: verdict first, figures and tables below."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -187,6 +188,11 @@ def _section(section: Section, figures: Figures) -> str:
     return f'<section class="part"><h2>{escape(section.title)}</h2>{intro}{listed}{content}</section>\n'
 
 
+def _text(cell: str) -> str:
+    """A cell's text, what stands between backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(cell))
+
+
 def _table(table: Table) -> str:
     sides = ["right" if letter == "r" else "left" for letter in table.align]
     head = "".join(
@@ -195,7 +201,7 @@ def _table(table: Table) -> str:
     rows = "".join(
         "<tr>"
         + "".join(
-            f'<td class="{side}" data-heading="{escape(name)}">{escape(cell)}</td>'
+            f'<td class="{side}" data-heading="{escape(name)}">{_text(cell)}</td>'
             for cell, side, name in zip(row, sides, table.columns, strict=True)
         )
         + "</tr>"

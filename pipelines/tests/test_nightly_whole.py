@@ -105,9 +105,9 @@ def three_nights(said, tmp_path_factory):
         killed_in(folder, DAYS[1], "prove")
         told.append(nightly(folder, DAYS[1]))
         sent.append(len(said))
-    damage(Lake(folder / "lake"))
-    told += [nightly(folder, DAYS[2]), nightly(folder, DAYS[2])]
-    sent += [len(said)]
+        damage(Lake(folder / "lake"))
+        told += [nightly(folder, DAYS[2]), nightly(folder, DAYS[2])]
+        sent.append(len(said))
     return folder, told, sent
 
 
