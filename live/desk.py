@@ -8,6 +8,7 @@ from live.brokers.paper import PaperBroker
 from live.feed import Event, ExecutionBar, FeedEnded, Header, Marked, Tick
 from live.journal import Journal, Record
 from live.orders import (
+    CancelEntry,
     CloseAsked,
     CloseOrder,
     EntryFilled,
@@ -31,7 +32,7 @@ class Broker(Protocol):
 
     def __init__(self, terms: Terms) -> None: ...
 
-    def place(self, order: EntryOrder | ExitOrders | CloseOrder) -> None: ...
+    def place(self, order: EntryOrder | ExitOrders | CloseOrder | CancelEntry) -> None: ...
 
     def on(self, event: Event) -> list[Report]: ...
 

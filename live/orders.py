@@ -103,15 +103,25 @@ def _base36(count: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class EntryOrder:
-    """Immediate-or-cancel order that opens a position, limited to the touch seen at decision plus some ticks."""
+    """Order that opens a position: immediate-or-cancel, some ticks beyond the touch seen at decision, or resting.
+
+    Attributes
+    ----------
+    side : 1 buys, -1 sells.
+    quantity : base units.
+    decision_price : the touch seen at decision, that the limit is counted from; where it rests, if it does.
+    stop_price : where its stop would lie if it were filled there; NaN without one.
+    lifetime_ms : of an order that rests, from its arrival on; 0 of one that takes.
+    """
 
     client_order_id: str
     trade_id: str
     row: RowKey
-    side: int  # 1 buys, -1 sells
-    quantity: float  # base
-    decision_price: float  # the touch seen at decision, that the limit is counted from
-    stop_price: float = math.nan  # where its stop would lie if it were filled there; NaN without one
+    side: int
+    quantity: float
+    decision_price: float
+    stop_price: float = math.nan
+    lifetime_ms: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +149,13 @@ class CloseOrder:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CancelEntry:
+    """Takes back an entry that rests."""
+
+    client_order_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class CloseAsked:
     """The operator or a limit wants the symbol flat: what is held is closed, and what an order on its way brings."""
 
@@ -160,10 +177,16 @@ class EntryFilled:
 
 @dataclass(frozen=True, kw_only=True)
 class EntryMissed:
-    """The entry order expired without a fill."""
+    """The entry order expired without a fill.
+
+    Attributes
+    ----------
+    row : of one that rested, the last whose order had met the market when it expired; None of one that never did.
+    """
 
     time_ms: int
     client_order_id: str
+    row: RowKey | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

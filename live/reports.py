@@ -12,7 +12,7 @@ _KINDS = {kind.__name__: kind for kind in (EntryFilled, EntryMissed, ExitFilled,
 def told(report: Report) -> dict[str, Any]:
     """JSON values."""
     values = {field.name: getattr(report, field.name) for field in fields(report)}
-    if "row" in values:
+    if values.get("row") is not None:
         values["row"] = list(values["row"])
     return {"report": type(report).__name__, **values}
 
@@ -21,7 +21,7 @@ def report_of(values: Mapping[str, Any]) -> Report:
     """The report that ``told`` wrote."""
     kind = _KINDS[values["report"]]
     rest = {name: value for name, value in values.items() if name != "report"}
-    if "row" in rest:
+    if rest.get("row") is not None:
         rest["row"] = RowKey(*rest["row"])
     if "leg" in rest:
         rest["leg"] = Leg(rest["leg"])

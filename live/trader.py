@@ -26,6 +26,7 @@ from live.feed import (
 from live.journal import Record
 from live.orders import (
     AmbiguousBar,
+    CancelEntry,
     CloseAsked,
     CloseOrder,
     EntryFilled,
@@ -52,6 +53,7 @@ from research.fills import (
     size_multiple,
 )
 from research.liquidation import with_liquidation
+from research.resting import resting_price, rests
 from research.sizing import size_features, size_multiples
 from research.trades import trade_id
 
@@ -90,7 +92,7 @@ class State:
     leaving: CloseAsked | None = None
 
 
-Effect = Record | EntryOrder | ExitOrders | CloseOrder
+Effect = Record | EntryOrder | ExitOrders | CloseOrder | CancelEntry
 Outcome = tuple[State, list[Effect]]
 Gate = Callable[[int, float], str | None]  # time in ms and notional in USDT of an entry; why it must not leave
 
@@ -166,26 +168,41 @@ def _decide(rules: Rules, state: State, event: BarClosed, gate: Gate) -> Outcome
     side = decision.side
     trade = trade_id(rules.config_hash, rules.config.symbol, event.close_ms, side)
     name = client_order_id(rules.instance, trade, Leg.ENTRY)
-    price = decision_price(side, 0, event.market)
+    price = _entry_price(rules, side, event)
     sized_by = size_inputs(rules, state.window)
     multiples = size_multiples(rules.config.orders.open_interest_size, sized_by, 1)
     quantity = entry_quantity(price, decision, size_multiple(side, 0, multiples), rules.terms)
     note = _Notes(rules, event.time_ms, trade, event.row)
     looked_at = row._asdict() | {column: float(values[0]) for column, values in sized_by.items()}
     decided = note("decision", name, **decision._asdict(), features=looked_at)
+    if math.isnan(price):
+        return state, [decided, note("missed", name, cause="no book to rest in")]
     if quantity <= 0.0:
         return state, [decided, note("missed", name, cause="no quantity within the limits")]
     if (refusal := gate(event.time_ms, quantity * price)) is not None:
         return state, [decided, note("missed", name, cause=refusal)]
     intent = note(
-        "intent", name, leg=Leg.ENTRY, type="LIMIT IOC", side=side, quantity=quantity, decision_price=price,
-        limit_ticks=rules.terms.entry_limit_ticks,
+        "intent", name, leg=Leg.ENTRY, side=side, quantity=quantity, decision_price=price, **_entry_plan(rules.terms)
     )  # fmt: skip
     order = EntryOrder(
         client_order_id=name, trade_id=trade, row=event.row, side=side, quantity=quantity, decision_price=price,
-        stop_price=exit_levels(side, price, decision, rules.terms.tick_size).stop,
+        stop_price=exit_levels(side, price, decision, rules.terms.tick_size).stop, lifetime_ms=rules.terms.rest_ms,
     )  # fmt: skip
     return replace(state, order=order, decision=decision), [decided, intent, order]
+
+
+def _entry_price(rules: Rules, side: int, event: BarClosed) -> float:
+    """What an entry is sized at, and where it rests if it does; NaN where there is no book to rest in."""
+    if rests(rules.terms):
+        return resting_price(side, event.market.bid[0], event.market.ask[0], rules.terms)
+    return decision_price(side, 0, event.market)
+
+
+def _entry_plan(terms: Terms) -> dict[str, Any]:
+    """Of the entry's intent, how it meets the market."""
+    if rests(terms):
+        return {"type": "LIMIT GTX", "lifetime_ms": terms.rest_ms}
+    return {"type": "LIMIT IOC", "limit_ticks": terms.entry_limit_ticks}
 
 
 def _opened(rules: Rules, state: State, fill: EntryFilled) -> Outcome:
@@ -221,7 +238,11 @@ def _leaving(rules: Rules, state: State, asked: CloseAsked) -> Outcome:
     """A market order for what is held; its exits stay until it has filled."""
     position = state.position
     if position is None:
-        return replace(state, leaving=None if state.order is None else asked), []
+        order = state.order
+        if order is None:
+            return replace(state, leaving=None), []
+        taken_back = [CancelEntry(client_order_id=order.client_order_id)] if order.lifetime_ms else []
+        return replace(state, leaving=asked), taken_back
     exits = position.exits
     if {Leg.CLOSE, Leg.FLATTEN} & exits.client_order_ids.keys():
         return state, []
@@ -261,7 +282,10 @@ def _missed(rules: Rules, state: State, report: EntryMissed) -> Outcome:
     order = _answered(state, report)
     note = _Notes(rules, report.time_ms, order.trade_id, order.row)
     record = note("missed", order.client_order_id, cause="expired without a fill")
-    return replace(state, order=None, decision=None, leaving=None), [record]
+    next_entry_ms = state.next_entry_ms
+    if report.row is not None:  # the row after it may have become known while the order rested
+        next_entry_ms = report.row.open_ms + 2 * rules.interval_ms
+    return replace(state, order=None, decision=None, leaving=None, next_entry_ms=next_entry_ms), [record]
 
 
 def _closed(rules: Rules, state: State, fill: ExitFilled) -> Outcome:

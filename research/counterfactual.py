@@ -28,8 +28,9 @@ from research.fills import (
     size_multiple,
 )
 from research.liquidation import with_liquidation
+from research.resting import refuse_resting
 from research.sizing import size_multiples
-from research.ticks import NS_PER_MS, Ticks, exit_met, first_exit, funding_between_usdt, market_met
+from research.ticks import NS_PER_MS, Ticks, exit_met, first_exit, funding_between_usdt, market_met, ticks_after
 from research.trades import trade_id
 
 
@@ -140,10 +141,11 @@ class Rerun:
     Raises
     ------
     ValueError
-        As ``engine.backtest_ticks``.
+        As ``engine.backtest_ticks``, and when its entries rest.
     """
 
     def __init__(self, config: TradingConfig, bars: Bars, ticks: Ticks, end_ms: int, life: Life) -> None:
+        refuse_resting(config.orders)
         self._module, market, arrays, self._params, self._terms = simulation_inputs(config, bars)
         self._exec_ms = bars.frame["exec_time"].dt.epoch("ms").to_numpy(writable=True)
         self._close_ms = bars.frame["close_time"].dt.epoch("ms").to_numpy()
@@ -225,7 +227,8 @@ class Rerun:
 
     def _exit(self, i: int, side: int, levels: Levels, lived: Lived | None, taken: int) -> _Exit:
         end_ns = self._end_ms * NS_PER_MS
-        found = first_exit(side, levels, self._ticks, self._exec_ms[i] * NS_PER_MS, end_ns)
+        first = ticks_after(self._ticks, self._exec_ms[i] * NS_PER_MS)
+        found = first_exit(side, levels, self._ticks, *first, end_ns)
         by_rules = self._met(side, levels, *found)
         if lived is None or lived.exit_ms is None:
             return by_rules
@@ -268,7 +271,7 @@ class Rerun:
         fees = fee_usdt(entry, quantity, fee_bps)
         book = booked(book, days[i], -fees)
         funding, book = funding_between_usdt(
-            side, quantity, self._ticks, self._exec_ms, i, exit_.exit_ns, days, DayBook(*book)
+            side, quantity, self._ticks, self._exec_ms, self._exec_ms[i] + 1, exit_.exit_ns, days, DayBook(*book)
         )
         price, gross = exit_.price, gross_pnl_usdt(side, quantity, entry, exit_.price)
         if exit_.reason != REASONS[OPEN]:

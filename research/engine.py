@@ -19,12 +19,13 @@ from research.fills import REASONS, Market, Terms, gross_pnl_usdt
 from research.forced_orders import FORCED_SIDES
 from research.liquidation import brackets_of, refusal
 from research.order_settings import Costs, Orders
+from research.resting import RestingEntry, refuse_resting
 from research.sizing import OpenInterestSize, size_features, size_multiples
 from research.strategies.registry import strategy
 from research.ticks import Ticks, simulate_ticks
 from research.trades import TRADES, trade_id
 
-Section = TypeVar("Section", Costs, Orders, OpenInterestSize, Substitutions)
+Section = TypeVar("Section", Costs, Orders, OpenInterestSize, RestingEntry, Substitutions)
 
 MIN_EXCHANGE_CALLBACK_BPS = 10.0  # Aster futures API, TRAILING_STOP_MARKET: callbackRate from 0.1 %
 
@@ -124,6 +125,9 @@ def terms_of(costs: Costs, orders: Orders, instrument: Mapping) -> Terms:
         risk_usdt=risk_usdt,
         max_daily_loss_usdt=math.inf if orders.max_daily_loss_usdt is None else float(orders.max_daily_loss_usdt),
         leverage=float(orders.leverage),
+        maker_fee_bps=float(costs.maker_fee_bps),
+        rest_offset_bps=math.nan if orders.resting is None else float(orders.resting.offset_bps),
+        rest_ms=0 if orders.resting is None else int(orders.resting.lifetime_ms),
         brackets=brackets_of(instrument),
     )
 
@@ -198,8 +202,10 @@ def backtest(
     Raises
     ------
     ValueError
-        When the bars are another symbol's, or too few of them were seen, or the exchange could not execute the config.
+        When the bars are another symbol's, or too few of them were seen, or the exchange could not execute the config,
+        or its entries rest.
     """
+    refuse_resting(config.orders)
     require_coverage(bars, min_coverage, first, last)
     module, market, arrays, params, terms = simulation_inputs(config, bars)
     multiples = size_multiples(config.orders.open_interest_size, arrays, bars.frame.height)
@@ -237,7 +243,7 @@ def backtest_ticks(config: TradingConfig, bars: Bars, ticks: Ticks, *, end_ms: i
     trades = simulate_ticks(
         module, market, arrays, params, terms, exec_ms, ticks, end_ms, multiples=multiples, days=days_of(bars.frame)
     )
-    return trades_frame(trades, trades["exit_ms"], bars, config)
+    return trades_frame(trades, trades["exit_ms"], bars, config, entry_ms=trades["entry_ms"])
 
 
 def simulation_inputs(
@@ -279,6 +285,7 @@ def assumptions(config: TradingConfig, bars: Bars, resolution: Literal["bar", "t
         "not modelled: queue position, partial fills, depth beyond the touch, own market impact"
         + ("" if is_liquidated else ", own liquidation (the contract's brackets are not known)"),
         *_sizes_in_words(config.orders),
+        *_resting_in_words(config),
         *([_THINNED] if looks_at_liquidations(config) else []),
         *bars.substituted,
     )
@@ -295,8 +302,26 @@ def _sizes_in_words(orders: Orders) -> list[str]:
     return sentences
 
 
-def trades_frame(trades: np.ndarray, exit_ms: np.ndarray, bars: Bars, config: TradingConfig) -> pl.DataFrame:
-    """Trades of either resolution (``research.trade_records.TRADE``) as the trade list of ``research.trades``."""
+def _resting_in_words(config: TradingConfig) -> list[str]:
+    """How entries come about that do not take."""
+    resting = config.orders.resting
+    if resting is None:
+        return []
+    return [
+        f"entries rest {resting.offset_bps:g} bps behind the touch for {resting.lifetime_ms / 1e3:g} s; the first "
+        f"trade through their price fills them whole, for a maker fee of {config.costs.maker_fee_bps:g} bps"
+    ]
+
+
+def trades_frame(
+    trades: np.ndarray, exit_ms: np.ndarray, bars: Bars, config: TradingConfig, *, entry_ms: np.ndarray | None = None
+) -> pl.DataFrame:
+    """Trades of either resolution (``research.trade_records.TRADE``) as the trade list of ``research.trades``.
+
+    Parameters
+    ----------
+    entry_ms : of the fills; where not given, orders fill as they arrive.
+    """
     open_ms = bars.frame["open_time"].dt.epoch("ms").to_numpy()
     close_ms = bars.frame["close_time"].dt.epoch("ms").to_numpy()
     exec_ms = bars.frame["exec_time"].dt.epoch("ms").to_numpy()
@@ -313,7 +338,7 @@ def trades_frame(trades: np.ndarray, exit_ms: np.ndarray, bars: Bars, config: Tr
                 "symbol": [bars.symbol] * len(trades),
                 "side": trades["side"],
                 "entry_row_time": open_ms[entry],
-                "entry_time": exec_ms[entry],
+                "entry_time": exec_ms[entry] if entry_ms is None else entry_ms,
                 "exit_time": exit_ms,
                 "quantity": trades["quantity"],
                 "entry_price": trades["entry_price"],

@@ -8,8 +8,9 @@ Tick resolution (``research.tick_fills``). The same entries; exits are checked o
 Bars flatter tight trailing orders: without any edge, with bars of 20 bps, a trade looks better by 2.4 bps with a
 callback of a quarter of the median bar's range, 1.1 of a half, 0.4 of the whole, 0.1 of 1.5 (``aster bench fills``).
 
-Entries are taker orders. Exits stand side by side from the entry on, as on the exchange: a stop triggered by the mark,
-a target and a trailing order triggered by the last price; the first to trigger closes the position with a market order.
+Entries take, or rest (``research.resting``). Exits stand side by side from the entry on, as on the exchange: a stop
+triggered by the mark, a target and a trailing order triggered by the last price; the first to trigger closes the
+position with a market order.
 """
 
 import math
@@ -45,6 +46,9 @@ class Terms(NamedTuple):
     risk_usdt: float = math.nan  # lost at the stop; NaN: the notional counts
     max_daily_loss_usdt: float = math.inf
     leverage: float = 1.0
+    maker_fee_bps: float = 0.0  # of an entry that rests
+    rest_offset_bps: float = math.nan  # ``RestingEntry``; NaN: entries take
+    rest_ms: int = 0
     brackets: np.ndarray = NO_BRACKETS  # ``liquidation.brackets_of``; without any nothing is liquidated
 
 

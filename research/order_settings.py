@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from research.resting import RestingEntry
 from research.sizing import OpenInterestSize
 
 
@@ -39,6 +40,7 @@ class Orders:
     risk_usdt: float | None = None  # lost where the stop lies as planned, before fees, spread and slippage
     open_interest_size: OpenInterestSize | None = None
     max_daily_loss_usdt: float | None = None  # no entry for the rest of a UTC day that lost as much
+    resting: RestingEntry | None = None  # entries wait in the book in place of taking; at tick resolution only
 
     def __post_init__(self) -> None:
         if self.risk_usdt is not None and not self.risk_usdt > 0.0:

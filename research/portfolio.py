@@ -155,6 +155,9 @@ def _terms_at(terms: Terms, book: int) -> Terms:
         terms.risk_usdt[book],
         terms.max_daily_loss_usdt[book],
         terms.leverage[book],
+        terms.maker_fee_bps[book],
+        terms.rest_offset_bps[book],
+        terms.rest_ms[book],
         terms.brackets[book],
     )
 

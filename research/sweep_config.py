@@ -15,6 +15,7 @@ from research.completeness import MIN_COVERAGE
 from research.engine import TradingConfig
 from research.exposure import SharedLimits
 from research.order_settings import Costs, Orders
+from research.resting import refuse_resting
 from research.search import Axis, Range, Search, combinations, draw, nearest, varies
 from research.strategies.registry import strategy
 
@@ -82,6 +83,7 @@ class SweepConfig:
             )
         if not self.is_grid:
             self._refuse_search()
+        refuse_resting(self.orders)
         if not self.start < self.end:
             raise ValueError(f"start {self.start:%Y-%m-%d %H:%M} is not before end {self.end:%Y-%m-%d %H:%M}")
         if not self.symbols:

@@ -44,6 +44,7 @@ from research.recorded import (
     last_known,
     read_recorded,
 )
+from research.resting import is_passed, resting_price, rests, would_take
 from research.sizing import unscaled
 from research.strategies.compiled import decide, row_at
 from research.strategies.gates import MAX_QUOTE_AGE_MS
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 
 NS_PER_MS = 1_000_000
 
-TICK_TRADE = record([*TRADE.descr, ("exit_ms", np.int64)])
+TICK_TRADE = record([*TRADE.descr, ("entry_ms", np.int64), ("exit_ms", np.int64)])
 
 
 class Ticks(NamedTuple):
@@ -214,17 +215,32 @@ def _simulate(params, features, columns, market, multiples, days, terms, exec_ms
         side = decision.side
         if side == 0:
             continue
-        entry = entry_price(side, i, market, terms)
-        multiple = size_multiple(side, i, multiples)
-        quantity = entry_quantity(decision_price(side, i, market), decision, multiple, terms)
-        if math.isnan(entry) or quantity <= 0.0:
+        price = decision_price(side, i, market)
+        if rests(terms):
+            price = resting_price(side, market.bid[i], market.ask[i], terms)
+        quantity = entry_quantity(price, decision, size_multiple(side, i, multiples), terms)
+        if math.isnan(price) or quantity <= 0.0:
             continue
+        if rests(terms):
+            passing, next_allowed = rested(side, price, i, market, terms, ticks, exec_ms, end_ms)
+            if passing < 0:
+                continue
+            entry, fee_bps, entry_ns = price, terms.maker_fee_bps, ticks.trade_ns[passing]
+            entry_ms = -(-entry_ns // NS_PER_MS)
+            first_trade, first_mark, funded_ms = passing + 1, np.searchsorted(ticks.mark_ns, entry_ns), entry_ms
+        else:
+            entry, fee_bps, entry_ms = entry_price(side, i, market, terms), terms.taker_fee_bps, exec_ms[i]
+            if math.isnan(entry):
+                continue
+            first_trade, first_mark = ticks_after(ticks, entry_ms * NS_PER_MS)
+            funded_ms = entry_ms + 1
         levels = exit_levels(side, entry, decision, terms.tick_size)
         levels = with_liquidation(levels, side, entry, quantity, terms)
-        fees = fee_usdt(entry, quantity, terms.taker_fee_bps)
+        fees = fee_usdt(entry, quantity, fee_bps)
         book = booked(book, days[i], -fees)
-        reason, exit_ns, trade, quote = first_exit(side, levels, ticks, exec_ms[i] * NS_PER_MS, end_ms * NS_PER_MS)
-        funding, book = funding_between_usdt(side, quantity, ticks, exec_ms, i, exit_ns, days, book)
+        end_ns = end_ms * NS_PER_MS
+        reason, exit_ns, trade, quote = first_exit(side, levels, ticks, first_trade, first_mark, end_ns)
+        funding, book = funding_between_usdt(side, quantity, ticks, exec_ms, funded_ms, exit_ns, days, book)
         exit_, exit_ms, exit_row = ticks.trade_price[trade], end_ms - 1, n_rows - 1
         if reason != OPEN:
             exit_ms, exit_row, exit_ = exit_met(
@@ -247,6 +263,7 @@ def _simulate(params, features, columns, market, multiples, days, terms, exec_ms
         slot.target = levels.target
         slot.activation = levels.activation
         slot.callback_bps = levels.callback_bps
+        slot.entry_ms = entry_ms
         slot.exit_ms = exit_ms
         n_trades += 1
         next_allowed = exit_row + 1 + max(1, terms.cooldown_bars)
@@ -258,13 +275,37 @@ def _simulate(params, features, columns, market, multiples, days, terms, exec_ms
 
 
 @njit
-def first_exit(side, levels, ticks, after_ns, end_ns):
-    """The first tick of (after_ns, end_ns] that ends a position: its reason and time, the last trade and quote by then.
+def rested(side, limit, i, market, terms, ticks, exec_ms, end_ms):
+    """Place of the trade that fills an entry of row ``i`` that rests, -1 without one; the first row to decide then.
 
-    Reason OPEN at ``end_ns`` when there is none.
+    The row after the one in which its life ends may have been decided while it rested.
     """
-    trade = np.searchsorted(ticks.trade_ns, after_ns, side="right")
-    mark = np.searchsorted(ticks.mark_ns, after_ns, side="right")
+    opposite = market.exec_ask[i] if side > 0 else market.exec_bid[i]
+    last_price = market.exec_open[i]
+    if math.isnan(last_price) or would_take(side, limit, opposite, last_price, terms.tick_size):
+        return -1, i + 1
+    until_ms = exec_ms[i] + terms.rest_ms
+    until_ns = min(until_ms, end_ms) * NS_PER_MS
+    for k in range(np.searchsorted(ticks.trade_ns, exec_ms[i] * NS_PER_MS, side="right"), ticks.trade_ns.shape[0]):
+        if ticks.trade_ns[k] > until_ns:
+            break
+        if is_passed(side, limit, ticks.trade_price[k], terms.tick_size):
+            return k, i + 1
+    return -1, np.searchsorted(exec_ms, until_ms, side="right") + 1
+
+
+@njit
+def ticks_after(ticks, ns):
+    """Places of the first trade and the first mark known after ``ns``."""
+    return np.searchsorted(ticks.trade_ns, ns, side="right"), np.searchsorted(ticks.mark_ns, ns, side="right")
+
+
+@njit
+def first_exit(side, levels, ticks, trade, mark, end_ns):
+    """The first tick by ``end_ns`` that ends a position: its reason and time, the last trade and quote by then.
+
+    Reason OPEN at ``end_ns`` when there is none. ``trade`` and ``mark`` are the places to begin at.
+    """
     trade_end = np.searchsorted(ticks.trade_ns, end_ns, side="right")
     mark_end = np.searchsorted(ticks.mark_ns, end_ns, side="right")
     trailing = Trailing(math.nan, False)
@@ -304,10 +345,10 @@ def exit_met(side, levels, reason, exit_ns, trade, quote, half_spread_bps, slipp
 
 
 @njit
-def funding_between_usdt(side, quantity, ticks, exec_ms, entry_row, exit_ns, days, book):
-    """Paid at the events after the entry and before the exit, summed in their order, and booked by day."""
+def funding_between_usdt(side, quantity, ticks, exec_ms, from_ms, exit_ns, days, book):
+    """Paid at the events from a time on and before the exit, summed in their order, and booked by day."""
     total = 0.0
-    for k in range(np.searchsorted(ticks.funding_ms, exec_ms[entry_row], side="right"), ticks.funding_ms.shape[0]):
+    for k in range(np.searchsorted(ticks.funding_ms, from_ms), ticks.funding_ms.shape[0]):
         if ticks.funding_ms[k] * NS_PER_MS >= exit_ns:
             break
         paid = funding_paid_usdt(side, quantity, ticks.funding_per_unit[k])

@@ -86,13 +86,15 @@ class AsterAccount:
         Raises
         ------
         ValueError
-            When another desk has the symbol, or it is one for testing.
+            When another desk has the symbol, or it is one for testing, or its entries rest.
         """
         symbol = config.symbol
         if symbol in self.seats:
             raise ValueError(f"{symbol}: two configs on one account would close each other's positions; give one")
         if symbol.startswith("TEST"):
             raise ValueError(f"{symbol} is for the exchange's own tests; nothing is traded on it")
+        if config.orders.resting is not None:
+            raise ValueError(f"{symbol}: orders.resting is for paper; a real run does not take such entries back yet")
 
         def make(terms: Terms) -> SeatBroker:
             self.seats[symbol] = SeatBroker(self, config, instrument, terms)

@@ -32,6 +32,7 @@ from research.fills import (
     funding_paid_usdt,
 )
 from research.liquidation import exit_price
+from research.resting import BARS_DO_NOT_TELL, rests
 
 
 def entry_report(order: EntryOrder, event: ExecutionOpen, terms: Terms) -> EntryFilled | EntryMissed:
@@ -50,9 +51,17 @@ def entry_report(order: EntryOrder, event: ExecutionOpen, terms: Terms) -> Entry
 
 
 class PaperBroker:
-    """Orders of one symbol at bar resolution, flat and without orders at the start."""
+    """Orders of one symbol at bar resolution, flat and without orders at the start.
+
+    Raises
+    ------
+    ValueError
+        When entries rest.
+    """
 
     def __init__(self, terms: Terms) -> None:
+        if rests(terms):
+            raise ValueError(BARS_DO_NOT_TELL)
         self._terms = terms
         self._entry: EntryOrder | None = None
         self._exits: ExitOrders | None = None

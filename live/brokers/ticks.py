@@ -4,7 +4,19 @@ import math
 
 from live.brokers.paper import entry_report
 from live.feed import Event, ExecutionOpen, FundingDue, Marked, Quoted, Traded
-from live.orders import LEG_OF_REASON, CloseOrder, EntryOrder, ExitFilled, ExitOrders, FundingPaid, Report, RowKey
+from live.orders import (
+    LEG_OF_REASON,
+    CancelEntry,
+    CloseOrder,
+    EntryFilled,
+    EntryMissed,
+    EntryOrder,
+    ExitFilled,
+    ExitOrders,
+    FundingPaid,
+    Report,
+    RowKey,
+)
 from research.fills import (
     OPEN,
     REASONS,
@@ -13,6 +25,7 @@ from research.fills import (
     fee_usdt,
     funding_paid_usdt,
 )
+from research.resting import is_passed, would_take
 from research.tick_fills import exit_on_mark, exit_on_trade, exit_price_at_tick, stop_watches_last
 
 NS_PER_MS = 1_000_000
@@ -24,6 +37,8 @@ class TickBroker:
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
         self._entry: EntryOrder | None = None
+        self._resting: EntryOrder | None = None
+        self._until_ms = 0  # that it rests
         self._exits: ExitOrders | None = None
         self._close: CloseOrder | None = None
         self._trailing = Trailing(math.nan, False)
@@ -33,13 +48,15 @@ class TickBroker:
         self._quote: Quoted | None = None
         self._mark_ns: int | None = None
 
-    def place(self, order: EntryOrder | ExitOrders | CloseOrder) -> None:
+    def place(self, order: EntryOrder | ExitOrders | CloseOrder | CancelEntry) -> None:
         """Accept an order; it meets the market with the next event."""
-        if isinstance(order, CloseOrder):
+        if isinstance(order, CancelEntry):
+            self._resting, self._entry, self._until_ms = self._resting or self._entry, None, 0
+        elif isinstance(order, CloseOrder):
             assert self._exits is not None, "there is nothing to close"
             self._close = order
         elif isinstance(order, EntryOrder):
-            assert self._entry is None and self._exits is None, "one position at a time"
+            assert self._entry is self._resting is self._exits is None, "one position at a time"
             self._entry = order
         else:
             self._exits = order
@@ -47,6 +64,11 @@ class TickBroker:
 
     def on(self, event: Event) -> list[Report]:
         """What the event did to the orders, in the order it happened."""
+        if self._resting is not None and _ns_of(event) > self._until_ms * NS_PER_MS:
+            return [self._expired(), *self._met(event)]
+        return self._met(event)
+
+    def _met(self, event: Event) -> list[Report]:
         match event:
             case Traded():
                 return self._on_trade(event)
@@ -65,10 +87,41 @@ class TickBroker:
     def _on_open(self, event: ExecutionOpen) -> list[Report]:
         self._row, self._half_spread_bps = event.row, float(event.market.half_spread_bps[0])
         order, self._entry = self._entry, None
-        return [] if order is None else [entry_report(order, event, self._terms)]
+        if order is None:
+            return []
+        if not order.lifetime_ms:
+            return [entry_report(order, event, self._terms)]
+        opposite = (event.market.exec_ask if order.side > 0 else event.market.exec_bid)[0]
+        last_price, tick_size = event.market.exec_open[0], self._terms.tick_size
+        if math.isnan(last_price) or would_take(order.side, order.decision_price, opposite, last_price, tick_size):
+            return [EntryMissed(time_ms=event.time_ms, client_order_id=order.client_order_id)]
+        self._resting, self._until_ms = order, event.time_ms + order.lifetime_ms
+        return []
+
+    def _expired(self) -> EntryMissed:
+        """The entry has rested long enough, or was taken back."""
+        order, self._resting = self._resting, None
+        return EntryMissed(time_ms=self._until_ms, client_order_id=order.client_order_id, row=self._row)
+
+    def _passed(self, order: EntryOrder, trade: Traded) -> list[Report]:
+        """What a trade does to an entry that rests."""
+        if not is_passed.py_func(order.side, order.decision_price, trade.price, self._terms.tick_size):
+            return []
+        self._resting = None
+        return [
+            EntryFilled(
+                time_ms=-(-trade.recv_ns // NS_PER_MS),
+                client_order_id=order.client_order_id,
+                price=order.decision_price,
+                quantity=order.quantity,
+                fee_usdt=fee_usdt(order.decision_price, order.quantity, self._terms.maker_fee_bps),
+            )
+        ]
 
     def _on_trade(self, trade: Traded) -> list[Report]:
         self._trade = trade
+        if self._resting is not None:
+            return self._passed(self._resting, trade)
         position = self._exits
         if position is None:
             return []
@@ -129,3 +182,7 @@ class TickBroker:
             quantity=position.quantity,
             fee_usdt=fee_usdt(price, position.quantity, self._terms.taker_fee_bps),
         )
+
+
+def _ns_of(event: Event) -> int:
+    return event.recv_ns if isinstance(event, Traded | Quoted | Marked) else event.time_ms * NS_PER_MS

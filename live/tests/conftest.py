@@ -46,7 +46,7 @@ def a_config(**changes) -> TradingConfig:
     }
     costs = {"taker_fee_bps": 4.0, "maker_fee_bps": 0.5, "slippage_bps": 0.5, "latency_ms": 150}
     orders = {"notional_usdt": 50.0, "max_notional_usdt": 200.0, "entry_limit_ticks": 2, "cooldown_bars": 1}
-    parts = {"params": params, "costs": costs, "orders": {**orders, "entry_hours": tuple(range(24))}}
+    parts = {"params": params, "costs": costs, "orders": {**orders, "entry_hours": tuple(range(24)), "resting": None}}
     rest = {}
     for name, value in changes.items():
         part = next((part for part in parts.values() if name in part), rest)

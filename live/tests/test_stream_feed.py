@@ -20,6 +20,7 @@ from live.tests.random_stream import SYMBOL, random_log
 from research.bars import SIGNAL, build_bars
 from research.engine import backtest, backtest_ticks
 from research.recorded import Substitutions
+from research.resting import RestingEntry
 from research.ticks import read_ticks
 
 START_MS = 1_780_000_017_345
@@ -37,13 +38,13 @@ def heard(config, tmp_path, monkeypatch):
         Desk, "handle", lambda desk, event, journal: (events.append(event), handle(desk, event, journal))
     )
 
-    def walked(seed: int, resolution: str):
+    def walked(seed: int, resolution: str, resting: RestingEntry | None = None):
         latency_ms, reach_bps = [0, 150, 2_000][seed % 3], [20.0, 100.0][seed % 2]
         traded = config(
             momentum_multiple=0.1, volume_multiple=0.1, volatility_window_bars=3, volume_window_bars=3,
             max_spread_ticks=100.0, max_funding_bps=50.0, entry_limit_ticks=100, cooldown_bars=seed % 2,
             stop_bps=reach_bps, target_bps=reach_bps, activation_bps=reach_bps / 2, taker_fee_bps=0.4,
-            latency_ms=latency_ms, substitutions=Substitutions(funding_interval_hours=8.0),
+            latency_ms=latency_ms, substitutions=Substitutions(funding_interval_hours=8.0), resting=resting,
         )  # fmt: skip
         records = random_log(
             seed, traded, slots=SLOTS, start_ms=START_MS, resolution=resolution,
@@ -102,6 +103,19 @@ def test_at_tick_resolution_rows_and_trades_are_those_of_the_lake(heard):
         frames.append(bars.frame)
         found.append(listed)
     assert_bad_enough(pl.concat(frames), pl.concat(found))
+
+
+@pytest.mark.parametrize(("offset_bps", "lifetime_ms"), [(-1.0, 90_000), (0.0, 20_000), (2.0, 60_000)])
+def test_entries_that_rest_are_filled_and_expire_as_in_the_lake(heard, offset_bps, lifetime_ms):
+    resting = RestingEntry(offset_bps=offset_bps, lifetime_ms=lifetime_ms)
+    rested = decided = 0
+    for seed in range(20, 23):
+        _, events, listed, bars, _ = heard(seed, "tick", resting)
+        exec_ms = dict(zip(bars.frame["open_time"], bars.frame["exec_time"], strict=True))
+        rested += sum(trade["entry_time"] > exec_ms[trade["entry_row_time"]] for trade in listed.iter_rows(named=True))
+        decided += len(listed)
+    print(offset_bps, lifetime_ms, rested, decided)
+    assert rested == decided > 0
 
 
 def assert_orders_meet_the_last_tick(events, bars, ticks) -> None:

@@ -142,6 +142,62 @@ def test_an_entry_beyond_its_limit_is_missed_and_the_next_row_may_enter():
     assert (trade["entry_row"], trade["entry_price"]) == (1, 100.5)
 
 
+RESTING = FREE._replace(rest_offset_bps=100.0, rest_ms=30_000, maker_fee_bps=1.0)  # a buy at 99 behind a bid of 100
+BOOK = {"bid": 100.0, "ask": 101.0}
+BEFORE = (-1, 100.5)
+
+
+def test_an_entry_that_rests_is_filled_at_its_price_by_the_first_trade_through_it_for_the_maker_fee():
+    walk = [BEFORE, (5_000, 99.0), (6_000.25, 98.5), (7_000, 101.0)]
+    (trade,) = run(ticks(trades=walk), terms=RESTING, plan={"target_bps": 200.0}, **BOOK)
+    assert (trade["entry_price"], trade["entry_ms"], trade["entry_row"]) == (99.0, 6_001, 0)
+    assert trade["fees_usdt"] == pytest.approx(99.0 * trade["quantity"] * 1e-4)
+    assert exit_of(trade) == (TARGET, 7_000, 101.0)  # 100.98, up to the tick
+
+
+def test_a_sale_rests_above_the_ask_and_one_before_the_touch_a_tick_short_of_the_other_side():
+    walk = [BEFORE, (5_000, 102.0), (6_000, 103.0)]
+    (sold,) = run(ticks(trades=walk), sides=(-1,), terms=RESTING, plan={}, **BOOK)
+    assert (sold["entry_price"], sold["entry_ms"]) == (102.5, 6_000)  # 102.01, up to the tick
+    walk = [(-1, 101.0), (5_000, 100.5), (6_000, 100.0)]
+    (bought,) = run(ticks(trades=walk), terms=RESTING._replace(rest_offset_bps=-500.0), plan={}, **BOOK)
+    assert (bought["entry_price"], bought["entry_ms"]) == (100.5, 6_000)
+
+
+def test_a_life_ends_with_its_last_nanosecond_and_the_row_that_became_known_meanwhile_decides_nothing():
+    late = [BEFORE, (30_000.000_001, 98.5), (61_000, 98.5), (121_000, 98.5)]
+    assert [trade["entry_row"] for trade in run(ticks(trades=late), sides=(1,) * 6, terms=RESTING, **BOOK)] == []
+    in_time = [BEFORE, (30_000, 98.5), (61_000, 100.5)]
+    assert [trade["entry_ms"] for trade in run(ticks(trades=in_time), terms=RESTING, **BOOK)] == [30_000]
+    again = [BEFORE, (59_000, 100.5), (61_000, 98.5), (110_000, 100.5), (121_000, 98.5)]
+    assert [trade["entry_row"] for trade in run(ticks(trades=again), sides=(1,) * 6, terms=RESTING, **BOOK)] == [2]
+
+
+def test_an_entry_that_would_take_as_it_arrives_is_missed_and_the_next_row_may_enter():
+    walk = [BEFORE, (1_000, 98.0), (59_000, 100.5), (61_000, 98.5)]
+    seen = ticks(trades=walk, quotes=[(-1_000, 98.5, 99.0), (59_500, 100.0, 101.0)])
+    assert [trade["entry_row"] for trade in run(seen, sides=(1, 1), terms=RESTING, plan={}, **BOOK)] == [1]
+    assert run(ticks(trades=[(-1, 99.0), (1_000, 98.0)]), terms=RESTING, plan={}, **BOOK) == []  # by the last price
+    assert run(ticks(trades=walk), terms=RESTING, plan={}) == []  # no book to rest in
+
+
+def test_what_comes_at_the_time_of_the_fill_comes_after_it():
+    walk = [BEFORE, (5_000, 98.5), (5_000, 102.0)]
+    (trade,) = run(
+        ticks(trades=walk, funding=[(4_999, 1.0), (5_000, 2.0)]), terms=RESTING, plan={"target_price": 102.0}, **BOOK
+    )
+    assert exit_of(trade) == (TARGET, 5_000, 102.0)
+    seen = ticks(trades=walk[:2], marks=[(5_000, 97.0)], funding=[(5_000, 2.0)])
+    (trade,) = run(seen, terms=RESTING, plan={"stop_price": 98.0}, **BOOK)
+    assert exit_of(trade) == (STOP, 5_000, 98.5)
+
+
+def test_funding_due_at_the_millisecond_of_the_fill_is_paid():
+    seen = ticks(trades=[BEFORE, (5_000, 98.5)], funding=[(4_999, 1.0), (5_000, 2.0), (6_000, 4.0)])
+    (trade,) = run(seen, terms=RESTING, plan={}, **BOOK)
+    assert trade["funding_usdt"] == pytest.approx(6.0 * trade["quantity"])
+
+
 def test_an_entry_before_the_first_trade_is_missed():
     (trade,) = run(ticks(trades=[(1, 100.0)]), sides=(1, 1))
     assert trade["entry_row"] == 1

@@ -6,14 +6,14 @@ The judge hears 2,000 pairs of market and config; ``ASTER_JUDGE_PAIRS=20000`` as
 import heapq
 import math
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 import pytest
 
 from research import reference
-from research.fills import LIQUIDATION, OPEN, STOP, TARGET, TRAILING, Market
+from research.fills import LIQUIDATION, OPEN, STOP, TARGET, TRAILING, Decision, Market, Terms
 from research.reference_momentum import momentum_decision
 from research.strategies import compiled
 from research.ticks import TICK_TRADE, Ticks, simulate_ticks
@@ -40,6 +40,7 @@ def judge(world: World, exec_ms: np.ndarray, seen: Ticks, end_ms: int) -> list[d
     trades: list[dict] = []
     last_price, bid, ask, quote_ns, mark_ns = math.nan, math.nan, math.nan, None, None
     position, funding_usdt, is_moving, row, next_allowed = None, 0.0, False, -1, 0
+    waiting, entry_ms = None, 0
     days = [0] * len(exec_ms) if world.days is None else world.days.tolist()
     net_usdt = dict.fromkeys(days, 0.0)
 
@@ -56,12 +57,19 @@ def judge(world: World, exec_ms: np.ndarray, seen: Ticks, end_ms: int) -> list[d
         fee_usdt = price * position.quantity * world.terms.taker_fee_bps / 1e4
         position.fees_usdt += fee_usdt
         net_usdt[days[row]] += position.side * position.quantity * (price - position.entry_price) - fee_usdt
-        trades.append(_told(position, row, price, reason, ns // MS + (ns % MS > 0), funding_usdt))
+        trades.append(_told(position, row, price, reason, ns // MS + (ns % MS > 0), funding_usdt, entry_ms))
         position, next_allowed = None, row + 1 + max(1, world.terms.cooldown_bars)
 
     for ns, _, kind, k in _events(exec_ms, seen, end_ms):
+        if waiting is not None and ns > waiting.until_ns:
+            waiting, next_allowed = None, row + 2
         if kind == "trade":
             last_price = price = float(seen.trade_price[k])
+            if waiting is not None and _is_through(waiting, price, world.terms):
+                position, entry_ms, waiting = _filled(waiting, world.terms), ns // MS + (ns % MS > 0), None
+                net_usdt[days[position.entry_row]] -= position.fees_usdt
+                funding_usdt, is_moving = 0.0, False
+                continue
             if position is None:
                 continue
             is_deaf = mark_ns is None or ns - mark_ns > 10_000 * MS
@@ -92,7 +100,8 @@ def judge(world: World, exec_ms: np.ndarray, seen: Ticks, end_ms: int) -> list[d
             net_usdt[days[row]] -= paid_usdt
         elif kind == "order":
             row = k
-            if position is not None or row < next_allowed or not bars["can_enter"][row]:
+            is_busy = position is not None or waiting is not None
+            if is_busy or row < next_allowed or not bars["can_enter"][row]:
                 continue
             if net_usdt[days[row]] <= -world.terms.max_daily_loss_usdt:
                 continue
@@ -102,13 +111,63 @@ def judge(world: World, exec_ms: np.ndarray, seen: Ticks, end_ms: int) -> list[d
                 is_fresh = quote_ns is not None and ns // MS - -(-quote_ns // MS) <= 2_000
                 bar |= {"exec_open": last_price, "exec_bid": math.nan, "exec_ask": math.nan}
                 bar |= {"exec_bid": bid, "exec_ask": ask} if is_fresh else {}
-                _, quantity = reference.ordered(decision, bar, world.terms, multiples[decision.side][row])
+                multiple = multiples[decision.side][row]
+                if not math.isnan(world.terms.rest_offset_bps):
+                    waiting = _laid(decision, bar, world.terms, row, ns, multiple)
+                    continue
+                _, quantity = reference.ordered(decision, bar, world.terms, multiple)
                 position = reference._enter(decision, bar, world.terms, row, quantity)
                 net_usdt[days[row]] -= 0.0 if position is None else position.fees_usdt
-                funding_usdt, is_moving = 0.0, False
+                funding_usdt, is_moving, entry_ms = 0.0, False, ns // MS
     if position is not None:
-        trades.append(_told(position, row, last_price, OPEN, end_ms - 1, funding_usdt))
+        trades.append(_told(position, row, last_price, OPEN, end_ms - 1, funding_usdt, entry_ms))
     return trades
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An entry that rests."""
+
+    decision: Decision
+    limit: float
+    quantity: float
+    row: int
+    until_ns: int
+
+
+def _laid(decision: Decision, bar: dict, terms: Terms, row: int, ns: int, multiple: float) -> Waiting | None:
+    """The order as it arrives; None where it has no price or no size, or would take."""
+    own, other, met = (bar[name] for name in ("bid", "ask", "exec_ask"))
+    if decision.side < 0:
+        own, other, met = (bar[name] for name in ("ask", "bid", "exec_bid"))
+    met = bar["exec_open"] if math.isnan(met) else met
+    if math.isnan(own) or math.isnan(other) or math.isnan(bar["exec_open"]):
+        return None
+    away = own * terms.rest_offset_bps / 1e4
+    if terms.rest_offset_bps < 0.0 and abs(away) < terms.tick_size:
+        away = -terms.tick_size
+    if decision.side > 0:
+        limit = reference.on_grid(min(own - away, other - terms.tick_size), terms.tick_size, up=False)
+    else:
+        limit = reference.on_grid(max(own + away, other + terms.tick_size), terms.tick_size, up=True)
+    quantity = reference.quantity_of(limit, decision, multiple, terms)
+    is_clear = decision.side * (met - limit) > 1e-6 * terms.tick_size
+    if quantity <= 0.0 or not is_clear:
+        return None
+    return Waiting(decision, limit, quantity, row, ns + terms.rest_ms * MS)
+
+
+def _is_through(waiting: Waiting, price: float, terms: Terms) -> bool:
+    below = waiting.limit - price if waiting.decision.side > 0 else price - waiting.limit
+    return below > 1e-6 * terms.tick_size
+
+
+def _filled(waiting: Waiting, terms: Terms):
+    """The position, entered at the limit for the maker's fee."""
+    as_maker = terms._replace(slippage_bps=0.0, taker_fee_bps=terms.maker_fee_bps)
+    unknown = dict.fromkeys(("bid", "ask", "exec_bid", "exec_ask", "half_spread_bps"), math.nan)
+    bar = {"exec_open": waiting.limit, **unknown}
+    return reference._enter(waiting.decision, bar, as_maker, waiting.row, waiting.quantity)
 
 
 def _events(exec_ms: np.ndarray, seen: Ticks, end_ms: int):
@@ -126,9 +185,11 @@ def _events(exec_ms: np.ndarray, seen: Ticks, end_ms: int):
     return heapq.merge(*streams)
 
 
-def _told(position, exit_row: int, exit_price: float, reason: int, exit_ms: int, funding_usdt: float) -> dict:
+def _told(
+    position, exit_row: int, exit_price: float, reason: int, exit_ms: int, funding_usdt: float, entry_ms: int
+) -> dict:
     trade = reference._trade(position, exit_row, exit_price, reason, False)
-    return {**trade, "funding_usdt": funding_usdt, "exit_ms": exit_ms}
+    return {**trade, "funding_usdt": funding_usdt, "entry_ms": entry_ms, "exit_ms": exit_ms}
 
 
 def random_ticks(world: World, seed: int) -> tuple[np.ndarray, Ticks, int]:
@@ -188,15 +249,27 @@ def simulated(world: World, exec_ms: np.ndarray, seen: Ticks, end_ms: int) -> np
     )
 
 
-EXACT = ("entry_row", "exit_row", "side", "reason", "exit_ms", "is_ambiguous", "at_open")
+EXACT = ("entry_row", "exit_row", "side", "reason", "entry_ms", "exit_ms", "is_ambiguous", "at_open")
 NUMBERS = tuple(name for name in TICK_TRADE.names if name not in EXACT)
+
+
+def with_rest(world: World, seed: int) -> World:
+    """The world; in every fourth entries rest: before the touch, at it or behind it, for moments or for bars."""
+    random = np.random.default_rng([seed, 6])
+    if seed % 4:
+        return world
+    move_bps = float(np.nanmedian((world.market.exec_high - world.market.exec_low) / world.market.exec_open)) * 1e4
+    offset_bps = move_bps * float(random.choice([-0.5, -0.01, 0.0, 0.1, 0.5]))
+    rest_ms = int(random.choice([1, 5_000, 30_000, MINUTE, 3 * MINUTE + 1]))
+    terms = world.terms._replace(maker_fee_bps=float(random.choice([-0.5, 0.0, 2.0])))
+    return replace(world, terms=terms._replace(rest_offset_bps=offset_bps, rest_ms=rest_ms))
 
 
 @pytest.mark.parametrize("make_world", [momentum_world, script_world])
 def test_the_scan_trades_as_a_judge_that_hears_one_event_at_a_time(make_world):
-    n_trades, ways_out = 0, set()
+    n_trades, rested, ways_out = 0, 0, set()
     for seed in SEEDS:
-        world = full_world(make_world, seed)
+        world = with_rest(full_world(make_world, seed), seed)
         exec_ms, seen, end_ms = random_ticks(world, seed)
         ours, theirs = simulated(world, exec_ms, seen, end_ms), judge(world, exec_ms, seen, end_ms)
         for k, (trade, other) in enumerate(zip(ours, theirs, strict=False)):
@@ -208,8 +281,10 @@ def test_the_scan_trades_as_a_judge_that_hears_one_event_at_a_time(make_world):
                 assert both_absent or is_same, f"seed {seed}, trade {k}: {name} {trade[name]} against {other[name]}"
         assert len(ours) == len(theirs), f"seed {seed}: {len(ours)} trades against {len(theirs)}"
         n_trades += len(ours)
+        rested += (ours["entry_ms"] != exec_ms[ours["entry_row"]]).sum()
         ways_out |= {(trade["reason"], trade["side"]) for trade in ours}
-    assert n_trades > 5 * len(SEEDS)
+    assert n_trades > 4 * len(SEEDS)
+    assert rested > len(SEEDS) // 4, rested
     assert ways_out == {(reason, side) for reason in (OPEN, STOP, TARGET, TRAILING, LIQUIDATION) for side in (1, -1)}
 
 
