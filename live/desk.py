@@ -97,8 +97,15 @@ class Desk:
         return self._state.position is not None or self._state.order is not None
 
     @property
+    def is_resting(self) -> bool:
+        """An entry waits in the book, or is on its way there."""
+        return self._state.order is not None and self._state.order.lifetime_ms > 0
+
+    @property
     def notional_usdt(self) -> float:
-        """Of what is held, at the newest mark."""
+        """Of what is held, at the newest mark, or of an entry that rests, at its price."""
+        if self.is_resting:
+            return self._state.order.quantity * self._state.order.decision_price
         return 0.0 if self._state.position is None else self._state.position.exits.quantity * self._mark_price
 
     @property

@@ -216,6 +216,10 @@ class Oversight:
             if self.state.level is not before.level or self.state.spent_day != before.spent_day:
                 why = "; ".join(reasons) or ", ".join(self.state.lowered)
                 self.news.append(News(kind="level", detail=f"{before.level} → {self.state.level}: {why}"))
+        is_spent = self.state.spent_day != before.spent_day
+        if is_spent or (self.state.level is not before.level and self.state.level is not Level.ACTIVE):
+            resting = [desk for desk in self._desks if desk.is_resting]
+            self._close(resting, Leg.CLOSE, "risk", event.time_ms)
         for each in wanted:
             self._flattened(each, event.time_ms)
 

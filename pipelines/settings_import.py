@@ -76,8 +76,9 @@ _GLOBALS_LEFT = {
         "set_leverage",
         "set_margin_type",
     ),
+    "a sweep works on bars, which do not tell when an order that rests was passed; on paper, tick by tick, "
+    "[orders.resting] has offset_bps and lifetime_ms": ("order_ttl_seconds",),
     "entries are IOC and end at once; exits stand on the exchange from the fill on, one of each kind": (
-        "order_ttl_seconds",
         "time_in_force",
         "stale_limit_order_minutes",
         "order_cleanup_interval_seconds",

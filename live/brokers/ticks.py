@@ -185,4 +185,5 @@ class TickBroker:
 
 
 def _ns_of(event: Event) -> int:
+    """When it happens, in ns since 1970."""
     return event.recv_ns if isinstance(event, Traded | Quoted | Marked) else event.time_ms * NS_PER_MS

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -10,7 +11,8 @@ from data import wal
 from data.wal import Kind, Log
 from live.gates import EntryLimits
 from live.journal import Journal, feed_folder, read_journal, trades
-from live.oversight import RiskConfig
+from live.orders import CloseAsked, Leg
+from live.oversight import Oversight, RiskConfig
 from live.risk import Level, RiskLimits
 from live.session import Session, walk
 from live.tests.paper_run import OFTEN, paper
@@ -92,6 +94,19 @@ def test_so_many_losses_in_a_row_leave_only_exits(under):
     assert (listed["net_pnl_usdt"] < 0).to_list() == [False] * (listed.height - 1) + [True]
     assert levels(path) == ["REDUCING"] and dispatcher.oversight.state.level is Level.REDUCING
     assert {json.loads(body)["cause"] for body in of_kind(path, "missed")["body"]} >= {"REDUCING: losses"}
+
+
+def test_an_entry_that_rests_is_taken_back_once_only_exits_are_left(tmp_path):
+    asked = []
+    desks = [SimpleNamespace(key=("hash", symbol), is_resting=symbol == "BTCUSDT", close=lambda told, _: asked.append(told))
+             for symbol in ("BTCUSDT", "ETHUSDT")]  # fmt: skip
+    command = {"key": "k", "symbol": None, "by": "me", "asked_ms": 0, "is_late": False}
+    with Journal(tmp_path / "paused.sqlite") as journal:
+        oversight = Oversight(journal)
+        oversight.watch(desks, is_paper=True)
+        oversight.obey(1_000, command | {"command": "pause"})
+        oversight.obey(2_000, command | {"command": "resume"})
+    assert asked == [CloseAsked(time_ms=1_000, leg=Leg.CLOSE, reason="risk")]
 
 
 def test_a_drawdown_closes_what_is_held_and_halts(under):

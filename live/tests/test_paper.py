@@ -126,6 +126,11 @@ def test_a_window_without_prices_holds_the_position_and_still_pays_funding(broke
     assert funding.paid_usdt == 0.02
 
 
+def test_entries_that_rest_are_refused_where_only_bars_are_known():
+    with pytest.raises(ValueError, match="a bar does not tell whether a price was passed"):
+        PaperBroker(TERMS._replace(rest_offset_bps=0.0, rest_ms=30_000))
+
+
 def test_nothing_happens_without_orders():
     broker = PaperBroker(TERMS)
     assert broker.on(opening()) == [] and broker.on(window()) == [] and broker.on(FeedEnded(time_ms=0)) == []

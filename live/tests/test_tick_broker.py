@@ -1,13 +1,14 @@
 """The tick broker's own bookkeeping; that its fills are the backtest's is shown in ``test_stream_feed``."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from live.brokers.ticks import TickBroker
 from live.feed import ExecutionOpen, FundingDue, Marked, Quoted, Traded
-from live.orders import EntryFilled, ExitFilled, FundingPaid, Leg, RowKey
+from live.orders import CancelEntry, EntryFilled, EntryMissed, EntryOrder, ExitFilled, FundingPaid, Leg, RowKey
 from live.tests.test_paper import ENTRY, EXITS, NAMES, ROW, TERMS
 from research.fills import Market
 
@@ -77,3 +78,51 @@ def test_funding_is_paid_while_the_position_is_open_and_belongs_to_the_last_row(
     assert paid == FundingPaid(time_ms=2_000, row=RowKey("1m", 60_000), paid_usdt=0.02)
     broker.on(Marked(3 * SECOND_NS, 98.0))
     assert broker.on(FundingDue(4_000, 0.01)) == []
+
+
+RESTING = replace(ENTRY, decision_price=99.5, lifetime_ms=30_000)
+
+
+def laid(order: EntryOrder) -> TickBroker:
+    """A broker with an order that is about to meet the market."""
+    broker = TickBroker(TERMS._replace(maker_fee_bps=1.0))
+    broker.on(Traded(SECOND_NS // 3, 100.0))
+    broker.place(order)
+    return broker
+
+
+def test_an_entry_that_rests_is_filled_by_a_trade_through_its_price_for_the_maker_fee():
+    broker = laid(RESTING)
+    assert broker.on(opening()) == broker.on(Traded(2 * SECOND_NS, 99.5)) == []
+    (fill,) = broker.on(Traded(3 * SECOND_NS + 1, 99.4))
+    assert isinstance(fill, EntryFilled)
+    assert (fill.time_ms, fill.price, fill.quantity) == (3_001, 99.5, 2.0)
+    assert fill.fee_usdt == pytest.approx(0.0199)
+    broker.place(EXITS)
+    (stopped,) = broker.on(Marked(4 * SECOND_NS, 98.9))
+    assert stopped.reason == "stop"
+
+
+def test_its_life_ends_before_what_comes_later_is_heard():
+    broker, later = laid(RESTING), RowKey("1m", 60_000)
+    assert broker.on(opening()) == broker.on(opening(later)) == []
+    assert broker.on(Quoted(31 * SECOND_NS, 99.3, 99.4)) == []
+    (missed,) = broker.on(Traded(31 * SECOND_NS + 1, 99.0))
+    assert missed == EntryMissed(time_ms=31_000, client_order_id=ENTRY.client_order_id, row=later)
+    assert broker.on(Traded(32 * SECOND_NS, 98.0)) == []
+
+
+def test_one_that_would_take_as_it_arrives_never_rests():
+    (missed,) = laid(replace(RESTING, decision_price=100.0)).on(opening())
+    assert missed == EntryMissed(time_ms=1_000, client_order_id=ENTRY.client_order_id)
+
+
+@pytest.mark.parametrize("has_arrived", [True, False])
+def test_one_that_is_taken_back_is_not_filled(has_arrived):
+    broker = laid(RESTING)
+    if has_arrived:
+        broker.on(opening())
+    broker.place(CancelEntry(client_order_id=ENTRY.client_order_id))
+    (missed,) = broker.on(Traded(2 * SECOND_NS, 99.0))
+    assert isinstance(missed, EntryMissed)
+    assert broker.on(opening(RowKey("1m", 60_000))) == broker.on(Traded(3 * SECOND_NS, 99.0)) == []

@@ -7,7 +7,19 @@ import pytest
 
 from live.feed import BarClosed, ExecutionBar, FeedEnded, Gap
 from live.journal import Record
-from live.orders import AmbiguousBar, EntryFilled, EntryMissed, EntryOrder, ExitFilled, ExitOrders, FundingPaid, Leg
+from live.orders import (
+    AmbiguousBar,
+    CancelEntry,
+    CloseAsked,
+    EntryFilled,
+    EntryMissed,
+    EntryOrder,
+    ExitFilled,
+    ExitOrders,
+    FundingPaid,
+    Leg,
+    RowKey,
+)
 from live.trader import flat, step
 from live.trading_rules import rules_of
 
@@ -110,6 +122,48 @@ def test_a_missed_entry_leaves_us_free_to_enter_on_the_next_bar(trading):
     state, effects = step(rules, state, event)
     state, effects = step(rules, state, EntryMissed(time_ms=0, client_order_id=effects[-1].client_order_id))
     assert kinds(effects) == ["missed"] and state.order is None and state.next_entry_ms == 0
+
+
+@pytest.fixture
+def resting(trading):
+    """The state after the decision to enter, and its effects, where entries rest 10 bps behind the touch for 30 s."""
+    rules, state, event = trading
+    event = replace(event, market=event.market._replace(bid=np.array([100.0]), ask=np.array([100.0])))
+    terms = rules.terms._replace(
+        notional_usdt=100.0, max_notional_usdt=200.0, min_notional_usdt=5.0, tick_size=0.5, step_size=0.01,
+        min_quantity=0.01, max_quantity=100.0, rest_offset_bps=10.0, rest_ms=30_000,
+    )  # fmt: skip
+    return replace(rules, terms=terms), *step(replace(rules, terms=terms), state, event)
+
+
+def test_an_entry_that_rests_is_ordered_behind_the_touch_for_its_life(resting):
+    *_, (_, intent, order) = resting
+    assert (intent.body["type"], intent.body["lifetime_ms"]) == ("LIMIT GTX", 30_000)
+    assert (order.decision_price, order.lifetime_ms) == (99.5 if order.side > 0 else 100.5, 30_000)
+
+
+def test_without_a_book_there_is_no_price_to_rest_at(trading):
+    rules, state, event = trading
+    blind = replace(event, market=event.market._replace(bid=np.array([np.nan]), ask=np.array([np.nan])))
+    rules = replace(rules, terms=rules.terms._replace(rest_offset_bps=10.0, rest_ms=30_000))
+    after, effects = step(rules, state, blind)
+    assert kinds(effects) == ["decision", "missed"] and after.order is None
+
+
+def test_the_bar_that_became_known_while_an_entry_rested_decides_nothing(resting):
+    rules, state, (*_, order) = resting
+    last = RowKey("1m", 600_000)
+    state, effects = step(rules, state, EntryMissed(time_ms=0, client_order_id=order.client_order_id, row=last))
+    assert kinds(effects) == ["missed"] and state.next_entry_ms == 720_000
+
+
+def test_an_entry_that_rests_is_taken_back_when_the_symbol_is_to_be_flat(resting):
+    rules, state, (*_, order) = resting
+    asked = CloseAsked(time_ms=0, leg=Leg.FLATTEN, reason="operator")
+    state, effects = step(rules, state, asked)
+    assert effects == [CancelEntry(client_order_id=order.client_order_id)] and state.leaving == asked
+    state, _ = step(rules, state, EntryMissed(time_ms=0, client_order_id=order.client_order_id))
+    assert state.order is None and state.leaving is None
 
 
 @pytest.mark.parametrize(("cooldown_bars", "paused_bars"), [(0, 2), (1, 2), (5, 6)])

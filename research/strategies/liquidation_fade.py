@@ -6,8 +6,8 @@ on the side they pushed it to, so that there is something to come back to.
 
 ``stop_bps`` and ``target_bps`` are measured from the fill; a target under the break-even floor is moved up to it. There
 is no trailing order. The entry takes the touch of the book seen at the decision, at most ``entry_limit_ticks`` worse
-(``research.fills``); 001's resting offset orders are not modelled. Its words ask for a counter-trend trade, its example
-sells after longs were liquidated: the words are followed.
+(``research.fills``), or rests in the book as 001's offset orders do (``research.resting``). 001's words ask for a
+counter-trend trade, its example sells after longs were liquidated: the words are followed.
 
 The feed tells at most one liquidation per symbol and second, so ``min_usdt`` is a threshold on what is told: take it
 from recorded data, not from an exchange's totals.

@@ -183,11 +183,9 @@ def test_an_entry_that_would_take_as_it_arrives_is_missed_and_the_next_row_may_e
 
 def test_what_comes_at_the_time_of_the_fill_comes_after_it():
     walk = [BEFORE, (5_000, 98.5), (5_000, 102.0)]
-    (trade,) = run(
-        ticks(trades=walk, funding=[(4_999, 1.0), (5_000, 2.0)]), terms=RESTING, plan={"target_price": 102.0}, **BOOK
-    )
+    (trade,) = run(ticks(trades=walk), terms=RESTING, plan={"target_price": 102.0}, **BOOK)
     assert exit_of(trade) == (TARGET, 5_000, 102.0)
-    seen = ticks(trades=walk[:2], marks=[(5_000, 97.0)], funding=[(5_000, 2.0)])
+    seen = ticks(trades=walk[:2], marks=[(5_000, 97.0)])
     (trade,) = run(seen, terms=RESTING, plan={"stop_price": 98.0}, **BOOK)
     assert exit_of(trade) == (STOP, 5_000, 98.5)
 
