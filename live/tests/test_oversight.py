@@ -98,8 +98,10 @@ def test_so_many_losses_in_a_row_leave_only_exits(under):
 
 def test_an_entry_that_rests_is_taken_back_once_only_exits_are_left(tmp_path):
     asked = []
-    desks = [SimpleNamespace(key=("hash", symbol), is_resting=symbol == "BTCUSDT", close=lambda told, _: asked.append(told))
-             for symbol in ("BTCUSDT", "ETHUSDT")]  # fmt: skip
+    desks = [
+        SimpleNamespace(key=("hash", symbol), is_busy=True, is_resting=rests, close=lambda told, _: asked.append(told))
+        for symbol, rests in (("BTCUSDT", True), ("ETHUSDT", False))
+    ]
     command = {"key": "k", "symbol": None, "by": "me", "asked_ms": 0, "is_late": False}
     with Journal(tmp_path / "paused.sqlite") as journal:
         oversight = Oversight(journal)
