@@ -46,6 +46,7 @@ from research.daily_loss import DAY_MS, NOTHING_BOOKED, DayBook, booked, is_spen
 from research.fills import (
     Decision,
     Levels,
+    Terms,
     decision_price,
     entry_quantity,
     exit_levels,

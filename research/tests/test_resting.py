@@ -10,7 +10,7 @@ import pytest
 from data.config import load
 from research.counterfactual import Life, Rerun
 from research.engine import TradingConfig, backtest
-from research.fills import Orders
+from research.order_settings import Orders
 from research.resting import RestingEntry
 from research.strategies import momentum
 from research.sweep_config import SweepConfig
