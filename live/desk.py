@@ -8,14 +8,12 @@ from live.brokers.paper import PaperBroker
 from live.feed import Event, ExecutionBar, FeedEnded, Header, Marked, Tick
 from live.journal import Journal, Record
 from live.orders import (
-    CancelEntry,
     CloseAsked,
-    CloseOrder,
     EntryFilled,
-    EntryOrder,
     ExitFilled,
     ExitOrders,
     FundingPaid,
+    Instruction,
     Report,
 )
 from live.trader import Gate, always_open, flat, step
@@ -32,7 +30,7 @@ class Broker(Protocol):
 
     def __init__(self, terms: Terms) -> None: ...
 
-    def place(self, order: EntryOrder | ExitOrders | CloseOrder | CancelEntry) -> None: ...
+    def place(self, order: Instruction) -> None: ...
 
     def on(self, event: Event) -> list[Report]: ...
 

@@ -98,17 +98,21 @@ def contract_of(instrument: Mapping[str, Any], *, is_hedge: bool) -> Contract:
 
 
 def entry(contract: Contract, order: EntryOrder, terms: Terms) -> Place:
-    """Immediate-or-cancel at its limit; the answer tells how it ended."""
+    """Immediate-or-cancel at its limit, or post-only where it rests: the exchange knows no life that ends by itself."""
     exact = contract.quantity(order.quantity)
-    limit = entry_limit.py_func(order.side, order.decision_price, terms)
     asked = [
         ("type", "LIMIT"),
-        ("timeInForce", "IOC"),
+        ("timeInForce", "GTX" if order.lifetime_ms else "IOC"),
         ("quantity", text(exact)),
-        ("price", text(contract.price(limit))),
+        ("price", text(contract.price(limit_of(order, terms)))),
         ("newOrderRespType", "RESULT"),
     ]
     return _place(contract, order.client_order_id, Leg.ENTRY, order.side, order.side, exact, asked)
+
+
+def limit_of(order: EntryOrder, terms: Terms) -> float:
+    """The worst price that an entry may get, USDT; the only one that it gets where it rests."""
+    return order.decision_price if order.lifetime_ms else entry_limit.py_func(order.side, order.decision_price, terms)
 
 
 def stop(contract: Contract, name: str, position_side: int, stop_price: float | Decimal) -> Place:

@@ -15,6 +15,7 @@ from research.fills import LIQUIDATION, STOP, TARGET, TRAILING, Levels
 
 OWNER = "wb"  # our prefix: no order without it is ever touched
 MAX_NAME = 28  # Aster futures API, clientStrategyId; newClientOrderId takes 36
+_NO_LEVELS = Levels(math.nan, math.nan, math.nan, math.nan)
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 _NAME = re.compile(rf"{OWNER}([A-Za-z0-9]{{3}})-([.A-Z:/a-z0-9_]+)-([1-9a-z][0-9a-z]*)?([A-Z])(0|[1-9a-z][0-9a-z]*)")
 
@@ -110,7 +111,7 @@ class EntryOrder:
     side : 1 buys, -1 sells.
     quantity : base units.
     decision_price : the touch seen at decision, that the limit is counted from; where it rests, if it does.
-    stop_price : where its stop would lie if it were filled there; NaN without one.
+    levels : of its exits, if it were filled there.
     lifetime_ms : of an order that rests, from its arrival on; 0 of one that takes.
     """
 
@@ -120,7 +121,7 @@ class EntryOrder:
     side: int
     quantity: float
     decision_price: float
-    stop_price: float = math.nan
+    levels: Levels = _NO_LEVELS
     lifetime_ms: int = 0
 
 
@@ -153,6 +154,9 @@ class CancelEntry:
     """Takes back an entry that rests."""
 
     client_order_id: str
+
+
+Instruction = EntryOrder | ExitOrders | CloseOrder | CancelEntry  # what a broker is handed
 
 
 @dataclass(frozen=True, kw_only=True)

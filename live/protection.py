@@ -3,8 +3,10 @@
 ``next_steps`` looks at what is known and says what is missing. It remembers nothing: the same knowledge gives the same
 steps after a crash, after a lost answer, in any order of events, and once they are taken it asks for nothing more.
 
-An entry is never repeated. An exit can only make the position smaller, so it may be: when the exchange has been asked
-and does not know it, the next attempt goes out under a new name, and if both arrive the second finds nothing to close.
+An entry is never repeated. One that rests is taken back when its life is over, or nobody wants more of it; what it
+fills has its stop from the first part on. An exit can only make the position smaller, so it may be repeated: when the
+exchange has been asked and does not know it, the next attempt goes out under a new name, and if both arrive the second
+finds nothing to close.
 """
 
 import math
@@ -25,6 +27,7 @@ REPEAT_AFTER_MS = 1_000  # a stop that the exchange did not know by then is sent
 RETRY_MS = 1_000  # between attempts to close
 _STOP_REFUSALS = 2  # the second is answered with a close
 _EXITS = (Leg.STOP, Leg.TARGET, Leg.TRAILING)
+_CLOSES = (Leg.CLOSE, Leg.FLATTEN)
 
 
 class Phase(StrEnum):
@@ -66,10 +69,12 @@ class Trade:
     Attributes
     ----------
     side : 1 long, -1 short.
-    levels : of its exit orders, as the trader planned them; none before the entry filled.
+    levels : of its exit orders, as the trader planned them; none before an entry that takes has filled.
     orders : by client order id; liquidations of the exchange among them.
     adjustment : base units that reconciliation found without an order of ours that explains them; signed like ``side``.
     close_because : why it is to be closed; None while it is not.
+    entry_lifetime_ms : of an entry that rests, from when it was sent; 0 of one that ends by itself.
+    is_withdrawn : no more of the entry is wanted than it has filled.
     """
 
     instance: str
@@ -82,6 +87,8 @@ class Trade:
     amounts: Amounts = Amounts()
     adjustment: Decimal = ZERO
     close_because: str | None = None
+    entry_lifetime_ms: int = 0
+    is_withdrawn: bool = False
 
     @property
     def quantity(self) -> Decimal:
@@ -97,7 +104,7 @@ class Trade:
     @property
     def is_flat(self) -> bool:
         """The exchange says zero on the stream and when asked, after our last fill; and no entry may come any more."""
-        if any(order.may_fill or order.owes_trades for order in self.of(Leg.ENTRY)):
+        if self.may_grow or any(order.owes_trades for order in self.of(Leg.ENTRY)):
             return False
         return self.quantity == 0 and self.amounts.are_zero_since(self.told_ms)
 
@@ -105,7 +112,7 @@ class Trade:
     def phase(self) -> Phase:
         """How far it is."""
         if self.quantity == 0:
-            if any(order.may_fill for order in self.of(Leg.ENTRY)):
+            if self.may_grow:
                 return Phase.ENTERING
             was_held = any(order.filled for order in self.orders.values()) or bool(self.adjustment)
             is_over = self.is_flat if was_held else True
@@ -114,6 +121,17 @@ class Trade:
         if self.is_closing:
             return Phase.CLOSING
         return Phase.GUARDED if any(order.is_standing for order in self.of(Leg.STOP)) else Phase.NAKED
+
+    @property
+    def may_grow(self) -> bool:
+        """An entry stands, or may yet come to stand."""
+        return any(order.may_fill for order in self.of(Leg.ENTRY))
+
+    @property
+    def entry_ends_ms(self) -> int | None:
+        """When the life of an entry that rests is over, our clock; None where none has left."""
+        sent_ms = [order.sent_ms for order in self.of(Leg.ENTRY) if order.sent_ms is not None]
+        return max(sent_ms) + self.entry_lifetime_ms if self.entry_lifetime_ms and sent_ms else None
 
     @property
     def is_closing(self) -> bool:
@@ -171,9 +189,34 @@ def next_steps(trade: Trade, contract: Contract, mark_price: float, now_ms: int)
     ----------
     mark_price : USDT; NaN where unknown.
     """
+    steps = _protected(trade, contract, mark_price, now_ms) if trade.quantity else _tidied(trade)
+    return [*_taken_back(trade, steps, now_ms), *steps]
+
+
+def with_orders(trade: Trade, orders: Iterable[Order]) -> dict[str, Order]:
+    """The trade's orders with some added or as they are now."""
+    return {**trade.orders, **{order.client_order_id: order for order in orders}}
+
+
+def _taken_back(trade: Trade, steps: Iterable[Step], now_ms: int) -> list[Step]:
+    """Cancels the rest of an entry that nobody wants any more.
+
+    As soon as an exit has filled something: the rest would open again what is being closed. And while the fate of an
+    order is unknown, for nothing may grow then.
+    """
+    exits = [order for order in trade.orders.values() if order.leg is not Leg.ENTRY]
+    has_triggered = any(order.filled or order.status is Status.EXPIRED for order in exits)
+    is_closing = trade.is_closing or any(isinstance(step, Place) and step.leg in _CLOSES for step in steps)
+    is_in_doubt = any(order.status is Status.UNKNOWN for order in exits)
+    is_over = trade.entry_ends_ms is not None and now_ms >= trade.entry_ends_ms
+    if not (trade.is_withdrawn or has_triggered or is_closing or is_in_doubt or is_over):
+        return []
+    return _cancels(order for order in trade.of(Leg.ENTRY) if order.is_standing)
+
+
+def _protected(trade: Trade, contract: Contract, mark_price: float, now_ms: int) -> list[Step]:
+    """What a position needs."""
     quantity = trade.quantity
-    if quantity == 0:
-        return _tidied(trade)
     if quantity < 0:
         detail = f"{trade.trade_id} sold {-quantity} more than it held"
         return [
@@ -198,11 +241,6 @@ def next_steps(trade: Trade, contract: Contract, mark_price: float, now_ms: int)
     return steps
 
 
-def with_orders(trade: Trade, orders: Iterable[Order]) -> dict[str, Order]:
-    """The trade's orders with some added or as they are now."""
-    return {**trade.orders, **{order.client_order_id: order for order in orders}}
-
-
 def _tidied(trade: Trade) -> list[Step]:
     """Nothing is held by our fills: wait for the exchange to say so, then take back what still stands."""
     exits = [order for order in trade.orders.values() if order.leg is not Leg.ENTRY]
@@ -210,7 +248,7 @@ def _tidied(trade: Trade) -> list[Step]:
     if not any(order.filled for order in trade.orders.values()) and not leftovers:
         return []
     if not trade.is_flat:
-        return [] if any(order.may_fill for order in trade.of(Leg.ENTRY)) else [AskPosition(symbol=trade.symbol)]
+        return [] if trade.may_grow else [AskPosition(symbol=trade.symbol)]
     return leftovers
 
 
@@ -245,7 +283,11 @@ def _targeted(trade: Trade, contract: Contract) -> tuple[list[Step], str | None]
 
 
 def _trailed(trade: Trade, contract: Contract) -> list[Step]:
-    """The trailing order, as large as the position; one of another size is replaced, the new one first."""
+    """The trailing order, as large as the position; one of another size is replaced, the new one first.
+
+    While an entry rests it keeps the size of the first part: every part would move two orders. It closes all the same,
+    for what an exit leaves is closed.
+    """
     levels, orders = trade.levels, trade.of(Leg.TRAILING)
     if math.isnan(levels.activation) or math.isnan(levels.callback_bps):
         return []
@@ -258,7 +300,8 @@ def _trailed(trade: Trade, contract: Contract) -> list[Step]:
             return [_refused(trade, orders[-1])]
         # The price has passed the activation: it follows from now on.
         return [_trailing(trade, contract, None)]
-    if not orders or orders[-1].status is Status.LOST or orders[-1].quantity != trade.quantity:
+    is_small = bool(orders) and orders[-1].quantity != trade.quantity and not trade.may_grow
+    if not orders or orders[-1].status is Status.LOST or is_small:
         return [_trailing(trade, contract, levels.activation)]
     return _cancels(order for order in orders[:-1] if order.is_standing)
 
@@ -270,11 +313,7 @@ def _closing(trade: Trade, contract: Contract, now_ms: int) -> list[Step]:
     if trade.quantity < contract.min_quantity:
         return [_urgent(trade, "dust", f"{trade.quantity} is less than the exchange closes")]
     if not attempts:
-        entries = [order for order in trade.of(Leg.ENTRY) if order.is_standing]
-        return [
-            *_cancels(entries),
-            exchange_orders.close(contract, _name(trade, Leg.CLOSE), Leg.CLOSE, trade.side, trade.quantity),
-        ]
+        return [exchange_orders.close(contract, _name(trade, Leg.CLOSE), Leg.CLOSE, trade.side, trade.quantity)]
     last = attempts[-1]
     if last.may_fill and not _may_repeat(last):
         return []

@@ -177,7 +177,7 @@ def reconcile(setup: Setup, trades: Iterable[Trade], exchange: ExchangeView) -> 
     for trade in trades:
         if trade.symbol not in told:
             steps.append(Refuse(symbol=trade.symbol, reason="the exchange told no position of it, not even a flat one"))
-    return Reconciliation(steps=(*steps, *_leftovers(setup, exchange)))
+    return Reconciliation(steps=(*steps, *_leftovers(setup, trades, exchange)))
 
 
 def audited(
@@ -260,22 +260,26 @@ def _unknown(setup: Setup, exchange: ExchangeView, position: PositionSeen) -> li
     else:
         trade_id, tranche = digest(symbol, position.amount, position.told_ms), 0
     empty = Trade(
-        instance=setup.instance, trade_id=trade_id, symbol=symbol, side=side, tranche=tranche, levels=levels
+        instance=setup.instance, trade_id=trade_id, symbol=symbol, side=side, tranche=tranche, levels=levels,
+        is_withdrawn=True,
     )  # fmt: skip
     trade = caught_up(empty, exchange, position)
     trade = replace(trade, adjustment=abs(position.amount) - trade.quantity)
     return [*_settings(setup, position), Adopt(trade=trade, is_foreign=not entries)]
 
 
-def _leftovers(setup: Setup, exchange: ExchangeView) -> list[Step]:
-    """Our open orders that no longer serve: entries, which are stale, and exits of what is said to be flat."""
+def _leftovers(setup: Setup, trades: Iterable[Trade], exchange: ExchangeView) -> list[Step]:
+    """Our open orders that no longer serve: entries that do not rest, and exits of what is said to be flat."""
+    resting = [trade for trade in trades if trade.entry_lifetime_ms and not trade.is_withdrawn]
+    wanted = {order.client_order_id for trade in resting for order in trade.of(Leg.ENTRY)}
     flat = {(position.symbol, position.position_side) for position in exchange.positions if not position.amount}
     steps: list[Step] = []
     for seen in exchange.orders:
         name = order_name(seen.client_order_id)
         if name is None or name.instance != setup.instance or seen.status not in _OPEN:
             continue
-        if name.leg is Leg.ENTRY or (seen.symbol, seen.position_side) in flat:
+        is_stale = name.leg is Leg.ENTRY and seen.client_order_id not in wanted
+        if is_stale or (name.leg is not Leg.ENTRY and (seen.symbol, seen.position_side) in flat):
             steps.append(Cancel(client_order_id=seen.client_order_id, symbol=seen.symbol))
     return steps
 

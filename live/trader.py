@@ -35,6 +35,7 @@ from live.orders import (
     ExitFilled,
     ExitOrders,
     FundingPaid,
+    Instruction,
     Leg,
     Report,
     RowKey,
@@ -93,7 +94,7 @@ class State:
     leaving: CloseAsked | None = None
 
 
-Effect = Record | EntryOrder | ExitOrders | CloseOrder | CancelEntry
+Effect = Record | Instruction
 Outcome = tuple[State, list[Effect]]
 Gate = Callable[[int, float], str | None]  # time in ms and notional in USDT of an entry; why it must not leave
 
@@ -187,7 +188,7 @@ def _decide(rules: Rules, state: State, event: BarClosed, gate: Gate) -> Outcome
     )  # fmt: skip
     order = EntryOrder(
         client_order_id=name, trade_id=trade, row=event.row, side=side, quantity=quantity, decision_price=price,
-        stop_price=exit_levels(side, price, decision, rules.terms.tick_size).stop, lifetime_ms=rules.terms.rest_ms,
+        levels=Levels(*exit_levels(side, price, decision, rules.terms.tick_size)), lifetime_ms=rules.terms.rest_ms,
     )  # fmt: skip
     return replace(state, order=order, decision=decision), [decided, intent, order]
 

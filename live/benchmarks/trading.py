@@ -28,7 +28,7 @@ from live.brokers.aster import AsterAccount
 from live.brokers.seat import SeatBroker
 from live.gates import EntryLimits
 from live.journal import Journal, feed_folder
-from live.orders import CloseOrder, EntryOrder, ExitOrders, Leg, order_name
+from live.orders import EntryOrder, Instruction, Leg, order_name
 from live.risk import RiskLimits
 from live.session import Session
 
@@ -108,7 +108,7 @@ class TimedAccount(AsterAccount):
 
     stopwatch: Stopwatch
 
-    def place(self, seat: SeatBroker, order: EntryOrder | ExitOrders | CloseOrder) -> None:
+    def place(self, seat: SeatBroker, order: Instruction) -> None:
         if isinstance(order, EntryOrder):
             self.stopwatch.decided(order)
         super().place(seat, order)

@@ -126,13 +126,13 @@ class AccountReader:
         asked = (("incomeType", "FUNDING_FEE"), ("startTime", str(since_ms)), ("limit", str(_PAGE)))
         return _each(await self._requests.read(urgency, "income", *asked), _income)
 
-    async def taker_fee_bps(self, urgency: Urgency, symbol: str) -> float | Unread:
-        """Of the account's rate."""
+    async def fees_bps(self, urgency: Urgency, symbol: str) -> tuple[float, float] | Unread:
+        """Of who takes and of who rests, by the account's rates."""
         told = await self._requests.read(urgency, "commissionRate", ("symbol", symbol), kind=dict)
         if isinstance(told, Unread):
             return told
         try:
-            return float(told["takerCommissionRate"]) * 1e4
+            return float(told["takerCommissionRate"]) * 1e4, float(told["makerCommissionRate"]) * 1e4
         except (KeyError, TypeError, ValueError) as error:
             return Unread(reason=f"commissionRate: {type(error).__name__} {error}")
 

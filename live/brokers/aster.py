@@ -21,11 +21,11 @@ from data.venues.aster import Venue
 from data.venues.aster_signed import SignedRest
 from live import exchange_orders
 from live.account_rules import AccountRules
-from live.brokers import entry_gate
 from live.brokers.account_reader import AccountReader
 from live.brokers.cases import Case, Cases
 from live.brokers.clock_keeper import ClockKeeper
 from live.brokers.diary import Diary
+from live.brokers.entrance import Entrance
 from live.brokers.executor import Executor, order_of
 from live.brokers.overseer import Overseer
 from live.brokers.payments import Payments
@@ -35,14 +35,12 @@ from live.brokers.rule_book import RuleBook
 from live.brokers.seat import SeatBroker
 from live.brokers.set_up import set_up
 from live.brokers.user_stream import UserStream
-from live.budget import RequestBudget, Urgency
+from live.budget import RequestBudget
 from live.dispatch import Dispatcher
-from live.gates import refusals
 from live.heartbeat import AccountTold
 from live.journal import read_journal
-from live.order_answers import Refused
 from live.order_evidence import OrderSeen, of_stream
-from live.orders import CloseOrder, EntryOrder, ExitOrders, RowKey
+from live.orders import CancelEntry, CloseOrder, EntryOrder, ExitOrders, Instruction, RowKey
 from live.oversight import Adopting
 from live.protection import Finding, Phase, Trade, next_steps
 from live.restore import Event, open_trades
@@ -77,8 +75,8 @@ class AsterAccount:
         self.requests = Requests(rest, clock, self.budget, self._alarmed)
         self.seats: dict[str, SeatBroker] = {}
         self._venue, self._clock, self._damage = venue, clock, damage
-        self._plans: dict[str, ExitOrders] = {}  # by trade id, while a log is walked
-        self._is_walking, self._is_set_up, self._is_ending = True, False, False
+        self._plans: dict[str, EntryOrder | ExitOrders] = {}  # by trade id, while a log is walked
+        self._is_walking = True
 
     def broker(self, config: TradingConfig, instrument: dict[str, Any]) -> Callable[[Terms], SeatBroker]:
         """Maker of the broker of one desk.
@@ -86,15 +84,13 @@ class AsterAccount:
         Raises
         ------
         ValueError
-            When another desk has the symbol, or it is one for testing, or its entries rest.
+            When another desk has the symbol, or it is one for testing.
         """
         symbol = config.symbol
         if symbol in self.seats:
             raise ValueError(f"{symbol}: two configs on one account would close each other's positions; give one")
         if symbol.startswith("TEST"):
             raise ValueError(f"{symbol} is for the exchange's own tests; nothing is traded on it")
-        if config.orders.resting is not None:
-            raise ValueError(f"{symbol}: orders.resting is for paper; a real run does not take such entries back yet")
 
         def make(terms: Terms) -> SeatBroker:
             self.seats[symbol] = SeatBroker(self, config, instrument, terms)
@@ -118,6 +114,10 @@ class AsterAccount:
             rules, seats, self.reader, self.cases, self.executor, self.diary, self.risk, clock, self._stale
         )  # fmt: skip
         self.stream: UserStream | None = None
+        self.entrance = Entrance(
+            self.rules, self.cases, self.executor, self.diary, self.risk, self.overseer, self.clock_keeper, clock,
+            lambda: self.stream is not None and self.stream.is_open and self.overseer.is_ready.is_set(),
+        )  # fmt: skip
         columns = ("ts_ms", "kind", "symbol", "trade_id", "client_order_id", "body")
         written = [*read_journal(journal).select(columns).iter_rows()]
         events = [Event(*row[:5], json.loads(row[5])) for row in written]
@@ -145,15 +145,20 @@ class AsterAccount:
         seat, plan = self.seats.get(trade.symbol), self._plans.get(trade.trade_id)
         if seat is None:
             raise ValueError(f"{trade.symbol}: the journal has an open trade of it; give its config too")
-        if plan is not None:
-            trade = replace(trade, levels=plan.levels)
-        self.cases.add(Case(trade=trade, contract=seat.contract, is_entry_told=plan is not None))
+        trade = replace(trade, levels=trade.levels if plan is None else plan.levels, is_withdrawn=True)
+        self.cases.add(Case(trade=trade, contract=seat.contract, is_entry_told=isinstance(plan, ExitOrders)))
 
-    def place(self, seat: SeatBroker, order: EntryOrder | ExitOrders | CloseOrder) -> None:
+    def place(self, seat: SeatBroker, order: Instruction) -> None:
         """A desk's order; what is sent is decided a moment later, when the desk is done."""
-        if isinstance(order, ExitOrders):
+        if isinstance(order, ExitOrders) or (isinstance(order, EntryOrder) and order.lifetime_ms):
             self._plans[order.trade_id] = order
         if self._is_walking:
+            return
+        if isinstance(order, CancelEntry):
+            for case in self.cases.open():
+                if order.client_order_id in case.trade.orders:
+                    case.trade = replace(case.trade, is_withdrawn=True)
+            self.executor.wake.set()
             return
         if isinstance(order, CloseOrder):
             for case in self.cases.open():
@@ -169,13 +174,16 @@ class AsterAccount:
             self.executor.wake.set()
             return
         side, symbol = order.side, seat.config.symbol
-        trade = Trade(instance=self.instance, trade_id=order.trade_id, symbol=symbol, side=side)
+        trade = Trade(
+            instance=self.instance, trade_id=order.trade_id, symbol=symbol, side=side,
+            levels=order.levels if order.lifetime_ms else None, entry_lifetime_ms=order.lifetime_ms,
+        )  # fmt: skip
         case = Case(trade=trade, contract=seat.contract)
         request = exchange_orders.entry(seat.contract, order, seat.terms)
         self.diary.intended.add(order.client_order_id)
         case.keep(order_of(request))
         self.cases.add(case)
-        self.executor.spawn(self._enter(seat, case, order, request))
+        self.executor.spawn(self.entrance.enter(seat, case, order, request))
 
     @property
     def level(self) -> Level:
@@ -228,11 +236,11 @@ class AsterAccount:
             task.result()
 
     async def come_to_rest(self) -> None:
-        """Let no entry out any more, and return once what is held has its stop; not much later in any case."""
-        self._is_ending = True
+        """Let no entry out, none rest, and return once what is held has its stop; not much later in any case."""
+        self.entrance.is_closed = True
         with suppress(TimeoutError):
             async with asyncio.timeout(END_WITHIN_S):
-                while any(case.trade.phase in _BUSY for case in self.cases.open()):
+                while any(case.trade.phase in _BUSY or case.trade.may_grow for case in self.cases.open()):
                     await asyncio.sleep(_PASS_S)
 
     def disk_was_full(self, reason: str) -> None:
@@ -252,7 +260,7 @@ class AsterAccount:
         """See that entries may be made as configured; only they wait for it."""
         await self.overseer.is_ready.wait()
         await set_up(self.requests, self.reader, self.rules, self.seats, self.risk, self.executor, self._clock)
-        self._is_set_up = True
+        self.entrance.is_set_up = True
 
     def listens(self) -> None:
         """The account's stream is open: what was missed is asked for."""
@@ -311,12 +319,16 @@ class AsterAccount:
             self._report(case, now_ms)
             if not self.overseer.is_ready.is_set() or case.is_done or case.is_waiting_for_rules:
                 continue
+            may_rest = self.entrance.may_rest(case.trade.symbol, now_ms)
+            if case.trade.entry_lifetime_ms and not may_rest:
+                case.trade = replace(case.trade, is_withdrawn=True)
             asks_ms = self.executor.ask_what_is_due(case)
             for step in next_steps(case.trade, case.contract, self._mark(case), now_ms):
                 self.executor.take(case, step)
             self.risk.watch_naked(case, now_ms)
-            is_busy = case.trade.phase in _BUSY
+            is_busy, ends_ms = case.trade.phase in _BUSY or case.trade.may_grow, case.trade.entry_ends_ms or 0
             due_ms = min(due_ms, now_ms + LOOK_MS if is_busy else due_ms, asks_ms or due_ms)
+            due_ms = min(due_ms, ends_ms if ends_ms > now_ms else due_ms)
         self.cases.forget(now_ms)
         return max(due_ms, now_ms + 1)
 
@@ -330,9 +342,10 @@ class AsterAccount:
             why = f"{case.trade.trade_id} was filled after it had been given up"
             self.diary.event("adopted", case.trade.symbol, case.trade.trade_id, config_hash=seat.config_hash, why=why)
             self.risk.alarm("adopted", why, now_ms)
-        report = case.entry_report(now_ms)
+        report = case.entry_report(seat.row, now_ms)
         if report is not None:
-            self.diary.report(seat.key, report)
+            for each in (report, *case.owed):
+                self.diary.report(seat.key, each)
         report = case.exit_report(seat.row or RowKey(seat.config.interval, 0), now_ms)
         if report is None:
             return
@@ -347,37 +360,6 @@ class AsterAccount:
     def _mark(self, case: Case) -> float:
         seat = self.seats.get(case.trade.symbol)
         return math.nan if seat is None else seat.market.mark_price
-
-    async def _enter(self, seat: SeatBroker, case: Case, order: EntryOrder, request: exchange_orders.Place) -> None:
-        """Let an entry out, if nothing speaks against it."""
-        now_ms = self._clock.now_ms()
-        reasons = self._against(seat, order, now_ms)
-        if reasons:
-            self.diary.event(
-                "refused", seat.config.symbol, order.trade_id, order.client_order_id, seat.config_hash, reasons=reasons
-            )
-            refused = Refused(code=0, message="; ".join(reasons), told_ms=now_ms)
-            self.executor.hear(case, order.client_order_id, refused)
-            return
-        seat.entries_ms.append(now_ms)
-        await self.executor.send(case, request, Urgency.ENTRY)
-
-    def _against(self, seat: SeatBroker, order: EntryOrder, now_ms: int) -> list[str]:
-        symbol, overseer = seat.config.symbol, self.overseer
-        account = entry_gate.Account(
-            figures=overseer.figures,
-            clock=self.clock_keeper.reading,
-            is_reconciled=self._is_set_up and overseer.is_green and overseer.refused.keys().isdisjoint({None, symbol}),
-            is_listening=self.stream is not None and self.stream.is_open and overseer.is_ready.is_set(),
-            is_trading=seat.is_trading,
-        )
-        moment = entry_gate.moment(
-            order, seat.terms, seat.market, self.cases, account, seat.entries_ms, symbol, now_ms
-        )  # fmt: skip
-        reasons = refusals(self.rules.entries, self.risk.state, moment)
-        reasons += ["the run is ending"] if self._is_ending else []
-        reasons += ["the contract's rules are no longer those the run began with"] if seat.has_other_rules else []
-        return reasons + [reason for on, reason in overseer.refused.items() if on in (None, symbol)]
 
     def _stale(self) -> None:
         """The account's stream is dead, though it is open."""

@@ -8,7 +8,7 @@ from live.exchange_orders import Contract
 from live.order_evidence import ZERO, OrderSeen, PositionSeen, TradeSeen
 from live.order_questions import is_watched
 from live.order_state import Evidence, Order, Status, forced, heard
-from live.orders import EntryFilled, EntryMissed, ExitFilled, Leg, RowKey, order_name
+from live.orders import EntryFilled, EntryMissed, ExitFilled, FundingPaid, Leg, RowKey, order_name
 from live.protection import Phase, Trade, with_orders
 from live.risk import OPERATOR
 from research.fills import Levels
@@ -36,6 +36,7 @@ class Case:
     foreign : fills of nobody's orders that explain an adjustment.
     streamed : names of orders that the account's stream has told of.
     held_since_ms : our clock when it was first known to hold something without a stop; None while it is not so.
+    owed : funding paid before the trader knows of the position.
     is_waiting_for_rules : an order was refused for the contract's rules; the next follows those of now.
     """
 
@@ -47,6 +48,7 @@ class Case:
     foreign: tuple[TradeSeen, ...] = ()
     streamed: set[str] = field(default_factory=set)
     held_since_ms: int | None = None
+    owed: list[FundingPaid] = field(default_factory=list)
     is_waiting_for_rules: bool = False
 
     @property
@@ -78,8 +80,13 @@ class Case:
         """An order as it is now."""
         self.trade = replace(self.trade, orders=with_orders(self.trade, [order]))
 
-    def entry_report(self, now_ms: int) -> EntryFilled | EntryMissed | None:
-        """What became of the entry, once that is certain; once."""
+    def entry_report(self, row: RowKey | None, now_ms: int) -> EntryFilled | EntryMissed | None:
+        """What became of the entry, once that is certain; once.
+
+        Parameters
+        ----------
+        row : whose order met the market last.
+        """
         entries = self.trade.of(Leg.ENTRY)
         if self.is_entry_told or not entries or any(order.may_fill or order.owes_trades for order in entries):
             return None
@@ -87,7 +94,9 @@ class Case:
         name = entries[-1].client_order_id
         trades = [trade for order in entries for trade in order.trades]
         if not trades:
-            return EntryMissed(time_ms=now_ms, client_order_id=name)
+            self.trade = replace(self.trade, levels=None, is_withdrawn=True)  # what turns up now comes too late
+            has_rested = any(order.status is Status.CANCELED for order in entries)
+            return EntryMissed(time_ms=now_ms, client_order_id=name, row=row if has_rested else None)
         quantity, price, fee = _summed(trades)
         return EntryFilled(time_ms=now_ms, client_order_id=name, price=price, quantity=quantity, fee_usdt=fee)
 

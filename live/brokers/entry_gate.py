@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from data.venues.aster_signed import ClockReading
 from live.brokers.account_reader import Figures
 from live.brokers.cases import Case, Cases
+from live.exchange_orders import limit_of
 from live.feed import Marked, Quoted
 from live.gates import HOUR_MS, Moment
 from live.orders import EntryOrder, Leg
-from research.fills import Terms, entry_limit
+from research.fills import Terms
 from research.liquidation import liquidation_price
 
 NS_PER_MS = 1_000_000
@@ -56,7 +57,7 @@ def moment(
     terms : with the account's brackets, where they are known.
     entries_ms : when entries of the symbol left.
     """
-    limit = entry_limit.py_func(order.side, order.decision_price, terms)
+    limit = limit_of(order, terms)
     notional = order.quantity * limit
     others = [case for case in cases.open() if case.trade.trade_id != order.trade_id]
     same = [case for case in others if case.trade.symbol == symbol]
@@ -105,7 +106,7 @@ def _liquidation_distance(order: EntryOrder, limit: float, terms: Terms) -> floa
     liquidation = liquidation_price.py_func(order.side, limit, order.quantity, terms)
     if math.isnan(liquidation) and terms.leverage == 1.0 and order.side > 0:
         return math.inf  # it would have to fall to nothing
-    stop = abs(limit - order.stop_price)
+    stop = abs(limit - order.levels.stop)
     return abs(limit - liquidation) / stop if stop else math.nan
 
 

@@ -69,13 +69,17 @@ class Payments:
     def _paid(self, row: Income) -> None:
         """One payment, to the trade that was open then."""
         seat = self._seats.get(row.symbol)
-        entered = (case for case in self._cases.open() if case.trade.symbol == row.symbol and case.is_entry_told)
+        mine = (case for case in self._cases.open() if case.trade.symbol == row.symbol)
+        entered = (case for case in mine if case.is_entry_told or case.trade.quantity)
         case = next((case for case in entered if _entered_ms(case) <= row.time_ms), None)
         told = {"amount_usdt": row.amount_usdt, "transaction_id": row.transaction_id, "time_ms": row.time_ms}
         self._diary.event("income", row.symbol, config_hash="" if seat is None else seat.config_hash, **told)
         if seat is not None and case is not None and case.is_planned and case.trade.levels is not None:
             paid = FundingPaid(time_ms=self._clock.now_ms(), row=seat.row, paid_usdt=-row.amount_usdt)
-            self._diary.report(seat.key, paid)
+            if case.is_entry_told:
+                self._diary.report(seat.key, paid)
+            else:
+                case.owed.append(paid)
 
 
 def _entered_ms(case: Case) -> int:

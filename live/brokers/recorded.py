@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from live.feed import Event
-from live.orders import CloseOrder, EntryOrder, ExitOrders, Report
+from live.orders import Instruction, Report
 from research.engine import TradingConfig
 from research.fills import Terms
 
@@ -24,7 +24,7 @@ class RecordedBroker:
 
     def __init__(self, terms: Terms): ...
 
-    def place(self, order: EntryOrder | ExitOrders | CloseOrder) -> None:
+    def place(self, order: Instruction) -> None:
         """It was sent when the log was written."""
 
     def on(self, event: Event) -> list[Report]:

@@ -7,7 +7,7 @@ from live.brokers import entry_gate
 from live.exchange_orders import Contract, contract_of
 from live.feed import Event as MarketEvent
 from live.feed import ExecutionOpen, Marked, Quoted
-from live.orders import CloseOrder, EntryOrder, ExitOrders, Report, RowKey
+from live.orders import Instruction, Report, RowKey
 from research.engine import TradingConfig
 from research.fills import Terms
 
@@ -17,7 +17,7 @@ class Account(Protocol):
 
     rules: AccountRules
 
-    def place(self, seat: "SeatBroker", order: EntryOrder | ExitOrders | CloseOrder) -> None: ...
+    def place(self, seat: "SeatBroker", order: Instruction) -> None: ...
 
 
 class SeatBroker:
@@ -44,7 +44,7 @@ class SeatBroker:
         """Of its desk."""
         return self.config_hash, self.config.symbol
 
-    def place(self, order: EntryOrder | ExitOrders | CloseOrder) -> None:
+    def place(self, order: Instruction) -> None:
         self._account.place(self, order)
 
     def on(self, event: MarketEvent) -> list[Report]:

@@ -40,18 +40,21 @@ async def set_up(
     for symbol, seat in seats.items():
         for wait_s in waits_s():
             positions = await reader.positions(Urgency.CERTAINTY, symbol)
-            fee_bps = await reader.taker_fee_bps(Urgency.CERTAINTY, symbol)
+            fees_bps = await reader.fees_bps(Urgency.CERTAINTY, symbol)
             brackets = await reader.brackets(Urgency.CERTAINTY, symbol)
-            unread = [each for each in (positions, fee_bps, brackets) if isinstance(each, Unread)]
+            unread = [each for each in (positions, fees_bps, brackets) if isinstance(each, Unread)]
             if not unread:
                 break
             executor.alert(Finding(kind="unread", symbol=symbol, detail=unread[0].reason))
             await clock.sleep(wait_s)
         seat.terms = seat.terms._replace(brackets=brackets_of({"brackets": brackets}))
-        if abs(fee_bps - seat.config.costs.taker_fee_bps) > _FEE_BPS:
-            detail = f"{symbol}: the account pays {fee_bps:g} bps, the config says {seat.config.costs.taker_fee_bps:g}"
-            risk.alarm("fee", detail, clock.now_ms())
-            executor.alert(Finding(kind="fee", symbol=symbol, detail=detail))
+        costs, rests = seat.config.costs, seat.config.orders.resting is not None
+        wanted_bps = (costs.taker_fee_bps, costs.maker_fee_bps) if rests else (costs.taker_fee_bps,)
+        for fee_bps, wanted in zip(fees_bps, wanted_bps, strict=False):  # entries that take never pay the maker's
+            if abs(fee_bps - wanted) > _FEE_BPS:
+                detail = f"{symbol}: the account pays {fee_bps:g} bps, the config says {wanted:g}"
+                risk.alarm("fee", detail, clock.now_ms())
+                executor.alert(Finding(kind="fee", symbol=symbol, detail=detail))
         leverage = int(seat.config.orders.leverage)
         if any(seen.amount for seen in positions):
             continue

@@ -14,6 +14,7 @@ from live.orders import (
     ExitFilled,
     ExitOrders,
     FundingPaid,
+    Instruction,
     Report,
     RowKey,
 )
@@ -48,7 +49,7 @@ class TickBroker:
         self._quote: Quoted | None = None
         self._mark_ns: int | None = None
 
-    def place(self, order: EntryOrder | ExitOrders | CloseOrder | CancelEntry) -> None:
+    def place(self, order: Instruction) -> None:
         """Accept an order; it meets the market with the next event."""
         if isinstance(order, CancelEntry):
             self._resting, self._entry, self._until_ms = self._resting or self._entry, None, 0

@@ -211,7 +211,7 @@ class Book:
 
     def _order(self, event: Event) -> None:
         name, body = event.client_order_id, event.body
-        if event.kind == "intent":
+        if event.kind == "intent" and name not in self.orders:  # the trader's may come after the account's own
             sent = dict(body.get("parameters", ()))  # of an order that the account's own protection wanted
             prices = (*map(body.get, _PRICES), *map(sent.get, _SENT_PRICES))
             self.orders[name] = Order(

@@ -40,20 +40,34 @@ _TIMEOUT_MS = 2_000
 
 
 class Shell:
-    """One long trade on one account. ``trouble``: share of requests and of messages that something happens to."""
+    """One long trade on one account.
 
-    def __init__(self, seed: int, trouble: float):
-        self.random, self.trouble = Random(seed), trouble
+    Parameters
+    ----------
+    trouble : share of requests and of messages that something happens to.
+    lifetime_ms : of an entry that rests; 0: it takes.
+
+    Attributes
+    ----------
+    wanted : base units; of an entry that rests more than the market brings at once.
+    """
+
+    def __init__(self, seed: int, trouble: float, lifetime_ms: int = 0):
+        self.random, self.trouble, self._lifetime_ms = Random(seed), trouble, lifetime_ms
+        self.wanted = 12.0 if lifetime_ms else 2.0
         self.desk = Desk(shows_all=self.random.random() < 0.5)
-        self.trade = Trade(instance="one", trade_id=TRADE, symbol=BTC, side=1, levels=LEVELS)
+        self.trade = Trade(
+            instance="one", trade_id=TRADE, symbol=BTC, side=1, levels=LEVELS, entry_lifetime_ms=lifetime_ms
+        )  # fmt: skip
         self.sent: list[str] = []
         self._journal: list[Event] = []
         self._late: list[Place] = []
         self._inbox: list[dict] = []
 
     def enter(self) -> None:
-        """Two at 101.5 or less."""
-        self._send(exchange_orders.entry(CONTRACT, entry_order(2.0, 100.5), TERMS))
+        """At 101.5 or less; where it rests, at 99.5."""
+        price = 99.5 if self._lifetime_ms else 100.5
+        self._send(exchange_orders.entry(CONTRACT, entry_order(self.wanted, price, self._lifetime_ms), TERMS))
 
     def move(self, price: float, offered: str) -> None:
         """The market goes somewhere."""
@@ -81,7 +95,8 @@ class Shell:
         """Killed and started again: what is left is the journal's intents and what the exchange tells."""
         self._inbox, _ = [], self.desk.account.news()
         [trade] = open_trades(self._journal, self.desk.later(500))
-        self.trade = replace(trade, levels=LEVELS)  # the trader decides again what it had decided
+        # The trader decides again what it had decided.
+        self.trade = replace(trade, levels=LEVELS, is_withdrawn=True)
         for order in self.trade.orders.values():
             self._ask(order)
         for step in reconcile(SETUP, [self.trade], self._view()).steps:

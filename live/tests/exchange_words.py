@@ -27,12 +27,12 @@ def name(leg: Leg, attempt: int = 0, *, instance: str = "one", trade: str = TRAD
     return client_order_id(instance, trade, leg, attempt)
 
 
-def entry_order(quantity: float = 1.0, decision_price: float = 100.5) -> EntryOrder:
+def entry_order(quantity: float = 1.0, decision_price: float = 100.5, lifetime_ms: int = 0) -> EntryOrder:
     """What the trader decided."""
     row = RowKey("1m", 0)
     return EntryOrder(
         client_order_id=name(Leg.ENTRY), trade_id=TRADE, row=row, side=1, quantity=quantity,
-        decision_price=decision_price,
+        decision_price=decision_price, lifetime_ms=lifetime_ms,
     )  # fmt: skip
 
 

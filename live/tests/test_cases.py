@@ -4,7 +4,7 @@ from decimal import Decimal
 from live.brokers.cases import Case, Cases
 from live.order_evidence import PositionSeen
 from live.order_state import GivenUp
-from live.orders import Leg
+from live.orders import EntryMissed, Leg, RowKey
 from live.tests.exchange_words import BTC, CONTRACT, fill, filled, held, name, order, position, seen
 
 
@@ -23,6 +23,20 @@ def test_a_trade_that_is_done_and_still_listened_for_does_not_hear_of_its_succes
     late = seen(Leg.STOP, "FILLED", filled="1")
     cases.hear([late, fill(late)], 3_000)  # it was not lost after all
     assert cases.open() == [done, after] and done.trade.orders[name(Leg.STOP)].filled == 1
+
+
+def test_an_entry_that_rested_in_vain_tells_the_row_and_one_that_never_stood_does_not():
+    row = RowKey("1m", 60_000)
+    for status, told in (("CANCELED", row), ("EXPIRED", None)):
+        entering = replace(held(order(Leg.ENTRY, seen(Leg.ENTRY, status))), entry_lifetime_ms=30_000)
+        case = Case(trade=entering, contract=CONTRACT)
+        assert case.entry_report(row, 40_000) == EntryMissed(
+            time_ms=40_000, client_order_id=name(Leg.ENTRY), row=told
+        )  # fmt: skip
+        assert case.trade.is_withdrawn and case.is_done
+        late = seen(Leg.ENTRY, "FILLED", filled="1")
+        case.trade = replace(case.trade, orders={late.client_order_id: order(Leg.ENTRY, late, fill(late))})
+        assert case.is_revived()
 
 
 def test_asking_for_a_position_again_and_again_does_not_keep_the_audit_away():

@@ -59,6 +59,11 @@ def test_an_intent_tells_all_that_is_sent():
     assert (told["timeInForce"], told["price"]) == ("IOC", "101.5")  # two ticks beyond the touch
 
 
+def test_an_entry_that_rests_is_post_only_at_its_own_price():
+    told = words(exchange_orders.entry(CONTRACT, entry_order(2.0, 99.5, lifetime_ms=30_000), TERMS))
+    assert (told["timeInForce"], told["price"]) == ("GTX", "99.5")
+
+
 @pytest.mark.parametrize("is_hedge", [False, True])
 def test_the_exchange_takes_every_order_as_it_is_asked_for(is_hedge):
     from data.loopback import account_modes

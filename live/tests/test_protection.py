@@ -134,6 +134,55 @@ def test_f13_a_stop_covers_a_part_as_it_covers_the_whole():
     assert dict(stop.parameters)["closePosition"] == "true"
 
 
+RESTING = order(Leg.ENTRY, seen(Leg.ENTRY, "PARTIALLY_FILLED", filled="0.4"), sent_ms=1_000)  # 0.4 of 1
+
+
+def resting(*orders, entry=RESTING, **told):
+    """A trade whose entry rests for 30 s, part of it filled."""
+    trade = replace(held(*orders), entry_lifetime_ms=30_000, **told)
+    return replace(trade, orders=with_orders(trade, [entry]))
+
+
+def test_f13_an_entry_that_rests_has_its_stop_from_the_first_part_on():
+    assert said(resting()) == ["place S0"]
+    whole = resting(standing(Leg.STOP), standing(Leg.TARGET), standing(Leg.TRAILING, quantity="0.2"))
+    assert said(whole) == []  # the trailing order grows once
+    assert whole.may_grow and whole.phase is Phase.GUARDED
+
+
+def test_an_entry_that_rests_is_taken_back_when_its_life_is_over():
+    entry = order(Leg.ENTRY, seen(Leg.ENTRY), sent_ms=1_000)
+    trade = replace(resting(entry=entry), levels=None)
+    assert trade.phase is Phase.ENTERING and trade.entry_ends_ms == 31_000
+    assert said(trade, now_ms=30_999) == []
+    assert said(trade, now_ms=31_000) == ["cancel E0"]
+    asked = replace(trade, orders=with_orders(trade, [heard(entry, CancelSent(time_ms=31_000))]))
+    assert said(asked, now_ms=31_000) == []
+
+
+@pytest.mark.parametrize(
+    "trade",
+    [
+        resting(standing(Leg.STOP), is_withdrawn=True),
+        resting(standing(Leg.STOP), close_because="operator"),
+        resting(order(Leg.STOP, seen(Leg.STOP, "PARTIALLY_FILLED", filled="0.1"))),
+        resting(filled(Leg.STOP, "0.4")),  # nothing is held: what came now would open it again
+        resting(order(Leg.STOP, TIMED_OUT)),
+        resting(refused(Leg.STOP, -2021)),
+    ],
+)
+def test_i3_no_more_of_an_entry_is_wanted_once_the_trade_is_being_closed_or_in_doubt(trade):
+    assert said(trade)[0] == "cancel E0"
+
+
+def test_an_entry_of_unknown_fate_is_taken_back_when_it_is_found():
+    doubted = all_heard(order(Leg.ENTRY, sent_ms=1_000), [TIMED_OUT])
+    trade = resting(entry=doubted)
+    assert said(trade, now_ms=40_000) == []
+    found = replace(trade, orders=with_orders(trade, [heard(doubted, seen(Leg.ENTRY))]))
+    assert said(found, now_ms=40_000) == ["cancel E0"]
+
+
 def test_a_trailing_order_of_another_size_is_replaced_the_new_one_first():
     small = standing(Leg.TRAILING, quantity="0.4")
     known = [standing(Leg.STOP), standing(Leg.TARGET), small]

@@ -17,12 +17,12 @@ PRICES = [91.0, 94.0, 96.0, 98.0, 99.0, 100.0, 101.0, 102.0, 104.0, 106.0, 108.0
 OFFERED = ["0.3", "1", "5"]
 
 
-def lived(seed: int, trouble: float = 0.35, kills: float = 0.0) -> Shell:
+def lived(seed: int, trouble: float = 0.35, kills: float = 0.0, lifetime_ms: int = 0) -> Shell:
     """An entry, some minutes of market and trouble, then calm until nothing changes any more.
 
     ``kills``: share of moments at which the runner is killed and started again.
     """
-    shell = Shell(seed, trouble)
+    shell = Shell(seed, trouble, lifetime_ms)
     random, price = shell.random, 100.0
     shell.move(price, random.choice(OFFERED))
     shell.enter()
@@ -46,7 +46,7 @@ def lived(seed: int, trouble: float = 0.35, kills: float = 0.0) -> Shell:
 def check_always(shell: Shell) -> None:
     """What never happens, however things go wrong."""
     account = shell.desk.account
-    assert 0 <= shell.desk.amount() <= 2, "reversed, or bought twice"
+    assert 0 <= shell.desk.amount() <= shell.wanted, "reversed, or bought twice"
     orders = [*account.open.values(), *account.finished.values()]
     assert max(Counter(order.client_id for order in orders).values(), default=0) <= 1
 
@@ -78,6 +78,16 @@ def test_a_trade_ends_where_the_account_is_whatever_is_cut_late_doubled_shuffled
             check_at_the_end(lived(seed, kills=kills))
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {error}") from error
+
+
+def test_an_entry_that_rests_ends_where_the_account_is_however_much_of_it_was_filled():
+    filled = set()
+    for seed in range(RUNS):
+        shell = lived(seed, kills=0.1 * (seed % 2), lifetime_ms=8_000)
+        check_at_the_end(shell)
+        assert not shell.trade.may_grow
+        filled.add(sum(order.filled for order in shell.trade.of(Leg.ENTRY)))
+    assert {0, 12} < filled  # nothing, all, and parts
 
 
 def test_without_trouble_a_trade_is_protected_at_once_and_stays_so():

@@ -147,6 +147,13 @@ def test_an_entry_that_may_still_fill_is_not_over():
     assert kinds(reconcile(SETUP, [entering], view("0", seen(Leg.ENTRY)))) == ["Resume", "Cancel"]
 
 
+def test_an_entry_that_rests_may_go_on_until_no_more_of_it_is_wanted():
+    resting = replace(held(), orders={name(Leg.ENTRY): standing(Leg.ENTRY)}, entry_lifetime_ms=30_000)
+    assert kinds(reconcile(SETUP, [resting], view("0", seen(Leg.ENTRY)))) == ["Resume"]
+    withdrawn = replace(resting, is_withdrawn=True)
+    assert kinds(reconcile(SETUP, [withdrawn], view("0", seen(Leg.ENTRY)))) == ["Resume", "Cancel"]
+
+
 def test_f25_orders_of_others_are_never_touched():
     foreign = seen(Leg.STOP, client_order_id="web_22542179")
     other_runner = seen(Leg.STOP, client_order_id=name(Leg.STOP, instance="two"), told_ms=4_999)
