@@ -42,6 +42,7 @@ POINTS = {
     "K7": Point("DELETE", "order", left=1),  # between two cancellations
     "K8": Point("POST", "order", "X"),  # in the middle of a flatten, which begins as the exits stand
     "K9": Point("POST", "order", "R", is_after=True),  # in the middle of a copy of the journal
+    "KE": Point("POST", "order", "E", is_after=True),  # an entry rests
     "KR": Point("GET", "positionRisk"),  # in the middle of a reconciliation
 }
 

@@ -48,8 +48,10 @@ class Stepped:
 
     def __post_init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        costs = self.config.costs
         settings = AccountSettings(
-            **{"taker_fee": self.config.costs.taker_fee_bps / 1e4, "leverage": 1, **self.accounts}
+            taker_fee=costs.taker_fee_bps / 1e4, maker_fee=costs.maker_fee_bps / 1e4, leverage=1,
+            **self.accounts,
         )  # fmt: skip
         self.exchange = Loopback(market(), start=START, quiet_every_s=1.0, accounts=settings)
         self.do(self.exchange.__aenter__())

@@ -8,10 +8,10 @@ from decimal import Decimal
 
 import pytest
 
-from live.journal import read_journal
+from live.journal import Journal, feed_folder, read_journal
 from live.session import walk
 from live.tests.invariants import held_and_guarded, legs, level, told_of
-from live.tests.real_run import BTC, Run, flatten, new
+from live.tests.real_run import BTC, Run, flatten, new, often
 from live.tests.rows import in_both_modes
 from research.resting import RestingEntry
 
@@ -56,7 +56,7 @@ def is_taken_back(run: Run, filled: object = 0) -> bool:
 
 
 @in_both_modes("F13", is_quick=True)
-def test_f13_a_part_is_guarded_at_once_and_the_rest_is_taken_back_when_its_life_is_over(run_resting, tmp_path):
+def test_f13_a_part_is_guarded_at_once_and_the_rest_is_taken_back_when_its_life_is_over(run_resting):
     def pay(run: Run) -> None:
         trades(run, "0.004")
         run.later(1.0, lambda: run.account.on_funding(BTC, D("0.0001"), run.exchange.office.now_ms))
@@ -154,8 +154,8 @@ def test_f7_nobody_listens_to_the_account_while_an_entry_rests(run_resting):
     assert is_taken_back(run) and cancels(run)[0] < run.orders("E")[0].created_ms + LIFE_MS
 
 
-@in_both_modes("F32")
-def test_i3_an_entry_that_rests_is_taken_back_once_only_exits_are_wanted(run_resting):
+@in_both_modes("F25")
+def test_f25_an_entry_that_rests_is_taken_back_once_a_mismatch_leaves_only_exits(run_resting):
     def alarm(run: Run) -> None:
         run.broker.risk.alarm("mismatch", "somebody was here", run.clock.now_ms())
 
@@ -175,13 +175,9 @@ def test_f25_the_operator_flattens_while_a_part_is_held(run_resting):
     assert is_taken_back(run, "0.004") and not run.amount and legs(run)[-1] in ("X", "F")
 
 
-@in_both_modes("F12")
-def test_a_walk_over_the_log_writes_the_same_journal(run_resting, config, tmp_path):
+@in_both_modes("F13")
+def test_f13_a_walk_over_the_log_writes_the_same_journal(run_resting, config, tmp_path):
     run = run_resting(before=[as_it_rests(lambda run: trades(run, "0.004"))], minutes=4)
-    from live.journal import Journal, feed_folder
-    from live.tests.conftest import a_config
-    from live.tests.real_run import often
-
     with Journal(tmp_path / "again.sqlite") as journal:
-        walk([often(a_config, **RESTING)], feed_folder(run.path), journal)
+        walk([often(config, **RESTING)], feed_folder(run.path), journal)
         assert journal.head == read_journal(run.path)["hash"][-1]

@@ -28,6 +28,7 @@ from live.tests.conftest import a_config
 from live.tests.invariants import check_always, check_at_rest
 from live.tests.real_run import BTC, often
 from live.tests.stepped_run import GRACE_MS, Stepped
+from research.resting import RestingEntry
 
 RUNS = int(os.environ.get("ASTER_MACHINE_RUNS", "4"))
 SEED = int(os.environ.get("ASTER_MACHINE_SEED", "0"))
@@ -55,6 +56,12 @@ POINTS = st.tuples(
         ("DELETE", "R"), ("GET", "positionRisk"), ("GET", "openOrders"),
     ]),
 )  # fmt: skip
+RESTING = st.one_of(
+    st.none(),
+    st.builds(
+        RestingEntry, offset_bps=st.sampled_from([-1.0, 0.0, 3.0]), lifetime_ms=st.sampled_from([2_000, 20_000, 90_000])
+    ),
+)
 COMMANDS = st.sampled_from(["resume", "resume", "pause", "reduce", "flatten", "close", "ack"])
 
 
@@ -69,16 +76,16 @@ class RunnerOnLoopback(RuleBasedStateMachine):
 
     @initialize(
         is_hedge=st.booleans(), shows_all=st.booleans(), ends_when_flat=st.booleans(), needs_position=st.booleans(),
-        stands_alone=st.booleans(), expires=st.sampled_from(["refuse", "expire"]),
+        stands_alone=st.booleans(), expires=st.sampled_from(["refuse", "expire"]), resting=RESTING,
     )  # fmt: skip
-    def begin(self, is_hedge, shows_all, ends_when_flat, needs_position, stands_alone, expires):
+    def begin(self, is_hedge, shows_all, ends_when_flat, needs_position, stands_alone, expires, resting):
         self.folder = tempfile.TemporaryDirectory(prefix="aster-machine-")
         accounts = {
             "shows_all": shows_all, "close_all_ends_when_flat": ends_when_flat, "gtx_crossing": expires,
             "close_all_needs_position": needs_position, "close_all_stands_alone": stands_alone,
         }  # fmt: skip
         path = Path(self.folder.name) / "real.sqlite"
-        self.at = Stepped(often(a_config, **EAGER), path, is_hedge, accounts)
+        self.at = Stepped(often(a_config, **EAGER, resting=resting), path, is_hedge, accounts)
         self.at.lets_pass(45)  # the first bar
 
     @rule(seconds=SECONDS)

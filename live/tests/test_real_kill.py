@@ -24,6 +24,7 @@ from live.tests.invariants import check, legs
 from live.tests.killed_run import POINTS, killed
 from live.tests.paper_run import START, market
 from live.tests.real_run import RULES, Run, often, trade
+from research.resting import RestingEntry
 
 KILLS = int(os.environ.get("ASTER_KILLS", "0"))
 TWICE = ("K4", "KR", "KR")  # a position, and then killed while it is reconciled, again and again
@@ -42,10 +43,13 @@ def children():
 @pytest.mark.parametrize(("points", "seed"), CASES or [(("K3",), 0)], ids=str)
 def test_killed_and_started_again_a_run_keeps_every_invariant(config, promoted, tmp_path, children, points, seed):
     traded, path, point = often(config), tmp_path / "real.sqlite", points[0]
+    if point == "KE":
+        traded = often(config, resting=RestingEntry(offset_bps=30.0, lifetime_ms=40_000))
     chosen, random, rules = promoted(traded), Random(f"{points}/{seed}"), replace(RULES, is_hedge=seed % 2 == 1)
 
     async def kill_and_resume() -> Run:
-        accounts = AccountSettings(taker_fee=traded.costs.taker_fee_bps / 1e4, leverage=1)
+        fees = {"taker_fee": traded.costs.taker_fee_bps / 1e4, "maker_fee": traded.costs.maker_fee_bps / 1e4}
+        accounts = AccountSettings(**fees, leverage=1)
         async with (
             asyncio.timeout(300),
             Loopback(market(), start=START, quiet_every_s=1.0, accounts=accounts) as exchange,
@@ -67,6 +71,9 @@ def test_killed_and_started_again_a_run_keeps_every_invariant(config, promoted, 
     check(run, naked_ms=10_000)
     if point in ("K2", "K3", "K4", "K5"):
         assert len(run.orders("E")) >= 1 and run.orders("S")
+    if point == "KE":
+        first = run.orders("E")[0]
+        assert (first.status, first.filled) == ("CANCELED", 0) and first.updated_ms - first.created_ms < 40_000
     if point == "K8":
         assert legs(run)[:2] in (["E", "X"], ["E", "F"])
     if point == "K9":
