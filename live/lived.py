@@ -96,11 +96,15 @@ def _life(config: TradingConfig, events: pl.DataFrame, first_ms: int, end_ms: in
             lived[row] = Lived(
                 decision=decision, is_sent=ordered is not None, ordered=0.0 if ordered is None else ordered["quantity"]
             )
-            is_paused[row] = any(kind == "missed" and _OPERATOR in body["cause"] for kind, body in told)
+            missed = [body for kind, body in told if kind == "missed"]
+            is_paused[row] = any(_OPERATOR in body["cause"] for body in missed)
+            for next_ms in (body["next_open_time_ms"] for body in missed if "next_open_time_ms" in body):
+                is_free[row + 1 : (next_ms - first_ms) // length_ms] = False  # it rested
             continue
         trade = listed[trade_id]
         lived[row] = _lived(decision, ordered["quantity"], trade, told)
-        arrivals[row] = _ms(trade["entry_time"])
+        if config.orders.resting is None:
+            arrivals[row] = _ms(trade["entry_time"])
         out = [body["open_time_ms"] for kind, body in told if kind == "fill" and body["leg"] != Leg.ENTRY]
         # The bar of the exit itself always counts, as in the trader.
         paused_bars = 1 + max(1, config.orders.cooldown_bars)
@@ -140,6 +144,7 @@ def _lived(decision: Decision, ordered: float, trade: dict[str, Any], told: list
         filled=trade["quantity"],
         entry_price=trade["entry_price"],
         levels=levels,
+        entry_ms=_ms(trade["entry_time"]),
         exit_ms=None if trade["exit_time"] is None else _ms(trade["exit_time"]),
         exit_price=trade["exit_price"],
         reason=BY_HAND if by_hand and trade["reason"] in REASONS else trade["reason"],

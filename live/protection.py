@@ -3,6 +3,8 @@
 ``next_steps`` looks at what is known and says what is missing. It remembers nothing: the same knowledge gives the same
 steps after a crash, after a lost answer, in any order of events, and once they are taken it asks for nothing more.
 
+Every order leaves by itself: a batch keeps no order, and without an answer it would put the stop in doubt too.
+
 An entry is never repeated. One that rests is taken back when its life is over, or nobody wants more of it; what it
 fills has its stop from the first part on. An exit can only make the position smaller, so it may be repeated: when the
 exchange has been asked and does not know it, the next attempt goes out under a new name, and if both arrive the second

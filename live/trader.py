@@ -283,11 +283,11 @@ def _exit_plans(levels: Levels) -> dict[Leg, dict[str, Any]]:
 def _missed(rules: Rules, state: State, report: EntryMissed) -> Outcome:
     order = _answered(state, report)
     note = _Notes(rules, report.time_ms, order.trade_id, order.row)
-    record = note("missed", order.client_order_id, cause="expired without a fill")
-    next_entry_ms = state.next_entry_ms
+    state, told = replace(state, order=None, decision=None, leaving=None), {}
     if report.row is not None:  # the row after it may have become known while the order rested
-        next_entry_ms = report.row.open_ms + 2 * rules.interval_ms
-    return replace(state, order=None, decision=None, leaving=None, next_entry_ms=next_entry_ms), [record]
+        told = {"next_open_time_ms": report.row.open_ms + 2 * rules.interval_ms}
+        state = replace(state, next_entry_ms=told["next_open_time_ms"])
+    return state, [note("missed", order.client_order_id, cause="expired without a fill", **told)]
 
 
 def _closed(rules: Rules, state: State, fill: ExitFilled) -> Outcome:

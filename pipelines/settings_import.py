@@ -66,6 +66,10 @@ class _GridFile:
 _OTHER_RULE = "a sweep of liquidation_fade asks for it: give one as --like"
 _BOTH_SIDES = "liquidation_fade asks the same of both sides, in USDT"
 _ACCOUNT = "one-way mode and isolated margin are what the runner expects of the account"
+_RESTING = (
+    "a sweep works on bars, which do not tell when an order that rests was passed; where ticks are known "
+    "[orders.resting] has offset_bps and lifetime_ms"
+)
 # 001's keys that stay behind, by the reason.
 _GLOBALS_LEFT = {
     _BOTH_SIDES: ("use_usdt_volume",),
@@ -76,11 +80,10 @@ _GLOBALS_LEFT = {
         "set_leverage",
         "set_margin_type",
     ),
-    "a sweep works on bars, which do not tell when an order that rests was passed; on paper, tick by tick, "
-    "[orders.resting] has offset_bps and lifetime_ms": ("order_ttl_seconds",),
-    "entries are IOC and end at once; exits stand on the exchange from the fill on, one of each kind": (
+    _RESTING: ("order_ttl_seconds", "stale_limit_order_minutes"),
+    "entries end at once or rest post-only; exits stand on the exchange from the fill on, one of each kind, each sent "
+    "by itself": (
         "time_in_force",
-        "stale_limit_order_minutes",
         "order_cleanup_interval_seconds",
         "max_stop_orders_per_symbol",
         "enable_order_consolidation",
@@ -97,7 +100,7 @@ _SYMBOL_LEFT = {
         "volume_threshold_short",
         "trade_side",
     ),
-    "entries cross the touch, by entry_limit_ticks at most": ("price_offset_pct",),
+    _RESTING: ("price_offset_pct",),
     _ACCOUNT: ("margin_type", "position_side"),
     "size is a notional": ("trade_qty",),
     "stops are triggered by the mark, targets by the last price": ("working_type", "price_protect"),

@@ -28,9 +28,18 @@ from research.fills import (
     size_multiple,
 )
 from research.liquidation import with_liquidation
-from research.resting import refuse_resting
+from research.resting import resting_price
 from research.sizing import size_multiples
-from research.ticks import NS_PER_MS, Ticks, exit_met, first_exit, funding_between_usdt, market_met, ticks_after
+from research.ticks import (
+    NS_PER_MS,
+    Ticks,
+    exit_met,
+    first_exit,
+    funding_between_usdt,
+    market_met,
+    rested,
+    ticks_after,
+)
 from research.trades import trade_id
 
 
@@ -39,7 +48,7 @@ class Part(IntEnum):
 
     DECISION = 1  # what was decided wherever the runner was free to decide
     PAUSE = 2  # where the operator let it enter nothing
-    FILL = 3  # which entries were filled, and how much of them
+    FILL = 3  # which entries were filled, how much of them, and when, of those that rested
     ENTRY_PRICE = 4
     SIZE = 5  # quantity and the levels of the exit orders
     HAND = 6  # what the operator or the runner did by hand: exits of no exit order's, positions taken over
@@ -58,6 +67,7 @@ class Lived:
     is_sent : an entry order left.
     ordered, filled : base quantity; filled 0: missed.
     levels : of the exit orders as they were placed.
+    entry_ms : None of one that was missed.
     exit_ms, exit_price, gross_usdt : None while it was open and nobody valued it.
     reason : one of ``fills.REASONS``, or another word for an exit that no order of the rules made.
     fees_usdt, funding_usdt : of the whole trade.
@@ -69,6 +79,7 @@ class Lived:
     filled: float = 0.0
     entry_price: float = math.nan
     levels: Levels | None = None
+    entry_ms: int | None = None
     exit_ms: int | None = None
     exit_price: float | None = None
     reason: str = REASONS[OPEN]
@@ -122,6 +133,27 @@ class Life:
     taken_over: tuple[Account, ...] = ()
 
 
+class _Moment(NamedTuple):
+    """When an entry was filled, and the first trade and mark that its exits look at."""
+
+    ns: int
+    trade: int
+    mark: int
+
+    @property
+    def ms(self) -> int:
+        """Of the exchange's clock, rounded up."""
+        return int(-(-self.ns // NS_PER_MS))
+
+
+class _Entry(NamedTuple):
+    lived: Lived | None  # of this very decision
+    moment: _Moment
+    price: float
+    quantity: float
+    levels: Levels
+
+
 class _Exit(NamedTuple):
     reason: str
     exit_ns: int
@@ -141,11 +173,10 @@ class Rerun:
     Raises
     ------
     ValueError
-        As ``engine.backtest_ticks``, and when its entries rest.
+        As ``engine.backtest_ticks``.
     """
 
     def __init__(self, config: TradingConfig, bars: Bars, ticks: Ticks, end_ms: int, life: Life) -> None:
-        refuse_resting(config.orders)
         self._module, market, arrays, self._params, self._terms = simulation_inputs(config, bars)
         self._exec_ms = bars.frame["exec_time"].dt.epoch("ms").to_numpy(writable=True)
         self._close_ms = bars.frame["close_time"].dt.epoch("ms").to_numpy()
@@ -156,6 +187,7 @@ class Rerun:
         self._ticks, self._end_ms, self._life = ticks, end_ms, life
         self._n_rows = int(np.searchsorted(self._exec_ms, end_ms))
         self._key = (config.config_hash, config.symbol)
+        self._rests = config.orders.resting is not None
 
     def trades(self, taken: int = 0) -> list[Account]:
         """Every trade in a world with the parts of the life up to ``taken``, a ``Part`` or 0 for none."""
@@ -168,12 +200,11 @@ class Rerun:
             decision = self._decision(i, taken, may_enter=i >= entry_from)
             if decision is None or decision.side == 0:
                 continue
-            opened = self._entry(i, decision, taken)
+            opened, free_from = self._entry(i, decision, taken)
             if opened is None:
                 continue
-            lived, price, quantity, levels = opened
-            exit_ = self._exit(i, decision.side, levels, lived, taken)
-            account, book = self._account(i, decision.side, price, quantity, exit_, lived, taken, book)
+            exit_ = self._exit(decision.side, opened, taken)
+            account, book = self._account(i, decision.side, opened, exit_, taken, book)
             trades.append(account)
             free_from, entry_from = exit_.row + 1, exit_.row + 1 + max(1, self._terms.cooldown_bars)
             if is_spent(book, self._terms):
@@ -199,22 +230,23 @@ class Rerun:
         ruled = self.rule(i) if may_enter else None
         return None if ruled is None else ruled[0]
 
-    def _entry(self, i: int, decision: Decision, taken: int) -> tuple[Lived | None, float, float, Levels] | None:
-        """What was lived of this very decision, entry price, quantity, levels; None for a missed entry."""
+    def _entry(self, i: int, decision: Decision, taken: int) -> tuple[_Entry | None, int]:
+        """The entry, None for a missed one, and the first row to decide then."""
         side, terms = decision.side, self._terms
         lived = self._life.lived.get(i)
         if lived is not None and not (lived.is_sent and lived.decision.side == side):
             lived = None
-        price = entry_price(side, i, self._market, terms)
-        multiple = size_multiple(side, i, self._multiples)
-        quantity = entry_quantity(decision_price(side, i, self._market), decision, multiple, terms)
+        sized_at, price, moment, next_row = self._filled(i, side)
+        quantity = entry_quantity(sized_at, decision, size_multiple(side, i, self._multiples), terms)
         if lived is not None and taken >= Part.FILL:
             if lived.filled == 0.0:
-                return None
+                return None, i + 1 + int(np.argmax(np.append(self._life.is_free[i + 1 :], True)))
             price = lived.entry_price if math.isnan(price) else price
             quantity = (quantity or lived.ordered) * min(1.0, lived.filled / lived.ordered)
+            if self._rests and moment.ms != lived.entry_ms:
+                moment = self._at(lived.entry_ms)
         if math.isnan(price) or quantity <= 0.0:
-            return None
+            return None, next_row if quantity > 0.0 else i + 1
         if lived is not None and taken >= Part.ENTRY_PRICE:
             price = lived.entry_price
         if lived is not None and taken >= Part.SIZE:
@@ -223,12 +255,29 @@ class Rerun:
         levels = Levels(*with_liquidation(levels, side, price, quantity, terms))
         if lived is not None and taken >= Part.SIZE and lived.levels is not None:
             levels = lived.levels._replace(liquidation=levels.liquidation, bankruptcy=levels.bankruptcy)
-        return lived, price, quantity, levels
+        return _Entry(lived, moment, price, quantity, levels), i + 1
 
-    def _exit(self, i: int, side: int, levels: Levels, lived: Lived | None, taken: int) -> _Exit:
-        end_ns = self._end_ms * NS_PER_MS
-        first = ticks_after(self._ticks, self._exec_ms[i] * NS_PER_MS)
-        found = first_exit(side, levels, self._ticks, *first, end_ns)
+    def _filled(self, i: int, side: int) -> tuple[float, float, _Moment, int]:
+        """By the rules: what an entry is sized at, its price (NaN: missed), when, and the first row to decide then."""
+        market, terms, ticks, moment = self._market, self._terms, self._ticks, self._at(self._exec_ms[i])
+        if not self._rests:
+            return decision_price(side, i, market), entry_price(side, i, market, terms), moment, i + 1
+        limit = resting_price(side, market.bid[i], market.ask[i], terms)
+        if math.isnan(limit):
+            return limit, limit, moment, i + 1
+        passing, next_row = rested(side, limit, i, market, terms, ticks, self._exec_ms, self._end_ms)
+        if passing < 0:
+            return limit, math.nan, moment, int(next_row)
+        ns = ticks.trade_ns[passing]
+        return limit, limit, _Moment(ns, passing + 1, np.searchsorted(ticks.mark_ns, ns)), i + 1
+
+    def _at(self, ms: int) -> _Moment:
+        """What happened by then is past."""
+        return _Moment(ms * NS_PER_MS, *ticks_after(self._ticks, ms * NS_PER_MS))
+
+    def _exit(self, side: int, entry: _Entry, taken: int) -> _Exit:
+        lived, moment, levels = entry.lived, entry.moment, entry.levels
+        found = first_exit(side, levels, self._ticks, moment.trade, moment.mark, self._end_ms * NS_PER_MS)
         by_rules = self._met(side, levels, *found)
         if lived is None or lived.exit_ms is None:
             return by_rules
@@ -263,19 +312,19 @@ class Rerun:
         return _Exit(lived.reason, exit_ns, lived.exit_ms, int(row), float(price))
 
     def _account(
-        self, i: int, side: int, entry: float, quantity: float, exit_: _Exit, lived: Lived | None, taken: int,
-        book: DayBook,
-    ) -> tuple[Account, DayBook]:  # fmt: skip
+        self, i: int, side: int, entry: _Entry, exit_: _Exit, taken: int, book: DayBook
+    ) -> tuple[Account, DayBook]:
         """The trade, and the day's book with it as the model has it."""
-        fee_bps, days = self._terms.taker_fee_bps, self._days
-        fees = fee_usdt(entry, quantity, fee_bps)
+        (lived, moment, paid, quantity, _), days = entry, self._days
+        fees = fee_usdt(paid, quantity, self._terms.maker_fee_bps if self._rests else self._terms.taker_fee_bps)
         book = booked(book, days[i], -fees)
+        funded_ms = moment.ms if self._rests else moment.ms + 1
         funding, book = funding_between_usdt(
-            side, quantity, self._ticks, self._exec_ms, self._exec_ms[i] + 1, exit_.exit_ns, days, DayBook(*book)
+            side, quantity, self._ticks, self._exec_ms, funded_ms, exit_.exit_ns, days, DayBook(*book)
         )
-        price, gross = exit_.price, gross_pnl_usdt(side, quantity, entry, exit_.price)
+        price, gross = exit_.price, gross_pnl_usdt(side, quantity, paid, exit_.price)
         if exit_.reason != REASONS[OPEN]:
-            exit_fee = fee_usdt(exit_.price, quantity, fee_bps)
+            exit_fee = fee_usdt(exit_.price, quantity, self._terms.taker_fee_bps)
             fees += exit_fee
             book = booked(DayBook(*book), days[exit_.row], gross - exit_fee)
         if lived is not None and taken >= Part.EXIT_PRICE and lived.gross_usdt is not None:
@@ -289,8 +338,8 @@ class Rerun:
             row=i,
             side=side,
             quantity=float(quantity),
-            entry_ms=int(self._exec_ms[i]),
-            entry_price=float(entry),
+            entry_ms=moment.ms,
+            entry_price=float(paid),
             exit_ms=exit_.exit_ms,
             exit_price=float(price),
             reason=exit_.reason,

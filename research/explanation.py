@@ -32,7 +32,7 @@ class Cause(StrEnum):
     DATA = "data"  # bars, trades, quotes or marks that were not heard, heard otherwise, or had to be asked for
     LATENCY = "latency"  # what was heard became known later, orders arrived later
     SIGNAL = "signal"  # another decision on the same inputs, or one that the runner's gates kept back
-    MISSED_FILL = "missed fill"  # an entry filled here and not there, or only in part
+    MISSED_FILL = "missed fill"  # an entry filled here and not there, only in part, or, of one that rested, later
     PRICE = "price"  # fills at another price at the same moment
     ROUNDING = "rounding"  # another quantity or other levels of the exit orders
     OPERATOR = "operator"  # entries paused, positions closed by hand or by the runner's guards
@@ -66,7 +66,7 @@ class Case:
     heard : recorded by the runner itself.
     reference : recorded beside it; None where the runner's own recording is all there is.
     life : what it did, by row.
-    arrivals : by row, when an entry order was filled, ms.
+    arrivals : by row, when an entry order that takes was filled, ms.
     """
 
     config: TradingConfig

@@ -2,7 +2,8 @@
 
 A resting entry is post-only: it never takes. It is filled, all of it and at its price, by the first trade that goes
 through its price within its life; one at its price may have been somebody else's, who stood before us. Bars do not tell
-when a price was passed, so sweeps and everything else on bars refuse it; a real run does not send it yet.
+when a price was passed, so sweeps and everything else on bars refuse it. A real one may be filled in parts, and by
+trades at its price once its turn has come: what is found here is rather less than what the exchange gives.
 """
 
 import math

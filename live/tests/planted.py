@@ -13,7 +13,7 @@ from live import dispatch
 from live.brokers.ticks import TickBroker
 from live.feed import Event, ExecutionOpen, Traded
 from live.journal import Journal, feed_folder
-from live.orders import EntryFilled, EntryMissed, ExitFilled, Leg, Report
+from live.orders import EntryFilled, EntryMissed, EntryOrder, ExitFilled, Leg, Report
 from live.readings import NS_PER_MS
 from live.session import walk
 from research.engine import TradingConfig
@@ -87,6 +87,24 @@ def missing(nth: int) -> type[TickBroker]:
             return [EntryMissed(time_ms=event.time_ms, client_order_id=order.client_order_id)]
 
     return Missing
+
+
+def missing_at_rest(nth: int) -> type[TickBroker]:
+    """A broker that lets the nth entry rest in vain over which a trade goes, counted from 1."""
+
+    class MissingAtRest(TickBroker):
+        passed: tuple[str, ...] = ()  # names of entries
+
+        def _passed(self, order: EntryOrder, trade: Traded) -> list[Report]:
+            reports = super()._passed(order, trade)
+            if reports and order.client_order_id not in self.passed:
+                self.passed = (*self.passed, order.client_order_id)
+            if not reports or self.passed.index(order.client_order_id) != nth - 1:
+                return reports
+            self._resting = order
+            return []
+
+    return MissingAtRest
 
 
 def closing(nth: int, after_ms: int) -> type[TickBroker]:

@@ -29,7 +29,6 @@ from live.session import walk
 from live.tests.invariants import alerts, check, held_and_guarded, level, told_of
 from live.tests.paper_run import START, market
 from live.tests.real_run import BTC, RULES, guarded, often, real
-from research.resting import RestingEntry
 
 ROOT = Path(__file__).resolve().parents[2]
 AGENT = "4fd0a42218f3eae43a6ce26d22544e986139a01e5b34a62db53757ffca81bae1"  # of Aster's own documents: never funded
@@ -101,12 +100,6 @@ def test_nothing_is_traded_on_a_symbol_for_tests(config):
     account = AsterAccount(RULES, Venue(name="nowhere", rest_url="", stream_url=""), RealClock(), None)
     with pytest.raises(ValueError, match="TESTUSDT is for the exchange's own tests; nothing is traded on it"):
         account.broker(config(symbol="TESTUSDT"), {})
-
-
-def test_entries_that_rest_are_not_sent_by_a_real_run(config):
-    account = AsterAccount(RULES, Venue(name="nowhere", rest_url="", stream_url=""), RealClock(), None)
-    with pytest.raises(ValueError, match=r"orders\.resting is for paper"):
-        account.broker(config(resting=RestingEntry(offset_bps=1.0, lifetime_ms=30_000)), {})
 
 
 def test_without_the_symbols_typed_again_nothing_may_be_sent(config):

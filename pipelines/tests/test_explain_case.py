@@ -23,6 +23,7 @@ from live.tests.planted import (
     filling,
     holding_on,
     missing,
+    missing_at_rest,
     records_of,
     walked,
     with_a_cut,
@@ -33,6 +34,7 @@ from pipelines.cli import cli
 from pipelines.explain_case import Evidence, freeze, gather, thaw
 from pipelines.parity import proofs_of
 from research.explanation import PER_USDT, Cause, explain, millionths
+from research.resting import RestingEntry
 
 CONFIG = a_config(**OFTEN)
 FROM_MS = int(START.timestamp() * 1_000)
@@ -228,3 +230,31 @@ def test_what_is_not_followed_is_refused_in_a_sentence(run, monkeypatch):
     proofs = proofs_of(run.path, feed_folder(run.path), None)
     assert [proof.holds for proof in proofs] == [True, None, None, None]
     assert "decides by the liquidation map" in proofs[1].found
+
+
+@pytest.fixture
+def at_rest(run, tmp_path, monkeypatch):
+    """The run again with entries that rest, through a broker: its journal, and its evidence beside the same lake."""
+    config = a_config(**OFTEN, resting=RestingEntry(offset_bps=1.0, lifetime_ms=90_000))
+    hashes = [each.config_hash.encode() for each in (CONFIG, config)]
+    records = [record._replace(payload=record.payload.replace(*hashes)) for record in run.records]
+
+    def traded(broker):
+        path = walked(records, config, tmp_path / "resting.sqlite", monkeypatch, broker)
+        (evidence,) = gather(path, feed_folder(path), run.lake)
+        return path, evidence
+
+    return traded
+
+
+def test_a_run_whose_entries_rest_is_its_backtest(run, at_rest):
+    path, evidence = at_rest(TickBroker)
+    found = explained(evidence)
+    assert len(found.trades) > 2 and made(found) == {}
+    assert all(trade.live == trade.backtest for trade in found.trades)
+    assert [proof.holds for proof in proofs_of(path, feed_folder(path), run.lake)] == [True] * 4
+
+
+def test_an_entry_that_rested_in_vain_is_a_missed_fill(at_rest):
+    found = explained(at_rest(missing_at_rest(2))[1])
+    assert list(made(found)) == ["missed fill"]

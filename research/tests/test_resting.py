@@ -4,11 +4,9 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from data.config import load
-from research.counterfactual import Life, Rerun
 from research.engine import TradingConfig, backtest
 from research.order_settings import Orders
 from research.resting import RestingEntry
@@ -42,7 +40,7 @@ def test_a_sweep_of_them_is_refused_for_it_works_on_bars():
         load(SweepConfig, told)
 
 
-def test_a_backtest_on_bars_and_an_explanation_refuse_them_before_they_look_at_any_bar():
+def test_a_backtest_on_bars_refuses_them_before_it_looks_at_any_bar():
     config = TradingConfig(
         strategy=momentum.NAME,
         symbol="BNBUSDT",
@@ -50,7 +48,5 @@ def test_a_backtest_on_bars_and_an_explanation_refuse_them_before_they_look_at_a
         costs=COSTS,
         orders=replace(ORDERS, resting=RestingEntry(**RESTING)),
     )
-    nothing = Life(lived={}, is_free=np.zeros(0, bool), is_paused=np.zeros(0, bool))
-    for refusing in (lambda: backtest(config, None), lambda: Rerun(config, None, None, 0, nothing)):
-        with pytest.raises(ValueError, match="a bar does not tell"):
-            refusing()
+    with pytest.raises(ValueError, match="a bar does not tell"):
+        backtest(config, None)
