@@ -1,7 +1,10 @@
 """What a night does for the lake itself: holes filled, files merged and proven."""
 
+from datetime import UTC, datetime
+
 from data.lake import Lake
 from data.rebuild import is_logged, rebuild
+from data.unrecorded import asked, unheard_ends
 from data.verify import verify
 from pipelines.nightly import Night, Outcome
 from pipelines.upkeep import fill_gaps, merge_files
@@ -14,15 +17,29 @@ def repair(night: Night) -> Outcome:
     """Ask the exchange for what is missing."""
     if not night.settings.venue:
         return Outcome(note="no venue is named in the settings: nobody was asked for what is missing")
-    said: list[str] = []
-    report = fill_gaps(Lake(night.lake), night.settings.venue, night.settings.weight, said.append, end=night.end)
+    lake = Lake(night.lake)
+    silent = _silent(lake, night.end)  # what is brought now hides it from the next step
+    report = fill_gaps(lake, night.settings.venue, night.settings.weight, lambda _: None, end=night.end)
     if report is None:
-        return Outcome(note="no gap is open that could be repaired", facts={"gaps that stay open": "0"})
+        return Outcome(note="no gap is open that could be repaired", facts={"gaps that stay open": "0"}, human=silent)
     states = ", ".join(f"{formats.count(count)} {state}" for state, count in report.states.items())
     return Outcome(
         note=f"{formats.count(report.gaps)} gaps looked at: {states}",
         facts={"gaps that stay open": formats.count(report.states.get("open", 0))},
-        human=tuple(report.trouble),
+        human=(*silent, *report.trouble),
+    )
+
+
+def _silent(lake: Lake, end: datetime) -> tuple[str, ...]:
+    """What a person has to do about streams that nobody heard up to the end of the day."""
+    ends = unheard_ends(lake, asked(lake), end=end, now=datetime.now(UTC))
+    if not ends:
+        return ()
+    since = datetime.fromtimestamp(min(lost.from_ns for lost in ends) // 10**9, UTC)
+    causes = " and ".join(sorted({lost.cause for lost in ends}))
+    return (
+        f"nobody heard {formats.count(len(ends))} streams at the end of the day, some since {since:%Y-%m-%d %H:%M} UTC "
+        f"({causes}): is the recorder running? See `aster record status`",
     )
 
 

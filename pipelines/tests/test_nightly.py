@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import date
 
 import pytest
 import tomli_w
@@ -19,11 +20,14 @@ from filelock import FileLock
 
 from conftest import SMALL_SWEEP
 from data.lake import Lake
+from data.recorder_status import write_status
+from data.tests.test_unrecorded import STATUS, STREAMS, lake_heard
 from live.alerts import Alerts
 from pipelines.cli import cli
 from pipelines.identity import CHECKOUT
-from pipelines.nightly import STEPS, NightSettings, changes, nights_in, previous
+from pipelines.nightly import STEPS, Night, NightSettings, changes, nights_in, previous
 from pipelines.nightly_alerts import alert
+from pipelines.nightly_lake import repair
 
 FEW = ["repair", "compact", "prove"]
 ASKED = [] if os.environ.get("ASTER_WHOLE_NIGHT") else ["walk_forward"]
@@ -90,6 +94,17 @@ def test_a_quiet_night_leaves_nothing_to_do(three_nights):
     assert [step["step"] for step in night["steps"]] == FEW
     assert night["human"] == [] and night["changed"] == []
     assert night["headline"] == "Nothing needs a person: all 3 steps are done"
+
+
+def test_a_recorder_that_did_not_come_back_is_told_with_what_to_do(tmp_path, monkeypatch):
+    lake = lake_heard(tmp_path / "lake", "stopped", STREAMS)
+    write_status(lake.root, STATUS)
+    monkeypatch.setattr("pipelines.nightly_lake.fill_gaps", lambda *_, **__: None)
+    settings = NightSettings(symbols=("BTCUSDT",), venue="aster")
+    (told,) = repair(Night(day=date(2026, 1, 5), folder=tmp_path, lake=lake.root, settings=settings)).human
+    assert told.startswith("nobody heard 4 streams at the end of the day, some since 2026-01-05 23:50 UTC (stopped): ")
+    before = Night(day=date(2026, 1, 4), folder=tmp_path, lake=lake.root, settings=settings)
+    assert repair(before).human == ()  # it was heard all that day
 
 
 def test_a_killed_night_goes_on_where_it_was(three_nights):
