@@ -3,7 +3,7 @@
 A recorder finds where messages begin and end, copies them and computes their checksums. For 233 bytes that takes Python
 0.8 us and this 0.3 us, and the objects that it does without are as much again: 330,000 to 530,000 messages a second on
 one core instead of 250,000 to 360,000, measured in turns on a busy machine. It costs a second and 130 MB to load Numba,
-and seven seconds where nothing is compiled yet; so only who receives by the machine's own clock loads this.
+and seven seconds where nothing is compiled yet; so only a recorder on the machine's own clock loads this.
 
 Source: RFC 6455, 5.2 for the head of a frame; ``data.wal`` for records; RFC 1952, 8 for the checksum, here eight bytes
 at a time with a table for each.

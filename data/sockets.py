@@ -111,8 +111,8 @@ class Connection(WSListener):
     follows : whether a loopback exchange tells it the time.
     is_wrapped : every message comes with the name of its stream; an account's own stream has its key for a name, and
         is asked for without.
-    is_prompt : with a followed clock, the sink has each message while the clock says when it came. Else it has what one
-        read brought together, which costs it less.
+    is_prompt : the sink has each message while a followed clock says when it came, and no compiler is loaded. Else it
+        has what one read brought together, which costs it less where many come.
 
     Attributes
     ----------
@@ -156,7 +156,8 @@ class Connection(WSListener):
         self._is_subscribed = False  # is_open, faster
         self._fragments: list[bytes] = []
         self._answering: set[asyncio.Task[None]] = set()
-        if not follows:
+        self._short_way = None
+        if not (follows or is_prompt):
             from data.plain_frames import PlainFrames  # loads a compiler, which takes a second, before there is a line
 
             self._short_way = PlainFrames
@@ -256,6 +257,8 @@ class Connection(WSListener):
         except BaseException:
             self._fail(transport)
             raise
+        if self._short_way is None:
+            return
         line = transport.underlying_transport
         self._plain = self._short_way(
             line.get_protocol(), self.number, self._next_ns, self._take_plain, self._is_ending

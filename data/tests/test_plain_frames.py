@@ -38,16 +38,17 @@ def anything(random: Random, longest: int) -> tuple[bytes, list[bytes], list[byt
     return wire, [payload], [part]
 
 
+@pytest.mark.parametrize("is_prompt", [False, True])
 @pytest.mark.parametrize(
     ("longest_read", "longest"), [(5, 126), (500, 1_000), (5_000, 65_535), (50_000, 65_536), (300_000, 200_000)]
 )
-def test_messages_are_the_same_however_the_line_cuts_them(longest_read, longest):
+def test_messages_are_the_same_however_the_line_cuts_them(longest_read, longest, is_prompt):
     random = Random(longest_read)
     wires, messages, pings = zip(*(anything(random, longest) for _ in range(30)), strict=True)
     wire, messages, pings = b"".join(wires), list(chain(*messages)), list(chain(*pings))
 
     async def scene():
-        async with Exchange(quietly) as exchange, streaming(exchange, RealClock()) as sink:
+        async with Exchange(quietly) as exchange, streaming(exchange, RealClock(), is_prompt=is_prompt) as sink:
             await until(lambda: sink.of("opened"))
             at = 0
             while at < len(wire):
