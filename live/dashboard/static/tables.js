@@ -133,7 +133,8 @@ const COLUMNS = [
   ["net_usdt", "Net, USDT", "right", (each) => usdt(each.net_usdt, true)],
 ];
 const ROW_PX = 28;
-const SHOWN = 60;
+const BEYOND = 8; // rows above and below what the window shows, so that a short scroll finds them there
+const SHOWN = 16 + 2 * BEYOND;
 
 const ranked = (values) => {
   const places = new Map([...new Set(values)].sort().map((value, place) => [value, place]));
@@ -207,7 +208,7 @@ export class Trades {
   }
 
   #paint() {
-    const first = Math.max(0, Math.min(Math.floor(this.window.scrollTop / ROW_PX) - 15, this.#sorted.length - SHOWN));
+    const first = Math.max(0, Math.min(Math.floor(this.window.scrollTop / ROW_PX) - BEYOND, this.#sorted.length - SHOWN));
     this.shown.forEach((line, at) => {
       const row = this.rows[this.#sorted[first + at]];
       line.hidden = row === undefined;
