@@ -253,12 +253,14 @@ def promote(run, rank, symbol, runs_path, risk, out, lake_path, as_json) -> None
     """Write a sweep's row as the config the runner executes. RUN is a folder, its name, or `latest`."""
     import tomllib
 
+    from pipelines.candidate import differences
     from pipelines.promote import CHOSEN
     from pipelines.promote import promote as write_chosen
     from pipelines.runs import default_runs, open_run
 
-    folder = open_run(runs_path or default_runs(), run)
-    path = write_chosen(folder, open_lake(lake_path), rank=rank, symbol=symbol, risk=risk, destination=out or CHOSEN)
+    folder, path = open_run(runs_path or default_runs(), run), out or CHOSEN
+    before = tomllib.loads(path.read_text()) if path.exists() else None
+    write_chosen(folder, open_lake(lake_path), rank=rank, symbol=symbol, risk=risk, destination=path)
     document = tomllib.loads(path.read_text())
     passed = document["provenance"]["statistical_gate"]
     if as_json:
@@ -269,7 +271,10 @@ def promote(run, rank, symbol, runs_path, risk, out, lake_path, as_json) -> None
     print(f"promoted rank {rank} of {folder.path.name}: config {document['config_hash'][:12]}{whereto}")
     for finding in document["provenance"]["findings"]:
         print(f"  - {finding}")
-    print(f"written: {path}")
+    if before is not None:
+        changed = [f"{name} {was} → {now}" for name, was, now in differences(before["config"], document["config"])]
+        print(f"instead of config {before['config_hash'][:12]}: {', '.join(changed) or 'the same settings'}")
+    print(f"written: {path}\nnext: a paper stage, `aster-live --config {path} --mode paper`; `aster approve` weighs it")
 
 
 @cli.command("runs")

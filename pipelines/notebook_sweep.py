@@ -1,15 +1,17 @@
 """Notebook 04, which parameters survive: one symbol of a finished sweep."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import polars as pl
 from IPython.display import HTML, Markdown
 
 from data.lake import Lake, default_lake
+from live.config import load_chosen
+from pipelines.candidate import differences, row_of
 from pipelines.identity import CHECKOUT
 from pipelines.notebook_views import NOTHING, earned, finished_job, named, show, words
-from pipelines.promote import findings
+from pipelines.promote import CHOSEN, findings
 from pipelines.report import Table
 from pipelines.run_history import same_data
 from pipelines.runs import RunFolder, default_runs, open_run
@@ -149,6 +151,42 @@ def beside_others(sweep: Sweep) -> HTML | Markdown:
             align="llllrlrrrr",
             rows=rows,
             note="Each is one more try on the same days: the best of many looks better than it is.",
+        )
+    )
+
+
+def beside_promoted(sweep: Sweep, chosen: str) -> HTML | Markdown:
+    """What would change if rank 1 were promoted, and how both fared on these test folds.
+
+    Parameters
+    ----------
+    chosen : the promoted file; "" is ``live/configs/chosen.toml``.
+    """
+    path = named(chosen, CHOSEN)
+    if not path.exists():
+        return Markdown("Nothing is promoted yet: there is no config to compare rank 1 with.")
+    promoted, config = load_chosen(path).config, sweep.run.config
+    best, tried = sweep.results.row(0, named=True), row_of(sweep.run, promoted)
+    candidate = config.trading_config(sweep.symbol, config.params_of(best))
+    settings = differences(asdict(promoted), asdict(candidate))
+    if not settings:
+        return Markdown("Rank 1 is the config that is promoted already.")
+    measured = (
+        ("Sharpe out", "out_of_sample_sharpe", formats.ratio),
+        ("net out, USDT", "out_of_sample_net_pnl_usdt", lambda usdt: formats.usdt(usdt, signed=True)),
+        ("trades out", "out_of_sample_trades", formats.count),
+    )
+    fared = [(what, formats.UNKNOWN if tried is None else text(tried[name]), text(best[name]))
+             for what, name, text in measured]  # fmt: skip
+    return show(
+        Table(
+            title="Rank 1 beside the promoted config",
+            columns=("what", "promoted", "rank 1"),
+            align="lrr",
+            rows=(*((words(name), was, would_be) for name, was, would_be in settings), *fared),
+            note=""
+            if tried
+            else "This sweep did not try the promoted config: how it fared on these folds is not known.",
         )
     )
 

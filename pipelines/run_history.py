@@ -1,7 +1,7 @@
 """Past sweeps side by side: what was asked, of which data and code, what it earned, what was promoted from it."""
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,7 +92,7 @@ def comparison(folder: Path, one: str, other: str, configs: Path = CONFIGS) -> p
     """
     promoted = list(_promotions(configs))
     told = [_row(run, promoted) for run in (open_run(folder, one), open_run(folder, other))]
-    settings = [dict(_flat(asdict(open_run(folder, name).config))) for name in (one, other)]
+    settings = [dict(flat(asdict(open_run(folder, name).config))) for name in (one, other)]
     keys = [key for key in {**settings[0], **settings[1]} if settings[0].get(key) != settings[1].get(key)]
     pairs = [(name, told[0][name], told[1][name]) for name in HISTORY]
     pairs += [(f"config: {key}", settings[0].get(key), settings[1].get(key)) for key in keys]
@@ -162,11 +162,11 @@ def _created(run: RunFolder) -> datetime | None:
         return None
 
 
-def _flat(settings: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+def flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     """Every setting under the path of its keys."""
     for key, value in settings.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{before}{key}.")
+            yield from flat(value, f"{before}{key}.")
         else:
             yield f"{before}{key}", value
 

@@ -6,7 +6,7 @@ import pytest
 
 from data import raw, wal
 from data.lake import Lake
-from data.rebuild import rebuild
+from data.rebuild import is_logged, rebuild
 from data.sealer import seal_folder
 from data.tests.test_sealer import START_MS, logged, market
 from data.wal import Kind
@@ -59,9 +59,11 @@ def test_a_damaged_file_is_set_aside_and_its_rows_come_back(lake, table):
 
 def test_what_the_raw_log_does_not_hold_is_in_the_ledger(lake):
     (path, *_) = [entry.path for entry in lake.files("trades")]
+    assert is_logged(lake, path) and not is_logged(lake, lake.files("raw")[0].path)
     first, last = lake.facts(["trades"]).row(0, named=True)["first_id"], lake.files("trades")[0].rows // 2 - 1
     with lake.merging():
         assert lake.replace(lake.files("raw"), [])
+    assert not is_logged(lake, path)
     damage(lake, path)
     rebuilt = rebuild(Lake(lake.root), path, NOW)
     assert (rebuilt.recovered, rebuilt.gaps) == (0, 2)

@@ -21,13 +21,16 @@ from filelock import FileLock
 from conftest import SMALL_SWEEP
 from data.lake import Lake
 from data.recorder_status import write_status
+from data.sealer import seal_folder
+from data.tests.test_sealer import logged, market
 from data.tests.test_unrecorded import STATUS, STREAMS, lake_heard
 from live.alerts import Alerts
 from pipelines.cli import cli
 from pipelines.identity import CHECKOUT
 from pipelines.nightly import STEPS, Night, NightSettings, changes, nights_in, previous
 from pipelines.nightly_alerts import alert
-from pipelines.nightly_lake import repair
+from pipelines.nightly_lake import prove, repair
+from pipelines.nightly_study import health
 
 FEW = ["repair", "compact", "prove"]
 ASKED = [] if os.environ.get("ASTER_WHOLE_NIGHT") else ["walk_forward"]
@@ -124,6 +127,27 @@ def test_a_damaged_file_is_told_with_what_to_do(three_nights):
     todo = {entry["step"]: entry["what"] for entry in night["human"]}
     assert "book_ticker" in todo["prove"] and "aster verify --set-aside" in todo["prove"]
     assert {"figure": "damaged files", "was": "0", "is": "1"} in night["changed"]
+
+
+def test_a_damaged_file_whose_rows_the_raw_log_has_is_mended_and_told(tmp_path):
+    lake = Lake(tmp_path / "lake", create=True)
+    logged(lake.root / "wal" / "0", *market(range(60)))
+    seal_folder(lake.root / "wal", lake)
+    damage(lake)
+    settings = NightSettings(symbols=("BTCUSDT",))
+    night = Night(day=date(2026, 1, 5), folder=tmp_path, lake=lake.root, settings=settings)
+    found = prove(night)
+    (sentence,) = found.human
+    assert found.facts == {"damaged files": "1"}
+    assert "a file of book_ticker was damaged: 120 of 120 rows were made again from the raw log; it lies in" in sentence
+    assert prove(night).human == ()
+
+
+def test_a_symbol_that_was_never_recorded_is_asked_for(synthetic_lake, tmp_path):
+    settings = NightSettings(symbols=("SOLUSDT",))
+    found = health(Night(day=date(2026, 1, 5), folder=tmp_path, lake=synthetic_lake.root, settings=settings))
+    assert found.human == ("SOLUSDT: not a row was recorded that day: is the recorder running?",)
+    assert found.pages == ()
 
 
 def test_a_step_that_fails_does_not_stop_the_others_and_is_tried_again(three_nights, tmp_path):

@@ -24,10 +24,12 @@ from pipelines import notebook_map, notebook_sweep, notebook_trades, notebooks
 from pipelines.identity import CHECKOUT
 from pipelines.jobs import job_of
 from pipelines.nightly import run_night
+from pipelines.notebook_views import words
 from pipelines.notebooks import PLOTLY_MIME, execute, signature, to_html
 from pipelines.promote import promote
 from pipelines.sweep_job import run_sweep
 from pipelines.tests.test_notebook_answers import by_name, seen
+from research import formats
 
 FIGURES = {
     "01_is_the_lake_complete": 2,
@@ -67,7 +69,7 @@ def given(synthetic_lake, mapped, tmp_path_factory) -> dict[str, dict[str, objec
         "01_is_the_lake_complete": {"lake": lake},
         "02_where_would_liquidations_cluster": {"lake": str(mapped), "leverage_low": 5.0},
         "03_does_the_map_predict": {"lake": str(mapped), "placebo_maps": 10},
-        "04_which_parameters_survive": {"lake": lake, "run": str(run.path)},
+        "04_which_parameters_survive": {"lake": lake, "run": str(run.path), "chosen": str(chosen)},
         "05_what_did_it_trade": {"lake": lake, "chosen": str(chosen), "journal": journal, "end": "2026-01-08"},
         "06_nightly_report": {"runs": str(folder / "runs")},
         "07_which_sweep_holds_up": {"runs": str(run.path.parent)},
@@ -164,6 +166,21 @@ def test_a_sweep_that_finished_as_a_job_is_shown_by_its_config(given, tmp_path, 
         f"BTCUSDT: the selection procedure passes\nrun: {run}\nreport: {run}/report.html\n"
     )
     assert str(notebook_sweep.open_sweep(config, lake, "").run.path) == run
+
+
+def test_rank_1_stands_beside_the_promoted_config_with_what_both_did_on_the_test_folds(given, tmp_path):
+    asked = given["04_which_parameters_survive"]
+    sweep = notebook_sweep.open_sweep(asked["run"], asked["lake"], "")
+    first, second = sweep.results.head(2).iter_rows(named=True)
+    chosen = promote(sweep.run, sweep.lake, rank=2, destination=tmp_path / "chosen.toml")
+    cells = re.findall(r">([^<]*)</td>", notebook_sweep.beside_promoted(sweep, str(chosen)).data)
+    shown = {cells[place]: (cells[place + 1], cells[place + 2]) for place in range(0, len(cells), 3)}
+    told = {words(name): (f"{second[name]:g}", f"{first[name]:g}") for name in sweep.swept}
+    earned = [formats.usdt(row["out_of_sample_net_pnl_usdt"], signed=True) for row in (second, first)]
+    assert shown.items() >= {name: pair for name, pair in told.items() if pair[0] != pair[1]}.items()
+    assert shown["net out, USDT"] == tuple(earned)
+    assert "promoted already" in notebook_sweep.beside_promoted(sweep, asked["chosen"]).data
+    assert "Nothing is promoted yet" in notebook_sweep.beside_promoted(sweep, str(tmp_path / "none.toml")).data
 
 
 def test_a_misspelt_parameter_is_refused_with_the_one_that_was_meant(tmp_path):
