@@ -42,6 +42,16 @@ def test_every_command_of_the_units_exists():
             assert_is_a_command(words, PROGRAMS[name])
 
 
+def test_the_line_of_cron_runs_the_night_as_its_unit_does():
+    unit = (DEPLOY / "aster-nightly.service").read_text()
+    (line,) = re.findall(r"^# 30 2 \* \* \* (.*)$", unit, flags=re.MULTILINE)
+    words = shlex.split(line)
+    told = dict(word.split("=") for word in words if "=" in word)
+    assert told.pop("CREDENTIALS_DIRECTORY") == "/etc/aster" and "LoadCredential=alerts:/etc/aster/alerts" in unit
+    assert all(f"Environment={name}={place}" in unit for name, place in told.items())
+    assert f"ExecStart={' '.join(words[words.index('nice') + 1 :])}" in unit
+
+
 @pytest.mark.parametrize("unit", UNITS)
 def test_systemd_finds_no_fault_with_the_unit(unit, tmp_path):
     if shutil.which("systemd-analyze") is None:
