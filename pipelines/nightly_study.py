@@ -19,7 +19,7 @@ from pipelines.market_report import covered_days, gaps_section, liquidations_sec
 from pipelines.nightly import Night, Outcome
 from pipelines.notebook_lake import symbols_in
 from pipelines.notebook_map import liquidation_map
-from pipelines.notebook_verdicts import verdicts_in_words
+from pipelines.notebook_verdicts import verdicts_in_words, verdicts_sentence
 from pipelines.notebooks import execute
 from pipelines.promote import CHOSEN
 from pipelines.report import Section, Verdict, write_report
@@ -104,9 +104,12 @@ def validate(night: Night) -> Outcome:
     write_report(
         night.folder / "clusters.html",
         title=f"Does the map predict? {night.day}",
-        verdict=Verdict(headline="Do the maps predict?", sentence=table.note),
-        sections=(Section(title="Verdicts", tables=(table,)),),
-        facts=(("maps of", ", ".join(judged.maps)),),
+        verdict=Verdict(
+            headline=verdicts_sentence(judged).data.strip("*."),
+            sentence=f"Maps of {', '.join(judged.maps)}, up to the end of {night.day}.",
+        ),
+        sections=(Section(title="Question by question", tables=(table,)),),
+        facts=(),
         not_modelled=(),
     )
     return Outcome(
