@@ -248,11 +248,10 @@ def at_rest(run, tmp_path, monkeypatch):
 
 
 def test_a_run_whose_entries_rest_is_its_backtest(run, at_rest):
-    path, evidence = at_rest(TickBroker)
-    found = explained(evidence)
-    assert len(found.trades) > 2 and made(found) == {}
-    assert all(trade.live == trade.backtest for trade in found.trades)
-    assert [proof.holds for proof in proofs_of(path, feed_folder(path), run.lake)] == [True] * 4
+    path, _ = at_rest(TickBroker)
+    *proofs, traded = proofs_of(path, feed_folder(path), run.lake)
+    assert [proof.holds for proof in (*proofs, traded)] == [True] * 4
+    assert int(traded.found.split()[0]) > 2  # trades
 
 
 def test_an_entry_that_rested_in_vain_is_a_missed_fill(at_rest):
