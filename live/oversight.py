@@ -217,7 +217,8 @@ class Oversight:
                 why = "; ".join(reasons) or ", ".join(self.state.lowered)
                 self.news.append(News(kind="level", detail=f"{before.level} → {self.state.level}: {why}"))
         is_spent = self.state.spent_day != before.spent_day
-        if is_spent or (self.state.level is not before.level and self.state.level is not Level.ACTIVE):
+        is_lowered = self.state.level is not before.level and self.state.level is not Level.ACTIVE
+        if self._is_paper and (is_spent or is_lowered):  # a real account does so itself, and keeps the part that filled
             resting = [desk for desk in self._desks if desk.is_resting]
             self._close(resting, Leg.CLOSE, "risk", event.time_ms)
         for each in wanted:

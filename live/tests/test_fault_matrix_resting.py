@@ -157,10 +157,11 @@ def test_f7_nobody_listens_to_the_account_while_an_entry_rests(run_resting):
 @in_both_modes("F25")
 def test_f25_an_entry_that_rests_is_taken_back_once_a_mismatch_leaves_only_exits(run_resting):
     def alarm(run: Run) -> None:
+        trades(run, "0.004")
         run.broker.risk.alarm("mismatch", "somebody was here", run.clock.now_ms())
 
     run = run_resting(before=[as_it_rests(alarm)], minutes=2.4)
-    assert is_taken_back(run) and level(run) == "REDUCING"
+    assert is_taken_back(run, "0.004") and held_and_guarded(run) and level(run) == "REDUCING"
     (order,) = run.orders("E")
     assert order.updated_ms - order.created_ms <= 5_500
 

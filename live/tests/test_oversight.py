@@ -96,7 +96,8 @@ def test_so_many_losses_in_a_row_leave_only_exits(under):
     assert {json.loads(body)["cause"] for body in of_kind(path, "missed")["body"]} >= {"REDUCING: losses"}
 
 
-def test_an_entry_that_rests_is_taken_back_once_only_exits_are_left(tmp_path):
+@pytest.mark.parametrize("is_paper", [True, False])
+def test_an_entry_that_rests_on_paper_is_taken_back_once_only_exits_are_left(tmp_path, is_paper):
     asked = []
     desks = [
         SimpleNamespace(key=("hash", symbol), is_busy=True, is_resting=rests, close=lambda told, _: asked.append(told))
@@ -105,10 +106,10 @@ def test_an_entry_that_rests_is_taken_back_once_only_exits_are_left(tmp_path):
     command = {"key": "k", "symbol": None, "by": "me", "asked_ms": 0, "is_late": False}
     with Journal(tmp_path / "paused.sqlite") as journal:
         oversight = Oversight(journal)
-        oversight.watch(desks, is_paper=True)
+        oversight.watch(desks, is_paper=is_paper)
         oversight.obey(1_000, command | {"command": "pause"})
         oversight.obey(2_000, command | {"command": "resume"})
-    assert asked == [CloseAsked(time_ms=1_000, leg=Leg.CLOSE, reason="risk")]
+    assert asked == [CloseAsked(time_ms=1_000, leg=Leg.CLOSE, reason="risk")] * is_paper
 
 
 def test_a_drawdown_closes_what_is_held_and_halts(under):
