@@ -96,7 +96,7 @@ def level_on_an_account_that_pays(fee_bps: float) -> Level:
         is_isolated=True,
     )  # fmt: skip
     reader = SimpleNamespace(
-        positions=lambda *_: told((flat,)), taker_fee_bps=lambda *_: told(fee_bps), brackets=lambda *_: told([])
+        positions=lambda *_: told((flat,)), fees_bps=lambda *_: told((fee_bps, 0.0)), brackets=lambda *_: told([])
     )
     quiet = SimpleNamespace(event=lambda *_, **__: None, alert=lambda *_: None, now_ms=lambda: FIRST_MS)
     risk = RiskKeeper(RULES.risk, Cases(), quiet)
