@@ -70,6 +70,28 @@ def pytest_xdist_auto_num_workers(config) -> int:
     return (os.cpu_count() or 1) + 1
 
 
+def pytest_configure(config):
+    """Let a worker wait for what another one compiles: twice the work would gain nothing."""
+    if not hasattr(config, "workerinput"):
+        return
+    from filelock import FileLock
+    from numba.core.compiler_lock import global_compiler_lock
+    from numba.core.dispatcher import Dispatcher
+
+    compile_one = Dispatcher.compile
+
+    def compile_once(function, signature):
+        folder = function._cache.cache_path
+        if folder is None:  # nobody else would find it
+            return compile_one(function, signature)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        # Numba's own lock first: otherwise two threads of a worker could each wait for the other's.
+        with global_compiler_lock, FileLock(Path(folder, f"{function.py_func.__qualname__}.lock")):
+            return compile_one(function, signature)
+
+    Dispatcher.compile = compile_once
+
+
 def pytest_sessionfinish(session, exitstatus):
     """In CI everything needed is installed, so a skipped test is a failure there."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
