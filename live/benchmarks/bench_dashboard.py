@@ -26,7 +26,7 @@ from data.benchmarks.figures import figure
 from data.lake import Lake
 from data.schema import conform
 from data.schema_clusters import OI_STATE
-from live.benchmarks.bench_dashboard_run import bench_fills, bench_flood
+from live.benchmarks.bench_dashboard_run import bench_fills, bench_flood, bench_table
 from live.journal import Journal, Record
 from research.clusters.grid import BUCKETS, first_bucket
 from research.clusters.profiles import Profiles
@@ -63,6 +63,7 @@ def bench_dashboard(folder: Path) -> list[dict]:
         with _served(journal, lake) as served:
             state, picture = (_under_load(served.address, paths) for paths in (STATE, PICTURE))
             resident = _resident_mb(served.process.pid)
+            sorted_table = bench_table(served.address, TRADES)
             with _tabs(served.address) as heard:
                 flooded = _commits(writer, 2 * TRADES)
                 delays = _delays_ms(writer, heard)
@@ -79,6 +80,7 @@ def bench_dashboard(folder: Path) -> list[dict]:
                baseline="no dashboard", baseline_value=np.quantile(alone, 0.5)),
         figure("runner's commit p99 with 50 pages, 10 of them stuck", np.quantile(flooded, 0.99), "ms",
                baseline="no dashboard", baseline_value=np.quantile(alone, 0.99)),
+        *sorted_table,
         *bench_fills(folder),
         *bench_flood(folder, lambda path: _started(path, lake), _tabs),
     ]  # fmt: skip

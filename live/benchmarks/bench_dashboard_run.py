@@ -30,8 +30,41 @@ document.addEventListener("DOMContentLoaded", () => new MutationObserver((change
 }).observe(document.getElementById("events"), { childList: true }));
 """  # noqa: E501
 
+_SORTED = """
+(async () => {
+  const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+  const taken = [];
+  for (let round = 0; round < 3; round++) for (const heading of document.querySelectorAll("#trades button.sort")) {
+    await frame();
+    const clicked = performance.now();
+    heading.click();
+    await frame();
+    taken.push(performance.now() - clicked);
+  }
+  window.taken = taken;
+})(); 0
+"""
+
 Flooded = Callable[[tuple[str, int]], object]
 Serve = Callable[[Path], tuple[subprocess.Popen, tuple[str, int]]]
+
+
+def bench_table(address: tuple[str, int], trades: int) -> list[dict]:
+    """From a click on a heading of the table of so many trades to the frame that shows them sorted; needs Chromium."""
+    if CHROMIUM is None:
+        return []
+    with tempfile.TemporaryDirectory() as profile:
+        browser = Browser(Path(profile))
+        browser.visit("http://{}:{}/".format(*address), 1_440, 900)
+        browser.wait_for(f"document.getElementById('trades-note').textContent.replace(/\\D/g, '') === '{trades}'")
+        browser.evaluate(_SORTED)
+        browser.wait_for("window.taken !== undefined")
+        taken = browser.evaluate("window.taken")
+        browser.close()
+    return [
+        figure(f"{trades:,} trades sorted, click to frame p50", np.quantile(taken, 0.5), "ms"),
+        figure(f"the slowest of {len(taken)} clicks", max(taken), "ms", at_most=100.0),
+    ]
 
 
 def bench_fills(folder: Path) -> list[dict]:
