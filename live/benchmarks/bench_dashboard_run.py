@@ -53,7 +53,7 @@ def bench_table(address: tuple[str, int], trades: int) -> list[dict]:
     """From a click on a heading of the table of so many trades to the frame that shows them sorted; needs Chromium."""
     if CHROMIUM is None:
         return []
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:  # Chromium may still be writing
         browser = Browser(Path(profile))
         browser.visit("http://{}:{}/".format(*address), 1_440, 900)
         browser.wait_for(f"document.getElementById('trades-note').textContent.replace(/\\D/g, '') === '{trades}'")
