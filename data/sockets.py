@@ -143,10 +143,7 @@ class Connection(WSListener):
         self._reason = "lost without a word"
         self._headers = headers
         self._path = ("/stream?streams=" if is_wrapped else "/ws/") + "/".join(streams)
-        self._clock = clock
-        self._sink = sink
-        self._asked = asked
-        self._is_prompt = is_prompt
+        self._clock, self._sink, self._asked, self._is_prompt = clock, sink, asked, is_prompt
         self._last_ns = 0  # stamp of the message that came last, apart from those not stamped yet
         self._sign_ns = 0  # when anything else came: with a followed clock the time that it was told last
         self._stamped: list[tuple[int, bytes]] = []  # messages of this read, not handed over yet
