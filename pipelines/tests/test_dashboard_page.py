@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import axe_core_python
+import numpy as np
 import polars as pl
 import pytest
 
@@ -192,6 +193,38 @@ def test_the_page_fits_and_can_be_used_by_everyone(page, stage, width, theme):
     ]
     assert serious == []
     assert {url.split("/")[2] for url in page.requests} <= {f"127.0.0.1:{stage.port}", "about:blank", ""}
+
+
+def test_trades_are_sorted_by_what_is_clicked(page, stage):
+    random = np.random.default_rng(7)
+    columns = {
+        "exit_time": [f"2026-01-0{day}T00:00:00+00:00" for day in random.integers(1, 5, 30)],
+        "side": random.choice(["long", "short"], 30).tolist(),
+        "net_usdt": random.integers(-3, 4, 30).tolist(),
+        "exit_price": [None if price > 4 else float(price) for price in random.integers(1, 8, 30)],
+    }
+    rest = {"symbol": SYMBOL, "quantity": 1.0, "entry_price": 1.0, "reason": "stop", "fees_usdt": 0, "funding_usdt": 0}
+    trades = [
+        rest | {"number": number, **{name: values[number] for name, values in columns.items()}} for number in range(30)
+    ]
+    first = page.new_tab()
+    visit(page, stage)
+    page.evaluate(
+        f"import('/static/tables.js').then(all => {{ window.t = new all.Trades(); t.add({json.dumps(trades)}); }}); 0"
+    )
+    page.wait_for("window.t !== undefined")
+    for name in columns:
+        for is_descending in (True, False):
+            page.evaluate(f"t.sort('{name}')")
+            told = page.evaluate("t.shown.filter(one => !one.hidden).map(one => Number(one.firstChild.textContent))")
+            newest_first = trades[::-1]
+            known = [each for each in newest_first if each[name] is not None]
+            unknown = [each for each in newest_first if each[name] is None]
+            ordered = sorted(known, key=lambda each: each[name], reverse=is_descending)
+            wanted = ordered + unknown if is_descending else unknown + ordered
+            assert told == [each["number"] for each in wanted], (name, is_descending)
+    page.ask("Page.close")
+    page.front(first)
 
 
 def test_the_configuration_page_saves_a_candidate(page, stage):

@@ -55,8 +55,10 @@ export class LiquidationMap {
   // Our own stop and target, and the last mark heard, drawn over the map.
   own(positions) {
     const mine = positions.filter((each) => each.symbol === this.#symbol);
-    this.#levels = mine.flatMap((each) => [["stop", each.stop_price, each.side], ["target", each.target_price, each.side]]).filter(([, at]) => at !== null);
-    this.#mark = mine[0]?.mark_price ?? null;
+    const levels = mine.flatMap((each) => [["stop", each.stop_price, each.side], ["target", each.target_price, each.side]]).filter(([, at]) => at !== null);
+    const mark = mine[0]?.mark_price ?? null;
+    if (mark === this.#mark && String(levels) === String(this.#levels)) return; // drawing takes longer than all else on the page
+    [this.#levels, this.#mark] = [levels, mark];
     this.#plot?.redraw(false);
   }
 
