@@ -21,6 +21,7 @@ class AccountTold:
     equity_usdt : wallet and unrealised. available_usdt : of it, free for new positions.
     weight_used : of requests in the last minute. weight_limit : the exchange's.
     clock_offset_ms : how far our clock is from the exchange's.
+    day_peak_usdt : the highest equity since 00:00 UTC. daily_loss_limit_usdt : how far below it everything is closed.
     """
 
     equity_usdt: float | None
@@ -28,6 +29,8 @@ class AccountTold:
     weight_used: int
     weight_limit: int
     clock_offset_ms: float | None
+    day_peak_usdt: float | None
+    daily_loss_limit_usdt: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

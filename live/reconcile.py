@@ -103,6 +103,7 @@ class Adopt:
     """A position that the journal does not know becomes a trade, with an emergency stop; only exits from then on."""
 
     trade: Trade
+    entry_price: Decimal  # as the exchange has it
     is_foreign: bool
 
 
@@ -265,7 +266,7 @@ def _unknown(setup: Setup, exchange: ExchangeView, position: PositionSeen) -> li
     )  # fmt: skip
     trade = caught_up(empty, exchange, position)
     trade = replace(trade, adjustment=abs(position.amount) - trade.quantity)
-    return [*_settings(setup, position), Adopt(trade=trade, is_foreign=not entries)]
+    return [*_settings(setup, position), Adopt(trade=trade, entry_price=position.entry_price, is_foreign=not entries)]
 
 
 def _leftovers(setup: Setup, trades: Iterable[Trade], exchange: ExchangeView) -> list[Step]:

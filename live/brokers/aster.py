@@ -194,12 +194,15 @@ class AsterAccount:
     def told(self) -> AccountTold:
         """For the sign of life."""
         figures, reading = self.overseer.figures, self.clock_keeper.reading
+        peak_usdt = None if figures is None else self.risk.state.day_peak_usdt
         return AccountTold(
             equity_usdt=None if figures is None else figures.margin_balance_usdt,
             available_usdt=None if figures is None else figures.available_usdt,
             weight_used=self.budget.used(self._clock.now_ms())[0],
             weight_limit=self.budget.limits.weight_per_minute,
             clock_offset_ms=None if reading is None else reading.offset_ms,
+            day_peak_usdt=peak_usdt,
+            daily_loss_limit_usdt=None if peak_usdt is None else peak_usdt * self.rules.risk.max_daily_drawdown,
         )
 
     def ordered(self, event: RiskEvent | Adopting) -> None:
@@ -340,7 +343,9 @@ class AsterAccount:
             case.is_planned = False
             case.trade = replace(case.trade, levels=case.emergency(self.rules.emergency_stop_bps))
             why = f"{case.trade.trade_id} was filled after it had been given up"
-            self.diary.event("adopted", case.trade.symbol, case.trade.trade_id, config_hash=seat.config_hash, why=why)
+            told = {"side": case.trade.side, "quantity": str(case.trade.quantity), "entry_price": str(case.entry_price)}
+            told |= {"config_hash": seat.config_hash, "why": why}
+            self.diary.event("adopted", case.trade.symbol, case.trade.trade_id, **told)
             self.risk.alarm("adopted", why, now_ms)
         report = case.entry_report(seat.row, now_ms)
         if report is not None:

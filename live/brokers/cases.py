@@ -136,11 +136,14 @@ class Case:
         gain = self.trade.side * report.quantity * (report.price - price) if entries else 0.0
         return gain - fee - report.fee_usdt
 
+    @property
+    def entry_price(self) -> float:
+        """What the entry was filled at, USDT; NaN while no fill of it is known."""
+        return next((float(order.average_price) for order in self.trade.of(Leg.ENTRY) if order.trades), math.nan)
+
     def emergency(self, bps: float) -> Levels:
         """A stop alone, so far from the entry."""
-        prices = [order.average_price for order in self.trade.of(Leg.ENTRY) if order.trades]
-        stop = float(prices[0]) * (1.0 - self.trade.side * bps / 1e4) if prices else math.nan
-        return Levels(stop, math.nan, math.nan, math.nan)
+        return Levels(self.entry_price * (1.0 - self.trade.side * bps / 1e4), math.nan, math.nan, math.nan)
 
 
 @dataclass(eq=False)

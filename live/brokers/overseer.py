@@ -188,7 +188,8 @@ class Overseer:
                 contract = self._seats[trade.symbol].contract
                 self._cases.add(Case(trade=trade, contract=contract, is_planned=False, is_entry_told=True))
                 told = {"side": trade.side, "quantity": str(trade.quantity), "is_foreign": step.is_foreign}
-                told |= {"config_hash": hashes.get(trade.symbol, ""), "stop": trade.levels.stop}
+                told |= {"entry_price": str(step.entry_price), "stop": trade.levels.stop}
+                told |= {"config_hash": hashes.get(trade.symbol, "")}
                 self._diary.event("adopted", trade.symbol, trade.trade_id, **told)
                 self._risk.alarm("adopted", f"{trade.quantity} of {trade.symbol}", now_ms)
             case Refuse():

@@ -23,7 +23,7 @@ class Position(Answer):
     side: SideWord
     quantity: Annotated[float, Field(description="base", examples=[0.041])]
     notional_usdt: Usdt
-    entry_price: Annotated[float, Field(examples=[77_665.9])]
+    entry_price: Annotated[float | None, Field(description="null while no fill is known", examples=[77_665.9])]
     mark_price: Annotated[float | None, Field(description="last one heard", examples=[77_962.2])]
     stop_price: float | None
     stop_state: Annotated[Literal["held", "missing"], Field(description="held: the stop order lies at the broker")]
@@ -36,8 +36,9 @@ class Position(Answer):
     fees_usdt: Usdt
     funding_usdt: Annotated[float, Field(description="paid when positive")]
     margin_usdt: Usdt
-    entry_time: Moment
+    entry_time: Annotated[datetime, Field(description="of one that was taken over: when")]
     open_s: float
+    is_adopted: Annotated[bool, Field(description="taken over: what entered it is not known to the run")]
     trade_id: str
     config_hash: str
     tick_size: float
@@ -57,7 +58,9 @@ class Account(Answer):
     exposure_usdt: Usdt
     exposure_limit_usdt: Usdt
     volume_24h_usdt: Annotated[float, Field(description="of our own fills")]
-    drawdown_today_usdt: Annotated[float, Field(description="net since 00:00 UTC below its highest; 0 or less")]
+    drawdown_today_usdt: Annotated[
+        float, Field(description="since 00:00 UTC below its highest: a real account's equity, else what exits netted")
+    ]
     daily_loss_limit_usdt: Usdt
 
 

@@ -125,6 +125,19 @@ class Held:
         return next((body for told, body in self.told if told == kind and body.get("leg") == leg), {})
 
 
+@dataclass(frozen=True, kw_only=True)
+class Adopted:
+    """A position that was taken over with a stop of its own, for no trader of the run."""
+
+    trade_id: str
+    config_hash: str
+    symbol: str
+    side: int  # 1 long, -1 short
+    quantity: float
+    entry_price: float  # NaN while no fill of it is known
+    time_ms: int  # when it was taken over
+
+
 class Book:
     """The journal so far.
 
@@ -133,6 +146,7 @@ class Book:
     head, last_ms : number and time of the last event.
     runs : by config hash and symbol.
     held : trades that were decided and have not ended, by id.
+    adopted : positions that were taken over and have not been closed, by id.
     closed : rows by name of ``TRADES`` with times in ms, their config and a number from 1, in order of exit.
     orders : those that stand or may, by name. ended : the last ones that do not any more.
     entry_costs : by symbol. sums : of all closed trades.
@@ -147,6 +161,7 @@ class Book:
         self.last_ms = 0
         self.runs: dict[tuple[str, str], Run] = {}
         self.held: dict[str, Held] = {}
+        self.adopted: dict[str, Adopted] = {}
         self.closed: list[dict[str, Any]] = []
         self.orders: dict[str, Order] = {}
         self.ended: deque[Order] = deque(maxlen=KEPT_ORDERS)
@@ -178,6 +193,10 @@ class Book:
             self.maps[event.symbol] = event.body["reason"]
         elif event.kind == "risk":
             self._weighed(event)
+        elif event.kind == "adopted":
+            self._adopted(event)
+        elif event.kind == "closed":
+            self.adopted.pop(event.trade_id, None)
         elif event.kind == "guarded":
             day = event.time_ms // DAY_MS
             before_ms = self.naked_ms if day == self.naked_day else 0
@@ -196,7 +215,21 @@ class Book:
         self.because = event.body.get("because") or list(event.body["state"]["lowered"])
         self.spent_day = event.body["state"].get("spent_day", -1)
 
+    def _adopted(self, event: Event) -> None:
+        body = event.body
+        self.adopted[event.trade_id] = Adopted(
+            trade_id=event.trade_id,
+            config_hash=event.config_hash,
+            symbol=event.symbol,
+            side=body["side"],
+            quantity=float(body["quantity"]),
+            entry_price=float(body["entry_price"]),
+            time_ms=event.time_ms,
+        )
+
     def _started(self, event: Event) -> None:
+        """What had been taken over is found again, if it is still there, and taken over again."""
+        self.adopted = {name: each for name, each in self.adopted.items() if each.symbol != event.symbol}
         body = event.body
         self.runs[event.config_hash, event.symbol] = Run(
             config_hash=event.config_hash,

@@ -10,7 +10,7 @@ import numpy as np
 
 from data.schema import interval_ms
 from live.dashboard import answers
-from live.dashboard.book import Book, EntryCosts, Held, Sums
+from live.dashboard.book import Adopted, Book, EntryCosts, Held, Sums
 from live.dashboard.book import Order as OwnOrder
 from live.dashboard.watch import State, Watch
 from live.orders import Leg
@@ -76,43 +76,72 @@ def _reasons(book: Book, now_ms: int) -> list[str]:
 
 def positions(book: Book, marks: Mapping[str, float], now_ms: int) -> list[answers.Position]:
     """The open ones, oldest first, valued at the last mark."""
-    return [_position(book, held, marks.get(held.symbol), now_ms) for held in book.positions]
+    own = [_own(book, held, marks.get(held.symbol), now_ms) for held in book.positions]
+    return own + [_adopted(book, each, marks.get(each.symbol), now_ms) for each in book.adopted.values()]
 
 
-def _position(book: Book, held: Held, mark: float | None, now_ms: int) -> answers.Position:
-    run = book.runs[held.config_hash, held.symbol]
+def _own(book: Book, held: Held, mark: float | None, now_ms: int) -> answers.Position:
     entry = held.body("fill", Leg.ENTRY)
     side, quantity, entry_price, filled_ms = (entry[name] for name in ("side", "quantity", "price", "filled_ms"))
     stop, target, trailing = (held.body("intent", leg) for leg in (Leg.STOP, Leg.TARGET, Leg.TRAILING))
+    return _position(
+        book, held, side, quantity, entry_price, mark, filled_ms, now_ms,
+        stop_price=stop.get("stop_price"),
+        target_price=target.get("stop_price"),
+        trailing_from_price=trailing.get("activation_price"),
+        fees_usdt=entry["fee_usdt"],
+        funding_usdt=sum(body["paid_usdt"] or 0.0 for kind, body in held.told if kind == "funding"),
+        is_adopted=False,
+    )  # fmt: skip
+
+
+def _adopted(book: Book, found: Adopted, mark: float | None, now_ms: int) -> answers.Position:
+    """What it had paid before is not known, and counts as nothing."""
+    stops = [order.price for order in book.orders.values() if (order.trade_id, order.leg) == (found.trade_id, "stop")]
+    return _position(
+        book, found, found.side, found.quantity, found.entry_price, mark, found.time_ms, now_ms,
+        stop_price=known(stops[-1]) if stops else None,
+        target_price=None,
+        trailing_from_price=None,
+        fees_usdt=0.0,
+        funding_usdt=0.0,
+        is_adopted=True,
+    )  # fmt: skip
+
+
+def _position(
+    book: Book, one: Held | Adopted, side: int, quantity: float, entry_price: float, mark: float | None,
+    since_ms: int, now_ms: int, *, stop_price: float | None, target_price: float | None, **rest: Any,
+) -> answers.Position:  # fmt: skip
+    run = book.runs[one.config_hash, one.symbol]
     has_stop = any(
-        order.trade_id == held.trade_id and order.leg == "stop" and order.state == "open"
+        order.trade_id == one.trade_id and order.leg == "stop" and order.state == "open"
         for order in book.orders.values()
     )  # fmt: skip
     notional = quantity * (entry_price if mark is None else mark)
+    is_valued = mark is not None and not math.isnan(entry_price)
     return answers.Position(
-        symbol=held.symbol,
+        symbol=one.symbol,
         side=side_word(side),
         quantity=quantity,
-        notional_usdt=notional,
-        entry_price=entry_price,
+        notional_usdt=known(notional),
+        entry_price=known(entry_price),
         mark_price=mark,
-        stop_price=stop.get("stop_price"),
+        stop_price=stop_price,
         stop_state="held" if has_stop else "missing",
-        stop_distance_bps=_distance_bps(mark, stop.get("stop_price")),
-        target_price=target.get("stop_price"),
-        target_distance_bps=_distance_bps(mark, target.get("stop_price")),
-        trailing_from_price=trailing.get("activation_price"),
-        naked_s=0.0 if has_stop else (now_ms - filled_ms) / 1e3,
-        unrealised_usdt=None if mark is None else gross_pnl_usdt.py_func(side, quantity, entry_price, mark),
-        fees_usdt=entry["fee_usdt"],
-        funding_usdt=sum(body["paid_usdt"] or 0.0 for kind, body in held.told if kind == "funding"),
-        margin_usdt=notional / run.config["orders"]["leverage"],
-        entry_time=moment(filled_ms),
-        open_s=max(0.0, (now_ms - filled_ms) / 1e3),
-        trade_id=held.trade_id,
-        config_hash=held.config_hash,
+        stop_distance_bps=_distance_bps(mark, stop_price),
+        target_price=target_price,
+        target_distance_bps=_distance_bps(mark, target_price),
+        naked_s=0.0 if has_stop else (now_ms - since_ms) / 1e3,
+        unrealised_usdt=gross_pnl_usdt.py_func(side, quantity, entry_price, mark) if is_valued else None,
+        margin_usdt=known(notional / run.config["orders"]["leverage"]),
+        entry_time=moment(since_ms),
+        open_s=max(0.0, (now_ms - since_ms) / 1e3),
+        trade_id=one.trade_id,
+        config_hash=one.config_hash,
         tick_size=run.instrument["tick_size"],
         step_size=run.instrument["step_size"],
+        **rest,
     )
 
 
@@ -121,11 +150,18 @@ def _distance_bps(mark: float | None, price: float | None) -> float | None:
 
 
 def account(watch: Watch, held: Sequence[answers.Position]) -> answers.Account:
-    """Money and exposure; limits are those of all configs together, unknown where one of them has none."""
+    """Money and exposure; limits are those of all configs together, unknown where one of them has none.
+
+    A real run's day is measured by its account, as its own rule measures it: equity below the day's highest.
+    """
     book, now_ms, told = watch.book, watch.now_ms, watch.account
     realised, today = book.sums.net_usdt, _today(book, now_ms)
     unrealised = _unrealised(held)
     orders = [run.config["orders"] for run in book.runs.values()]
+    drawdown_usdt = today.net_usdt - today.peak_usdt
+    limit_usdt = _sum([each.get("max_daily_loss_usdt") for each in orders])
+    if told is not None and told.day_peak_usdt is not None:
+        drawdown_usdt, limit_usdt = min(0.0, told.equity_usdt - told.day_peak_usdt), told.daily_loss_limit_usdt
     return answers.Account(
         mode=book.mode,
         balance_usdt=None if told is None else told.equity_usdt,
@@ -133,12 +169,12 @@ def account(watch: Watch, held: Sequence[answers.Position]) -> answers.Account:
         equity_usdt=None if unrealised is None else realised + unrealised,
         realised_usdt=realised,
         unrealised_usdt=unrealised,
-        margin_usdt=sum(position.margin_usdt for position in held),
-        exposure_usdt=sum(position.notional_usdt for position in held),
+        margin_usdt=_sum([position.margin_usdt for position in held], 0.0),
+        exposure_usdt=_sum([position.notional_usdt for position in held], 0.0),
         exposure_limit_usdt=_sum([each["max_notional_usdt"] for each in orders]),
         volume_24h_usdt=_volume(book, held, now_ms - _HOURS_24_MS),
-        drawdown_today_usdt=today.net_usdt - today.peak_usdt,
-        daily_loss_limit_usdt=_sum([each.get("max_daily_loss_usdt") for each in orders]),
+        drawdown_today_usdt=drawdown_usdt,
+        daily_loss_limit_usdt=limit_usdt,
     )
 
 
@@ -149,8 +185,11 @@ def _unrealised(held: Sequence[answers.Position]) -> float | None:
     return sum((each.unrealised_usdt - each.fees_usdt - each.funding_usdt for each in held), 0.0)
 
 
-def _sum(values: Sequence[float | None]) -> float | None:
-    return None if not values or None in values else sum(values)
+def _sum(values: Sequence[float | None], of_none: float | None = None) -> float | None:
+    """None where one of them is not known; ``of_none`` where there are none."""
+    if not values:
+        return of_none
+    return None if None in values else sum(values)
 
 
 def _volume(book: Book, held: Sequence[answers.Position], since_ms: int) -> float:
@@ -158,7 +197,7 @@ def _volume(book: Book, held: Sequence[answers.Position], since_ms: int) -> floa
     recent = _since(book.closed, since_ms)
     exits = sum(row["quantity"] * row["exit_price"] for row in recent)
     entries = sum(row["quantity"] * row["entry_price"] for row in recent if row["entry_time"] >= since_ms)
-    return exits + entries + sum(each.quantity * each.entry_price for each in held)
+    return exits + entries + sum(each.quantity * each.entry_price for each in held if not each.is_adopted)
 
 
 def _since(closed: Sequence[Mapping[str, Any]], since_ms: int) -> Sequence[Mapping[str, Any]]:

@@ -6,6 +6,9 @@ import time
 import pytest
 
 from live.commands import ask
+from live.dashboard import views
+from live.dashboard.book import Book
+from live.dashboard.journal_reader import JournalReader
 from live.journal import Journal, feed_folder, read_journal, trades
 from live.risk import Level
 from live.session import walk
@@ -62,5 +65,10 @@ def test_a_position_by_hand_is_taken_over_when_told_and_an_alarm_halts_entries(c
         (stop,) = run.orders("S")
         assert events.filter(kind="adopted").height == 1 and stop.status == "NEW"
         assert run.session.dispatcher.oversight.adopting == (BTC,)
+        book = Book()
+        for event in JournalReader(run.path).after(0, 10**9):
+            book.take(event)
+        (shown,) = views.positions(book, {}, 0)
+        assert (shown.symbol, shown.quantity, shown.stop_state) == (BTC, 0.01, "held")
     else:
         assert json.loads(events.filter(kind="command")["body"][0])["why"] == why

@@ -190,8 +190,9 @@ def test_a_file_that_is_no_journal_is_a_problem_and_no_crash(tmp_path):
 
 def told(seq: int, kind: str, name: str | None = None, **body) -> Event:
     """An event of a real run."""
+    trade_id = "t" if name is not None or kind in ("adopted", "closed") else None
     return Event(
-        seq=seq, time_ms=FIRST_MS + seq, kind=kind, config_hash="h", symbol="BTCUSDT", trade_id=name and "t",
+        seq=seq, time_ms=FIRST_MS + seq, kind=kind, config_hash="h", symbol="BTCUSDT", trade_id=trade_id,
         client_order_id=name, body=body,
     )  # fmt: skip
 
@@ -225,3 +226,25 @@ def test_a_real_run_tells_its_peaks_without_a_reason_and_its_naked_times():
         book.take(told(seq, "guarded", naked_ms=naked_ms))
     assert views.naked_today_s(book, FIRST_MS) == 0.18
     assert views.naked_today_s(book, FIRST_MS + 86_400_000) == 0.0
+
+
+def test_a_position_that_was_taken_over_is_listed_until_it_is_closed():
+    run = {"config": {"orders": {"leverage": 2.0}}, "instrument": {"tick_size": 0.1, "step_size": 0.001}}
+    began = {"mode": "real", "assumptions": [], **run}
+    taken = {"side": -1, "quantity": "0.5", "entry_price": "100.0", "is_foreign": True, "stop": 103.0}
+    stop = {"leg": "S", "side": 1, "quantity": None, "parameters": [["type", "STOP_MARKET"], ["stopPrice", "103.0"]]}
+    book, name = Book(), "wbone-t-S0"
+    for seq, (kind, order, body) in enumerate(
+        [("start", None, began), ("adopted", None, taken), ("intent", name, stop),
+         ("order", name, {"status": "NEW", "filled": "0"})], start=1,
+    ):  # fmt: skip
+        book.take(told(seq, kind, order, **body))
+    (position,) = views.positions(book, {"BTCUSDT": 98.0}, FIRST_MS)
+    assert (position.side, position.quantity, position.is_adopted) == ("short", 0.5, True)
+    assert (position.stop_price, position.stop_state, position.unrealised_usdt) == (103.0, "held", 1.0)
+    assert (position.notional_usdt, position.margin_usdt, position.target_price) == (49.0, 24.5, None)
+    book.take(told(5, "closed", price=98.0, quantity=0.5, reason="stop"))
+    assert views.positions(book, {}, FIRST_MS) == []
+    book.take(told(6, "adopted", **taken))
+    book.take(told(7, "start", **began))  # found again, if it is still there
+    assert views.positions(book, {}, FIRST_MS) == []

@@ -10,7 +10,8 @@ BEAT = Beat(
     symbols=("BTCUSDT",),
 )  # fmt: skip
 ACCOUNT = AccountTold(
-    equity_usdt=10_001.5, available_usdt=9_500.0, weight_used=40, weight_limit=2_400, clock_offset_ms=None
+    equity_usdt=10_001.5, available_usdt=9_500.0, weight_used=40, weight_limit=2_400, clock_offset_ms=None,
+    day_peak_usdt=10_010.0, daily_loss_limit_usdt=500.5,
 )  # fmt: skip
 
 

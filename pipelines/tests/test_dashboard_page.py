@@ -78,7 +78,9 @@ def test_a_fill_shows_with_the_stop_that_the_exchange_holds(page, stage):
     page.wait_for("document.getElementById('account').textContent.includes('10\u202f0') || "
                   "document.getElementById('account').textContent.includes('9\u202f9')")  # fmt: skip
     tiles = page.evaluate("[...document.querySelectorAll('.tile h3')].map(one => one.textContent)")
-    assert [tile.endswith("✓") for tile in tiles] == [True, True, True, True, False, True]  # no loss limit, no proof
+    assert all(tile.endswith("✓") for tile in tiles) and len(tiles) == 6
+    limit = page.evaluate("document.getElementById('tiles').textContent.split('Drawdown today')[1]")
+    assert "of 2\u202f0" in limit  # 20 % of the day's highest
     page.wait_for("document.querySelectorAll('#recorder tbody tr').length >= 5")
 
 

@@ -53,7 +53,7 @@ const update = (node, position, fresh, may) => {
   say(cells.symbol.children[0], position.symbol);
   say(cells.symbol.children[1], position.side === "long" ? "▲ long" : "▼ short");
   cells.symbol.children[1].className = position.side;
-  say(cells.symbol.children[2], `${number(position.notional_usdt, 0)} USDT`);
+  say(cells.symbol.children[2], `${position.is_adopted ? "adopted, " : ""}${number(position.notional_usdt, 0)} USDT`);
   put("quantity", number(position.quantity, decimalsOf(position.step_size)));
   put("entry", price(position.entry_price, tick));
   put("mark", price(position.mark_price, tick));
@@ -80,10 +80,10 @@ const ladder = (node, { side, stop_price: stop, target_price: target, entry_pric
   node.setAttribute("aria-label", `${side}: stop ${price(stop, tick)}, entry ${price(entry, tick)}, mark ${price(mark, tick)}, target ${price(target, tick)}`);
   node.replaceChildren(...[
     svg("line", { x1: 8, x2: 222, y1: 20, y2: 20, stroke: "var(--rule)", "stroke-width": 2 }),
-    mark === null ? null : svg("line", { x1: x(entry), x2: x(mark), y1: 20, y2: 20, stroke: `var(--${side})`, "stroke-width": 4 }),
+    mark === null || entry === null ? null : svg("line", { x1: x(entry), x2: x(mark), y1: 20, y2: 20, stroke: `var(--${side})`, "stroke-width": 4 }),
     end(stop, true),
     end(target, false),
-    svg("circle", { cx: x(entry), cy: 20, r: 4.5, fill: "var(--surface)", stroke: "var(--ink)", "stroke-width": 1.5 }),
+    entry === null ? null : svg("circle", { cx: x(entry), cy: 20, r: 4.5, fill: "var(--surface)", stroke: "var(--ink)", "stroke-width": 1.5 }),
     mark === null ? null : svg("path", { d: `M${x(mark) - 6} 4h12l-6 9z`, fill: "var(--ink)" }),
   ].filter((each) => each !== null));
 };

@@ -142,7 +142,7 @@ const tilesOf = ({ runner, positions, account, unknown_orders, naked_today_s }) 
     },
     {
       title: TITLES[5], value: number(account.exposure_usdt, 0), unit: most === null ? "USDT" : `of ${number(most, 0)} USDT`,
-      good: most === null ? null : account.exposure_usdt <= most, share: shareOf(account.exposure_usdt, most),
+      good: most === null || account.exposure_usdt === null ? null : account.exposure_usdt <= most, share: shareOf(account.exposure_usdt, most),
     },
   ];
 };
