@@ -193,7 +193,7 @@ class Book:
             self.maps[event.symbol] = event.body["reason"]
         elif event.kind == "risk":
             self._weighed(event)
-        elif event.kind == "adopted":
+        elif event.kind == "adopted" and "entry_price" in event.body:  # older journals do not tell it
             self._adopted(event)
         elif event.kind == "closed":
             self.adopted.pop(event.trade_id, None)
