@@ -14,6 +14,7 @@ from data.wal import Log
 from live.journal import Journal
 
 RESERVE_BYTES = 16 << 20
+GATHER_S = 0.02  # of the machine's time
 
 
 class Disk:
@@ -25,7 +26,7 @@ class Disk:
     """
 
     def __init__(self, log: Log, journal: Journal, tell: Callable[[str], None] | None) -> None:
-        self._log, self._tell, self._was_full = log, tell, False
+        self._log, self._journal, self._tell, self._was_full = log, journal, tell, False
         self._reserve = reserve_path(journal.path)
         if tell is not None:
             journal.when_refused = self.refused
@@ -54,6 +55,23 @@ class Disk:
             self.refused(error)
             with suppress(OSError):  # told already
                 self._log.flush()
+
+    async def gather(self) -> None:
+        """Let what the journal is told wait for an intent to be written with, if only a moment; until cancelled.
+
+        The log has it already, and a run that is killed meanwhile finds it there.
+        """
+        has_observed = asyncio.Event()
+        self._journal.when_observed = has_observed.set
+        try:
+            while True:
+                await has_observed.wait()
+                await asyncio.sleep(GATHER_S)
+                has_observed.clear()
+                self._journal.flush()
+        finally:
+            self._journal.when_observed = None
+            self._journal.flush()
 
     @contextmanager
     def tried(self) -> Iterator[None]:

@@ -1,7 +1,8 @@
 """The journal: every decision, order and fill, append-only, each event chained to the one before it by its hash.
 
 SQLite in WAL mode, one writer. An intent is on the disk before its order leaves; what is only observed may be lost in a
-power cut and is observed again. Readers open the file read-only, also while it is written.
+power cut and is observed again, and may wait a moment for the intent that follows from it: one write, and one wait for
+the disk, in the place of several. Readers open the file read-only, also while it is written.
 """
 
 import hashlib
@@ -86,6 +87,8 @@ class Journal:
     Attributes
     ----------
     when_refused : called when the disk refuses events; raises, unless somebody put another there. They wait in memory.
+    when_observed : called when events wait of which none is an intent; whoever is called sees to it that ``flush`` is
+        soon. None: they are written at once.
 
     A journal that already holds events is walked over first: ``append`` expects the same events again and writes only
     what comes after the last one. So a replay that was cut off goes on where it stopped, a finished one proves
@@ -106,6 +109,7 @@ class Journal:
     ) -> None:
         self.path = path
         self.when_refused: Callable[[OSError], None] = _raised
+        self.when_observed: Callable[[], None] | None = None
         self._before_write, self._is_derived = before_write, is_derived
         self._waiting: list[tuple] = []
         self._is_urgent = False  # an intent waits
@@ -156,7 +160,7 @@ class Journal:
         return self._walked < self._stored
 
     def append(self, records: Iterable[Record]) -> None:
-        """Write events in one transaction; with an intent among them it is on the disk when this returns."""
+        """Take in events; with an intent among them all of them are on the disk when this returns."""
         new = []
         for record in records:
             columns = record.columns()
@@ -171,6 +175,15 @@ class Journal:
         if not new:
             return
         self._waiting += new
+        if self.when_observed is None or self._is_urgent:
+            self.flush()
+        else:
+            self.when_observed()
+
+    def flush(self) -> None:
+        """Write what waits, in one transaction."""
+        if not self._waiting:
+            return
         try:
             self._write()
         except OSError as error:

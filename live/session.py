@@ -183,8 +183,9 @@ class Session:
                 answered=self._answered, note=self._note, began_ms=self._began_ms,
             )  # fmt: skip
             jobs = (stop.wait(), self._run_length(), stream.run(), self._keep_time(), asking.for_bars(),
-                    asking.for_open_interest(self._is_listening), self._sync_forever(), self._obey(),
-                    self._beat_forever(), self._tell(tell), back_up_daily(self._journal.path, self._clock, self._disk),
+                    asking.for_open_interest(self._is_listening), self._disk.gather(), self._sync_forever(),
+                    self._obey(), self._beat_forever(), self._tell(tell),
+                    back_up_daily(self._journal.path, self._clock, self._disk),
                     self._shadows.run(getattr(self._clock, "hold", nullcontext)))  # fmt: skip
             tasks = [asyncio.create_task(job) for job in jobs]
             if self._account is not None:

@@ -227,3 +227,26 @@ def test_what_events_rest_on_is_on_the_disk_before_they_are_written(path, tmp_pa
         journal.append([record("end", 6_000)])
         assert journal.last_ms == 6_000
     assert seen == [3, 5]
+
+
+def test_what_is_observed_waits_for_an_intent_and_shares_its_write(tmp_path):
+    writes, told = [], []
+    with Journal(tmp_path / "journal.sqlite", lambda: writes.append(len(told))) as journal:
+        journal.when_observed = lambda: told.append("observed")
+        journal.append([record("execution")])
+        journal.append([record("order", 2_000)])
+        assert told == ["observed", "observed"] and not read_journal(journal.path).height
+        journal.append([record("fill", 3_000), record("intent", 4_000)])
+        assert read_journal(journal.path)["ts_ms"].to_list() == [1_000, 2_000, 3_000, 4_000]
+        journal.flush()
+    assert writes == [2]
+
+
+def test_what_waits_is_written_when_it_is_time_and_follows_the_chain(tmp_path):
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        journal.when_observed = lambda: None
+        journal.append([record("order")])
+        journal.flush()
+        journal.append([record("order", 2_000)])
+        journal.flush()
+        assert journal.head == read_journal(journal.path)["hash"][1]

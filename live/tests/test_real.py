@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -21,6 +22,8 @@ from data.venues.aster import ASTER
 from data.venues.aster_signed import ONLY_LOOPBACK, SignedRest
 from data.venues.questions import Venue
 from data.venues.signing import AgentKey, ApiKey
+from data.wal import Log
+from live import disk
 from live.brokers.aster import AsterAccount
 from live.journal import Journal, feed_folder, read_journal, trades
 from live.real import permitted
@@ -28,7 +31,7 @@ from live.runner import main
 from live.session import walk
 from live.tests.invariants import alerts, check, held_and_guarded, level, told_of
 from live.tests.paper_run import START, market
-from live.tests.real_run import BTC, RULES, guarded, often, real
+from live.tests.real_run import BTC, RULES, guarded, new, often, real
 
 ROOT = Path(__file__).resolve().parents[2]
 AGENT = "4fd0a42218f3eae43a6ce26d22544e986139a01e5b34a62db53757ffca81bae1"  # of Aster's own documents: never funded
@@ -69,6 +72,39 @@ def test_holders_of_old_keys_trade_by_v1(config, tmp_path):
     run = real(often(config), tmp_path / "real.sqlite", minutes=3, is_v1=True)
     check(run, naked_ms=0)
     assert held_and_guarded(run) and not told_of(run, "alert")
+
+
+def test_between_a_fill_and_its_stop_the_log_is_synced_once_and_the_journal_written_once(
+    config, tmp_path, monkeypatch
+):  # fmt: skip
+    waits, seen = [], {}
+    message = AsterAccount.message
+
+    def counted(kind: type, name: str) -> None:
+        call = getattr(kind, name)
+
+        def calling(self: object) -> None:
+            if threading.current_thread() is threading.main_thread():  # else it is nobody's wait
+                waits.append(name)
+            call(self)
+
+        monkeypatch.setattr(kind, name, calling)
+
+    def heard(account: AsterAccount, told: dict) -> None:
+        if told.get("o", {}).get("X") == "FILLED":
+            seen.setdefault("fill", len(waits))
+        message(account, told)
+
+    counted(Log, "sync")
+    counted(Journal, "_write")
+    monkeypatch.setattr(AsterAccount, "message", heard)
+    monkeypatch.setattr(disk, "GATHER_S", 3_600.0)
+    run = real(
+        often(config), tmp_path / "real.sqlite", minutes=3,
+        before=[new("S", lambda run: seen.setdefault("stop", len(waits)))],
+    )  # fmt: skip
+    assert sorted(waits[seen["fill"] : seen["stop"]]) == ["_write", "sync"]
+    check(run, naked_ms=0)
 
 
 def test_money_that_is_taken_out_is_no_loss(config, tmp_path):
