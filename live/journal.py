@@ -23,6 +23,7 @@ from research.fills import gross_pnl_usdt
 from research.trades import TRADES
 
 GENESIS = "0" * 64  # prev_hash of the first event
+_PAGES_AHEAD = 1_000  # of the WAL, before they are copied into the file: milliseconds, and several waits for the disk
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -196,6 +197,8 @@ class Journal:
         self._before_write()
         try:
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if self._is_urgent else 'NORMAL'}")
+            # An order that waits for its intent does not wait for the copying too.
+            self._connection.execute(f"PRAGMA wal_autocheckpoint = {0 if self._is_urgent else _PAGES_AHEAD}")
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany(f"INSERT INTO events ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)", self._waiting)
             self._connection.execute("COMMIT")

@@ -250,3 +250,13 @@ def test_what_waits_is_written_when_it_is_time_and_follows_the_chain(tmp_path):
         journal.append([record("order", 2_000)])
         journal.flush()
         assert journal.head == read_journal(journal.path)["hash"][1]
+
+
+def test_an_intent_does_not_wait_for_the_wal_to_be_copied(tmp_path):
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        before = journal.path.stat().st_size
+        journal.append([record("intent", detail="x" * 5_000_000)])
+        journal.append([record("intent", 2_000)])
+        assert journal.path.stat().st_size == before
+        journal.append([record("order", 3_000)])
+        assert journal.path.stat().st_size > 5_000_000
