@@ -14,7 +14,10 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from urllib.parse import parse_qsl
+
+import aiohttp
 
 from data.clock import FollowedClock
 from data.sockets import Asked
@@ -46,7 +49,11 @@ _NONCES_PER_RUN_US = 1_000_000
 
 @dataclass
 class Measured:
-    """Seconds, but ``protected_at``: of the machine's clock, when the first stop was acknowledged; None: none was."""
+    """Seconds, but ``protected_at``: of the machine's clock, when the first stop was acknowledged; None: none was.
+
+    A fill is known when the stream's message or the entry's answer is at hand, whichever is first; a stop is sent when
+    its bytes, signed, are handed to the socket. None of the exchange's time is between the two.
+    """
 
     decision_to_answer: list[float] = field(default_factory=list)
     fill_to_stop_sent: list[float] = field(default_factory=list)
@@ -70,9 +77,11 @@ class Stopwatch:
     def filled(self, trade_id: str) -> None:
         self._filled.setdefault(trade_id, time.perf_counter())
 
-    def leaves(self, trade_id: str, leg: Leg) -> None:
+    def is_about_to_leave(self, leg: Leg) -> None:
         if leg is Leg.STOP and self._is_killed:
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def leaves(self, trade_id: str, leg: Leg) -> None:
         if leg is Leg.STOP and trade_id in self._filled:
             self.measured.fill_to_stop_sent.append(time.perf_counter() - self._filled[trade_id])
 
@@ -91,12 +100,27 @@ class TimedRest(SignedRest):
 
     stopwatch: Stopwatch
 
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        watch = aiohttp.TraceConfig()
+        watch.on_request_chunk_sent.append(self._leaves)
+        await self._session.close()
+        self._session = aiohttp.ClientSession(trace_configs=[watch])
+        return self
+
+    async def _leaves(
+        self, session: aiohttp.ClientSession, context: object, sent: aiohttp.TraceRequestChunkSentParams
+    ) -> None:
+        ours = order_name(dict(parse_qsl(sent.chunk.decode())).get("newClientOrderId", ""))
+        if ours is not None:
+            self.stopwatch.leaves(ours.trade_id, ours.leg)
+
     async def send(
         self, method: str, name: str, parameters: Parameters = (), within_s: float = 10.0
     ) -> Answer | NoAnswer:
         ours = order_name(dict(parameters).get("newClientOrderId", "")) if (method, name) == ("POST", "order") else None
         if ours is not None:
-            self.stopwatch.leaves(ours.trade_id, ours.leg)
+            self.stopwatch.is_about_to_leave(ours.leg)
         answer = await super().send(method, name, parameters, within_s)
         if ours is not None:
             self.stopwatch.answered(ours.trade_id, ours.leg)
