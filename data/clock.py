@@ -7,6 +7,7 @@ it receives with exactly that time, at any speed, on any machine, run after run.
 import asyncio
 import heapq
 import itertools
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -186,3 +187,25 @@ class FollowedClock(_Reading):
                 calm_passes = 0
             await asyncio.sleep(0)
             calm_passes += 1
+
+
+class Asked:
+    """When a loopback exchange asked its followers whether they are ready.
+
+    It asks all of them, and goes on when those that it still hears have answered. So when one connection is asked for
+    the second time, every other that is alive has been told everything up to the first time.
+
+    Attributes
+    ----------
+    client : by which the exchange knows whose connections these are.
+    """
+
+    def __init__(self) -> None:
+        self.client = secrets.token_hex(8)
+        self.reached_ns = 0  # everybody who is alive has been told everything up to then
+        self._last_ns = 0
+
+    def at(self, now_ns: int) -> None:
+        """A connection was asked at that time."""
+        if now_ns > self._last_ns:
+            self.reached_ns, self._last_ns = self._last_ns, now_ns

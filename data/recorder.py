@@ -236,7 +236,7 @@ class _Recorder:
                 stream = Stream(
                     venue, names, clock=self._clock, sink=self._inbox, sockets=self._config.sockets,
                     silence_s=self._config.silence_s, life_s=self._config.life_s, seed=os.getpid(),
-                    silent=self._inbox.silent,
+                    silent=self._inbox.silent, read_pause_ms=self._config.read_pause_ms,
                 )  # fmt: skip
                 try:
                     return await stream.run()

@@ -12,6 +12,7 @@ from data.venues.weights import LIMIT_PER_MINUTE
 STREAMS = ("kline", "bookTicker", "markPrice", "aggTrade", "depth", "forceOrder", "trade")
 LEADING_STREAMS = ("aggTrade", "bookTicker")
 LONGEST_LIFE_S = 86_400.0  # the exchange ends a connection then
+LONGEST_READ_PAUSE_MS = 100.0  # ten wake-ups a second: fewer of them save nothing
 _ALL_LIQUIDATIONS = "!forceOrder@arr"
 
 
@@ -51,6 +52,8 @@ class RecorderConfig:
     leading : what to record of Binance; None for nothing.
     sockets : connections that carry the same streams. With two, what one misses the other has.
     life_s : a connection is replaced at this age, seconds of the clock; the exchange ends it at 24 hours.
+    read_pause_ms : a connection of 1,000 messages a second and more is read no more often than this, milliseconds of
+        the machine: so much later than it came a message of it may be stamped. 0 reads every one at once.
     silence_s : a connection that says nothing for so long is taken for dead, seconds of the clock.
     flush_interval_s : how long rows wait at most before they go to the lake, seconds of the clock.
     run_length_s : stop by itself after this long, seconds of the clock from the first connection on; None to go on.
@@ -74,6 +77,7 @@ class RecorderConfig:
     all_liquidations: bool = True
     leading: LeadingConfig | None = None
     sockets: Literal[1, 2] = 2
+    read_pause_ms: float = 5.0
     life_s: float = 82_800.0
     silence_s: float = 10.0
     flush_interval_s: float = 60.0
@@ -97,6 +101,9 @@ class RecorderConfig:
                 raise ValueError(f"{name}: expected more than 0 seconds, got {seconds}")
         if self.life_s >= LONGEST_LIFE_S:
             raise ValueError(f"life_s: expected less than the exchange grants, {LONGEST_LIFE_S:g}; got {self.life_s}")
+        if not 0 <= self.read_pause_ms <= LONGEST_READ_PAUSE_MS:
+            told = f"expected 0 to {LONGEST_READ_PAUSE_MS:g} milliseconds, got {self.read_pause_ms}"
+            raise ValueError(f"read_pause_ms: {told}")
         weight = self.rest_weight_per_minute
         if not 1 <= weight <= LIMIT_PER_MINUTE:
             raise ValueError(f"rest_weight_per_minute: expected 1 to {LIMIT_PER_MINUTE}, all there is; got {weight}")

@@ -6,7 +6,6 @@ pings, pongs and what ``Connection.ask`` is given.
 
 import asyncio
 import logging
-import secrets
 import ssl
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -24,7 +23,9 @@ from picows import (
     ws_connect,
 )
 
+from data.clock import Asked as Asked  # whoever opens a connection needs one
 from data.clock import Clock
+from data.pauses import Pace, Pauses
 from data.sink import Arrived, Sink
 from data.stream_names import COMBINED, stream_of
 from data.venues.aster import told_wait_s
@@ -73,28 +74,6 @@ def fate(error: OSError | WSError, *, was_open: bool, now_ms: int) -> Fate:
     return Fate(f"no connection: {str(error) or type(error).__name__}", True, 0.0)
 
 
-class Asked:
-    """When a loopback exchange asked its followers whether they are ready.
-
-    It asks all of them, and goes on when those that it still hears have answered. So when one connection is asked for
-    the second time, every other that is alive has been told everything up to the first time.
-
-    Attributes
-    ----------
-    client : by which the exchange knows whose connections these are.
-    """
-
-    def __init__(self) -> None:
-        self.client = secrets.token_hex(8)
-        self.reached_ns = 0  # everybody who is alive has been told everything up to then
-        self._last_ns = 0
-
-    def at(self, now_ns: int) -> None:
-        """A connection was asked at that time."""
-        if now_ns > self._last_ns:
-            self.reached_ns, self._last_ns = self._last_ns, now_ns
-
-
 class Connection(WSListener):
     """One connection from its opening to its end.
 
@@ -113,6 +92,8 @@ class Connection(WSListener):
         is asked for without.
     is_prompt : the sink has each message while a followed clock says when it came, and no compiler is loaded. Else it
         has what one read brought together, which costs it less where many come.
+    pauses : of the reads, where many messages come; None where each is read at once. Those that a followed clock dates
+        and those of a prompt connection are.
 
     Attributes
     ----------
@@ -134,6 +115,7 @@ class Connection(WSListener):
         asked: Asked,
         is_wrapped: bool = True,
         is_prompt: bool = False,
+        pauses: Pauses | None = None,
     ):
         self.number, self.life, self.streams = number, life, streams
         self.follows = follows
@@ -160,6 +142,7 @@ class Connection(WSListener):
             self._short_way = PlainFrames
         self._transport: WSTransport | None = None
         self._plain = None  # PlainFrames, once they stand between the line and picows
+        self._pauses, self._pace = pauses, None
         self._failure: BaseException | None = None  # of the sink, at a plain message
 
     @property
@@ -261,6 +244,8 @@ class Connection(WSListener):
             line.get_protocol(), self.number, self._next_ns, self._take_plain, self._is_ending
         )
         line.set_protocol(self._plain)
+        if self._pauses is not None:
+            self._pace = Pace(self._pauses, line.get_extra_info("socket"))
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if self._is_over:
@@ -322,6 +307,8 @@ class Connection(WSListener):
             self._failure = error
             self._fail(self._transport)
             raise
+        if self._pace is not None:
+            self._pace.after(len(arrived), len(arrived.records), arrived.last_ns)
 
     def _is_ending(self) -> bool:
         return self._is_over or self._transport.close_handshake is not None

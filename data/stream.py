@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from random import Random
 
 from data.clock import Clock, FollowedClock
+from data.pauses import Pauses
 from data.sink import Sink
 from data.sockets import BACK_OFF_CAP_S, Asked, Connection, Fate
 from data.venues.aster import Venue
@@ -47,6 +48,8 @@ class Stream:
     silent : asked once a second which streams are dead on which of these connections, and told the time up to which
         everything that is alive has been heard; see ``Watch.silent``.
     is_wrapped, is_prompt : see ``Connection``.
+    read_pause_ms : from ``data.pauses.BUSY_PER_S`` messages a second on, a connection is read no more often than this,
+        milliseconds of the machine, so a message may be stamped so much later than it came; 0 reads every one at once.
     asked : shared with another stream of one loopback exchange, so that one notices that the other fell silent.
 
     Raises
@@ -70,6 +73,7 @@ class Stream:
         silent: Callable[[int, Collection[int]], Sequence[Dead]] | None = None,
         is_wrapped: bool = True,
         is_prompt: bool = False,
+        read_pause_ms: float = 0.0,
         asked: Asked | None = None,
     ):
         names = tuple(dict.fromkeys(streams))
@@ -91,6 +95,7 @@ class Stream:
         self._follows = venue.is_loopback and isinstance(clock, FollowedClock)
         self._asked = asked or Asked()
         self._is_wrapped, self._is_prompt = is_wrapped, is_prompt
+        self._pauses = Pauses(read_pause_ms) if read_pause_ms else None
         self._was_open = False  # any connection: the address is right
         self._turn = asyncio.Lock()
         self._next_turn_ns = 0
@@ -155,6 +160,7 @@ class Stream:
                 slot.number, slot.count, slot.streams,
                 clock=self._clock, sink=self._sink, headers=self._headers(slot),
                 follows=self._follows, asked=self._asked, is_wrapped=self._is_wrapped, is_prompt=self._is_prompt,
+                pauses=self._pauses,
             )  # fmt: skip
             life = _Life(connection, asyncio.create_task(self._live(slot, connection)), self._clock.now_ns())
             life.task.add_done_callback(self._end_if_failed)

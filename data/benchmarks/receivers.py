@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import uvloop
 
 from data.clock import RealClock
+from data.recorder_config import RecorderConfig
 from data.recorder_inbox import Inbox
 from data.stream import Stream
 from data.venues.aster import Venue
@@ -104,8 +105,9 @@ def ours(url: str, folder: Path, sockets: int, frames: int, kind: type[_Timed] =
             inbox = kind(log, frames)
             venue = Venue(name="bench", rest_url="", stream_url=url)
             stream = Stream(
-                venue, _STREAMS, clock=RealClock(), sink=inbox, sockets=sockets, silence_s=60.0, silent=inbox.silent
-            )
+                venue, _STREAMS, clock=RealClock(), sink=inbox, sockets=sockets, silence_s=60.0, silent=inbox.silent,
+                read_pause_ms=RecorderConfig.read_pause_ms,
+            )  # fmt: skip
             synced_ms: list[float] = []
             tasks = [asyncio.create_task(stream.run()), asyncio.create_task(sync(log, synced_ms))]
             await inbox.is_done.wait()

@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from data import recorder
 from data.clock import FollowedClock, RealClock
 from data.config import parse_utc
 from data.convert import import_path
@@ -19,9 +20,11 @@ from data.loopback.server import Loopback
 from data.loopback.tape import STREAMED, RecordingSource, Source, SyntheticSource
 from data.recorder import RecorderConfig, record
 from data.recorder_config import STREAMS
+from data.recorder_locks import take_place
 from data.recorder_rest import check_symbols, statuses
 from data.recorder_status import Status, read_status
 from data.schema import TABLES
+from data.stream import Stream
 from data.synthetic import ALT_LIKE, BTC_LIKE, MarketSpec, generate
 from data.table import TIME_NS
 from data.venues.aster import ASTER, venue_of
@@ -165,6 +168,27 @@ def test_a_loopback_exchange_is_never_mixed_with_anything_else(tmp_path):
         asyncio.run(record(config, ASTER, other, RealClock()))
 
 
+def test_busy_connections_pause_as_the_settings_say(tmp_path, monkeypatch):
+    pauses_ms = []
+
+    class Told(Stream):
+        def __init__(self, *given, read_pause_ms, **settings):
+            super().__init__(*given, **settings)
+            pauses_ms.append(read_pause_ms)
+            self.stop()
+
+    async def scene(config):
+        place = take_place(tmp_path, {"aster": config.stream_names()})
+        with place.log:
+            run = recorder._Recorder(config, ASTER, tmp_path, RealClock(), place)
+            run._polls.is_checked.set()
+            await asyncio.gather(*run._listening())
+
+    monkeypatch.setattr(recorder, "Stream", Told)
+    asyncio.run(scene(RecorderConfig(symbols=SYMBOLS, read_pause_ms=7.0)))
+    assert pauses_ms == [7.0]
+
+
 def test_funding_is_asked_for_when_it_has_been_settled(tmp_path):
     market = replace(MARKET, start=START + timedelta(hours=3, minutes=50), days=15 / 1_440)
     config = RecorderConfig(symbols=SYMBOLS, streams=("markPrice",))
@@ -202,6 +226,8 @@ def test_liquidations_come_by_symbol_or_of_the_whole_market(all_liquidations, tm
         ({"symbols": ("BTCUSDT",), "flush_interval_s": 0.0}, "flush_interval_s: expected more than 0 seconds, got 0"),
         ({"symbols": ("BTCUSDT",), "run_length_s": -1.0}, "run_length_s: expected more than 0 seconds, got -1"),
         ({"symbols": ("BTCUSDT",), "life_s": 86_400.0}, "life_s: expected less than the exchange grants, 86400"),
+        ({"symbols": ("BTCUSDT",), "read_pause_ms": -1.0}, "read_pause_ms: expected 0 to 100 milliseconds, got -1"),
+        ({"symbols": ("BTCUSDT",), "read_pause_ms": 101.0}, "read_pause_ms: expected 0 to 100 milliseconds, got 101"),
         (
             {"symbols": ("BTCUSDT",), "rest_weight_per_minute": 0},
             "rest_weight_per_minute: expected 1 to 2400, .* got 0",
