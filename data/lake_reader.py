@@ -14,7 +14,7 @@ import polars as pl
 from data import parquet
 from data.dedupe import near, only
 from data.facts import FACTS, described, describing, ranges
-from data.manifest import FileEntry, Listened, Manifest, Replaced, SegmentDone, storage_errors, to_ms
+from data.manifest import FileEntry, Listened, Manifest, Replaced, SegmentDone, first_ms, storage_errors
 from data.schema import INSTRUMENTS, TABLES, is_test_symbol
 from data.table import TIME_MS, Table, in_order
 from data.tail import Tail
@@ -73,8 +73,8 @@ class LakeReader:
         among = {} if only_venue is None else {"venue": [only_venue]}
         if symbols is not None:
             among["symbol"] = symbols
-        first = _BEFORE_ALL if start is None else _first_ms(start)
-        last = -_BEFORE_ALL if end is None else _first_ms(end) - 1
+        first = _BEFORE_ALL if start is None else first_ms(start)
+        last = -_BEFORE_ALL if end is None else first_ms(end) - 1
         within = {} if start is None and end is None else {contract.time: (first, last)}
         needed = list(dict.fromkeys((*ordering, *columns)))
         with self.still(tail=tail) as (lake, fresh):
@@ -301,8 +301,3 @@ def check_symbols(symbols: Sequence[str] | None) -> None:
     """Refuse a text where a list of symbols is meant."""
     if isinstance(symbols, str):
         raise ValueError(f"symbols: expected a list of symbols, got the text {symbols!r}; write [{symbols!r}]")
-
-
-def _first_ms(moment: datetime) -> int:
-    """The first whole millisecond not before ``moment``."""
-    return to_ms(moment + timedelta(microseconds=999))

@@ -27,6 +27,7 @@ from data.manifest_entries import FileEntry as FileEntry
 from data.manifest_entries import Listened as Listened
 from data.manifest_entries import NewFile as NewFile
 from data.manifest_entries import SegmentDone as SegmentDone
+from data.manifest_entries import first_ms as first_ms
 from data.manifest_entries import to_ms as to_ms
 from data.manifest_entries import to_time as to_time
 from data.table import Table
@@ -131,10 +132,10 @@ class Manifest:
     ) -> dict[str, list[FileEntry]]:
         """Per table with any, files in time order that may hold these symbols, or rows of none, in [start, end)."""
         terms, values = ["1"], []
-        for term, moment in (("max_time >= ?", start), ("min_time <= ?", end)):
+        for term, moment in (("max_time >= ?", start), ("min_time < ?", end)):
             if moment is not None:
                 terms.append(term)
-                values.append(to_ms(moment))
+                values.append(first_ms(moment))
         if symbols is not None:
             marks = ", ".join("?" * len(symbols))
             terms.append(f"EXISTS (SELECT 1 FROM spans WHERE file = files.id AND symbol IN ('', {marks}))")
@@ -363,9 +364,9 @@ def _holding(
     """The condition on a file that it may hold such rows, and the condition's values."""
     terms, values = ['"table" = ?'], [table.name]
     if venue is None and symbols is None:
-        within = (("max_time >= ?", start), ("min_time <= ?", end))
+        within = (("max_time >= ?", start), ("min_time < ?", end))
     else:
-        within = (("last >= ?", start), ("first <= ?", end))
+        within = (("last >= ?", start), ("first < ?", end))
         terms.append('"column" = ?')
         values.append(table.time)
     for name, allowed in (("symbol", symbols), ("venue", None if venue is None else [venue])):
@@ -375,6 +376,6 @@ def _holding(
     for term, moment in within:
         if moment is not None:
             terms.append(term)
-            values.append(to_ms(moment))
+            values.append(first_ms(moment))
     where = " AND ".join(terms)
     return (where if venue is None and symbols is None else f"id IN (SELECT file FROM spans WHERE {where})"), values

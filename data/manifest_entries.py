@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
@@ -115,6 +115,11 @@ def to_ms(moment: datetime) -> int:
         raise ValueError(f"a time needs its zone: got {moment.isoformat()}; data.config.parse_utc reads it as UTC")
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return (since.days * 86_400 + since.seconds) * 1_000 + since.microseconds // 1_000
+
+
+def first_ms(moment: datetime) -> int:
+    """The first whole millisecond not before ``moment``."""
+    return to_ms(moment + timedelta(microseconds=999))
 
 
 def to_time(ms: int) -> datetime:

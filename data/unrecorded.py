@@ -120,7 +120,7 @@ async def _unseen(
     table, symbol, interval = carries
     owner: Owner = (lost.venue, symbol, interval)
     end_ms = lost.to_ns // 10**6
-    facts = lake.facts([table.name], symbols=[symbol], end=moment(end_ms), venue=lost.venue)
+    facts = lake.facts([table.name], symbols=[symbol], end=moment(end_ms + 1), venue=lost.venue)
     stored = extents(table, facts).get(owner)
     if stored is None:  # it never brought anything
         return []

@@ -85,8 +85,15 @@ def test_files_are_found_by_symbol_and_half_open_range(manifest):
     assert found() == ["early", "late", "other"]
     assert found(symbols=["BTCUSDT"]) == ["early", "late"]
     assert found(symbols=["BTCUSDT"], start=NOON + timedelta(seconds=11)) == ["late"]
-    assert found(symbols=["BTCUSDT"], end=NOON + timedelta(seconds=20)) == ["early", "late"]
-    assert found(symbols=["BTCUSDT"], end=NOON + timedelta(seconds=19)) == ["early"]
+    late, tick = NOON + timedelta(seconds=20), timedelta(microseconds=1)
+    early_ends = NOON + timedelta(seconds=10)
+    for narrowed in ({"symbols": ["BTCUSDT"]}, {}):
+        assert found(**narrowed, end=late + tick)[:2] == ["early", "late"]
+        assert "late" not in found(**narrowed, end=late)  # it begins where the range ends
+        assert "early" in found(**narrowed, start=early_ends)
+        assert "early" not in found(**narrowed, start=early_ends + tick)
+        assert paths(manifest.narrowed(**narrowed, end=late + tick)["trades"])[:2] == ["early", "late"]
+        assert "late" not in paths(manifest.narrowed(**narrowed, end=late)["trades"])
     assert found(venue="binance") == []
     assert found(symbols=[]) == []
 
