@@ -30,6 +30,8 @@ class Pauses:
 
     def begin(self, line: socket.socket) -> None:
         """Leave a line alone until the running pause ends, or for a whole one."""
+        if line in self._paused:  # what came meanwhile was worth reading
+            return
         if not self._paused:
             asyncio.get_running_loop().call_later(self._pause_s, self._end)
         self._paused.append(line)

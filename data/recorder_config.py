@@ -77,7 +77,7 @@ class RecorderConfig:
     all_liquidations: bool = True
     leading: LeadingConfig | None = None
     sockets: Literal[1, 2] = 2
-    read_pause_ms: float = 5.0
+    read_pause_ms: float = 10.0
     life_s: float = 82_800.0
     silence_s: float = 10.0
     flush_interval_s: float = 60.0

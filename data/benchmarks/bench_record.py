@@ -7,12 +7,17 @@ processor time of the receiver while it never waits, the best of three runs: oth
 import json
 import subprocess
 import sys
+from bisect import bisect_right
+from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from data.benchmarks.figures import figure
 from data.benchmarks.frames import mixed_frames
+from data.benchmarks.receivers import percentile_99
 from data.benchmarks.sender import Sender
+from data.recorder_config import RecorderConfig
 
 _FRAMES = 120_000
 _COLLECTED = 10_000
@@ -40,7 +45,7 @@ def bench_record(real_data: Path | None = None) -> list[dict]:
     alone = max((measure("ours", frames) for _ in range(_RUNS)), key=_rate)
     pair = max((measure("ours", frames[: _FRAMES // 2], sockets=2) for _ in range(_RUNS)), key=_rate)
     collector = max((measure("collector", frames[:_COLLECTED]) for _ in range(_RUNS)), key=_rate)
-    sides = ("ours", "counting", "looping", "writing", "reading")
+    sides = ("ours", "prompt", "counting", "looping", "writing", "reading")
     paced = {
         each: min((measure(each, frames[:_PACED], pace=_PACE) for _ in range(_RUNS)), key=_share) for each in sides
     }
@@ -57,13 +62,15 @@ def bench_record(real_data: Path | None = None) -> list[dict]:
         ),
         figure("the same over a pair of sockets, every message twice", _rate(pair), "frames/s"),
         figure(
-            f"processor time at {_PACE:,} frames/s, those of a millisecond in one packet",
+            f"processor time at {_PACE:,} frames/s, those of a millisecond in one packet, "
+            f"read every {RecorderConfig.read_pause_ms:g} ms as long as so many come",
             _share(paced["ours"]),
             "cores",
             baseline="the same connection, frames only counted",
             baseline_value=_share(paced["counting"]),
             at_most=TARGET_CORE,
         ),
+        figure("the same, each packet read when it comes", _share(paced["prompt"]), "cores"),
         figure(
             f"the same, those of {_RARELY_S * 1e3:.0f} ms in one packet: what it costs is to wake up",
             _share(rarely),
@@ -76,6 +83,13 @@ def bench_record(real_data: Path | None = None) -> list[dict]:
         ),
         figure("of that, without an event loop", _share(paced["writing"]), "cores"),
         figure("of that, to read the bytes and nothing else", _share(paced["reading"]), "cores"),
+        figure(
+            "sent to stamped, the first frame of each read",
+            paced["ours"]["late_ms"],
+            "ms, 99th percentile",
+            baseline="each packet read when it comes",
+            baseline_value=paced["prompt"]["late_ms"],
+        ),
         figure("received to written", paced["ours"]["written_ms"], "ms, 99th percentile", at_most=TARGET_WRITTEN_MS),
         figure(
             "received to safe from a power cut",
@@ -109,4 +123,19 @@ def measure(
         command = [sys.executable, "-m", "data.benchmarks.receivers", side, sender.url, folder]
         command += [str(sockets), str(len(frames) * sockets), str(sender.bytes_each)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout)
+    measured = json.loads(done.stdout)
+    if sender.sent and "stamped" in measured and sockets == 1:
+        measured["late_ms"] = late_ms(sender.sent, measured["stamped"])
+    return measured
+
+
+def late_ms(sent: Sequence[tuple[int, int]], stamped: Sequence[tuple[int, int]]) -> float | None:
+    """How long after they were sent frames were stamped, 99th percentile; None where none was.
+
+    Parameters
+    ----------
+    sent : how many frames were sent by then, and when, ns; rising.
+    stamped : number of a frame, from 0 on, and its stamp, ns.
+    """
+    moments_ns = [sent[bisect_right(sent, number, key=itemgetter(0))][1] for number, _ in stamped]
+    return percentile_99([(at - moment) / 1e6 for (_, at), moment in zip(stamped, moments_ns, strict=True)])

@@ -1,10 +1,10 @@
 """The sides of ``bench record``, each in a process of its own: our recorder's inbox, and a collector as before it.
 
 ``python -m data.benchmarks.receivers SIDE URL FOLDER SOCKETS FRAMES BYTES`` receives so many frames, which take so many
-bytes of each socket, and prints as JSON what that cost. The collector is our own rendering of prior-art 004's method:
-websocket-client, ``json.loads``, rows in lists, written to CSV files every five seconds. Beside the two, what no
-recorder in Python can be cheaper than: frames only counted, bytes only read, and bytes read and written to a file, in
-a loop of nothing else or in the event loop that a recorder needs.
+bytes of each socket, and prints as JSON what that cost; ``prompt`` is ours without pauses. The collector is our own
+rendering of prior-art 004's method: websocket-client, ``json.loads``, rows in lists, written to CSV files every five
+seconds. Beside these, what no recorder in Python can be cheaper than: frames only counted, bytes only read, and bytes
+read and written to a file, in a loop of nothing else or in the event loop that a recorder needs.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from data.wal import Kind, Log
 
 _SYNC_S = 0.2  # as the recorder does
 _FLUSH_S = 5.0  # as the collector does by default
-_NOTED_EVERY = 8  # writes
+_NOTED_EVERY = 8  # writes, reads
 _BUFFER_BYTES = 64 * 1024
 _HEADER = struct.Struct("<IQIHH")  # of a record, see data.wal
 _STREAMS = [f"{symbol}@{kind}" for symbol in ("ethusdt", "asterusdt")
@@ -40,7 +40,7 @@ _STREAMS = [f"{symbol}@{kind}" for symbol in ("ethusdt", "asterusdt")
 
 
 class _Timed(Inbox):
-    """An inbox that notes when the first frames came and when all were there."""
+    """An inbox that notes when the first frames came and when all were there, and of one read in some its stamp."""
 
     def __init__(self, log: Log, expected: int):
         super().__init__(log)
@@ -50,8 +50,14 @@ class _Timed(Inbox):
         self.began: tuple[float, float] | None = None
         self.ended = (0.0, 0.0)
         self.is_done = asyncio.Event()
+        self.stamped: list[tuple[int, int]] = []  # number of the first frame of a read, from 0 on, and its stamp
+        self._reads = 0
 
     def burst(self, connection: int = 0, frames: Sequence[tuple[int, bytes]] = ()) -> None:
+        if frames:
+            if not self._reads % _NOTED_EVERY:
+                self.stamped.append((self.total, frames[0][0]))
+            self._reads += 1
         super().burst(connection, frames)
         if self.total >= self.timed_at:
             self.take_time()
@@ -97,8 +103,9 @@ def _now() -> tuple[float, float]:
     return time.process_time(), time.perf_counter()
 
 
-def ours(url: str, folder: Path, sockets: int, frames: int, kind: type[_Timed] = _Timed) -> dict:
+def ours(url: str, folder: Path, sockets: int, frames: int, kind: type[_Timed] = _Timed, **settings: float) -> dict:
     """Receive, log, decode and watch as the recorder does, without its children."""
+    settings = {"read_pause_ms": RecorderConfig.read_pause_ms} | settings
 
     async def receive() -> dict:
         with _TimedLog(folder / "wal") as log:
@@ -106,7 +113,7 @@ def ours(url: str, folder: Path, sockets: int, frames: int, kind: type[_Timed] =
             venue = Venue(name="bench", rest_url="", stream_url=url)
             stream = Stream(
                 venue, _STREAMS, clock=RealClock(), sink=inbox, sockets=sockets, silence_s=60.0, silent=inbox.silent,
-                read_pause_ms=RecorderConfig.read_pause_ms,
+                **settings,
             )  # fmt: skip
             synced_ms: list[float] = []
             tasks = [asyncio.create_task(stream.run()), asyncio.create_task(sync(log, synced_ms))]
@@ -120,8 +127,9 @@ def ours(url: str, folder: Path, sockets: int, frames: int, kind: type[_Timed] =
                 "frames": inbox.total - inbox.uncounted,
                 "process_seconds": inbox.ended[0] - inbox.began[0],
                 "seconds": inbox.ended[1] - inbox.began[1],
-                "written_ms": _percentile_99(log.written_ms),
-                "synced_ms": _percentile_99(synced_ms),
+                "written_ms": percentile_99(log.written_ms),
+                "synced_ms": percentile_99(synced_ms),
+                "stamped": inbox.stamped,
             }
 
     async def sync(log: _TimedLog, synced_ms: list[float]) -> None:
@@ -241,7 +249,7 @@ def _upgraded(url: str) -> socket.socket:
     return peer
 
 
-def _percentile_99(values: list[float]) -> float | None:
+def percentile_99(values: list[float]) -> float | None:
     return sorted(values)[int(len(values) * 0.99)] if values else None
 
 
@@ -254,6 +262,8 @@ def _main(side: str, url: str, folder: str, sockets: str, frames: str, size: str
             cost = looping(*place, int(frames), int(size))
         case "reading" | "writing":
             cost = reading(*place, int(frames), int(size), is_written=side == "writing")
+        case "prompt":
+            cost = ours(*place, int(sockets), int(frames), read_pause_ms=0.0)
         case _:
             cost = ours(*place, int(sockets), int(frames), {"ours": _Timed, "counting": _Counting}[side])
     print(json.dumps(cost))

@@ -30,6 +30,7 @@ class Sender:
     Attributes
     ----------
     bytes_each : that a connection is sent.
+    sent : where there is a pace, how many frames were sent to each by then, and when, nanoseconds since 1970.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Sender:
         self.bytes_each = sum(map(len, self._frames))
         self._connections = connections
         self._frames_per_second, self._every_s = frames_per_second, every_s
+        self.sent: list[tuple[int, int]] = []
         self._server = socket.create_server(("127.0.0.1", 0))
         self.url = f"ws://127.0.0.1:{self._server.getsockname()[1]}"
         self._thread = threading.Thread(target=self._send)
@@ -87,6 +89,7 @@ class Sender:
             due = min(int((time.perf_counter() - began) * frames_per_second) + 1, len(self._frames))
             if due > sent:
                 chunk = b"".join(self._frames[sent:due])
+                self.sent.append((due, time.time_ns()))
                 for peer in peers:
                     peer.sendall(chunk)
                 sent = due

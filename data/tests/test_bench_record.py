@@ -22,9 +22,18 @@ def test_frames_are_messages_of_the_mix_and_all_different(frames):
 
 @pytest.mark.parametrize(
     ("side", "sockets"),
-    [("ours", 2), ("counting", 1), ("collector", 1), ("looping", 1), ("reading", 1), ("writing", 1)],
+    [("ours", 2), ("prompt", 1), ("counting", 1), ("collector", 1), ("looping", 1), ("reading", 1), ("writing", 1)],
 )
 def test_each_side_receives_all_that_is_sent(side, sockets):
     measured = bench_record.measure(side, mixed_frames(1_000), sockets=sockets, pace=10_000)
     assert 0 < measured["frames"] <= 1_000 * sockets
     assert measured["process_seconds"] > 0
+    if side == "prompt":
+        assert 0 <= measured["late_ms"] < 10_000
+
+
+def test_a_frame_is_late_by_the_time_between_its_sending_and_its_stamp():
+    sent = [(5, 1_000_000), (10, 2_000_000), (15, 9_000_000)]  # frames sent by then
+    assert bench_record.late_ms(sent, [(0, 1_250_000)]) == 0.25
+    assert bench_record.late_ms(sent, [(4, 1_500_000), (5, 8_000_000)]) == 6.0
+    assert bench_record.late_ms(sent, []) is None

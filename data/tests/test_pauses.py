@@ -79,9 +79,8 @@ def test_lines_that_pause_end_it_together_and_one_may_be_closed_meanwhile(lines)
     first, second = lines
 
     async def scene():
-        of_both = Pauses(80.0)
+        of_both = Pauses(20.0)
         of_both.begin(first)
-        await asyncio.sleep(0.04)
         of_both.begin(second)
         marked = least(first), least(second)
         await until(lambda: least(first) == 1)
@@ -117,25 +116,29 @@ def busy_soon(monkeypatch):
     monkeypatch.setattr(pauses, "BUSY_PER_S", 10)
 
 
-def test_what_comes_during_a_pause_comes_as_one_read_when_it_ends(busy_soon):
+def test_what_comes_during_a_pause_comes_as_one_read_when_it_ends(busy_soon, monkeypatch):
+    made = []
+    monkeypatch.setattr("data.stream.Pauses", lambda pause_ms: made.append(Pauses(pause_ms)) or made[0])
+
     async def scene():
         clock = RealClock()
-        async with Exchange(quietly) as exchange, streaming(exchange, clock, read_pause_ms=300.0) as sink:
+        async with Exchange(quietly) as exchange, streaming(exchange, clock, read_pause_ms=HOUR_MS) as sink:
             await until(lambda: sink.of("opened"))
             line = await busy(exchange, sink)
             for _ in range(5):
                 line.write(wire(1))
-                await asyncio.sleep(0.02)
-            during = len(sink.payloads)
+                await asyncio.sleep(0.01)
+            during, ended_ns = len(sink.payloads), clock.now_ns()
+            made[0]._end()
             await until(lambda: len(sink.payloads) == 107)
-            return sink, during
+            return sink, during, ended_ns
 
-    sink, during = asyncio.run(scene())
+    sink, during, ended_ns = asyncio.run(scene())
     assert during == 102
     assert len(sink.of("burst")) == 4
     stamps_ns = [stamp for stamp, _, _ in sink.of("frame")]
-    assert stamps_ns[102] - stamps_ns[101] > 100 * MS  # stamped when it is read
-    assert stamps_ns[106] - stamps_ns[102] == 4
+    assert stamps_ns[102:] == list(range(stamps_ns[102], stamps_ns[102] + 5))
+    assert stamps_ns[102] >= ended_ns  # stamped when it is read
 
 
 def test_a_pause_ends_when_more_has_come_than_it_can_keep(busy_soon):
