@@ -94,6 +94,29 @@ def test_lines_that_pause_end_it_together_and_one_may_be_closed_meanwhile(lines)
     assert asyncio.run(scene()) == (32_768, 32_768)
 
 
+class Marked(list):
+    """A line that keeps its marks."""
+
+    def fileno(self) -> int:
+        return 0
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        self.append(value)
+
+
+def test_a_line_that_pauses_is_not_marked_again_though_it_was_read_meanwhile():
+    async def scene(line):
+        of_one = Pauses(1.0)
+        of_one.begin(line)
+        of_one.begin(line)
+        await until(lambda: line[-1] == 1)
+        of_one.begin(line)
+        await until(lambda: line[-1] == 1)
+        return list(line)
+
+    assert asyncio.run(scene(Marked())) == [32_768, 1, 32_768, 1]
+
+
 async def busy(exchange: Exchange, sink: Heard) -> object:
     """The line of an exchange whose listener is busy and has just begun a pause."""
     line = exchange.peers[0].transport.underlying_transport
