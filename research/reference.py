@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 
 from research.fills import LIQUIDATION, OPEN, STOP, TARGET, TRAILING, Decision, Market, Terms
 from research.reference_momentum import momentum_decision
+from research.reference_position import Position, exit_check, exit_check_of_fill
+from research.reference_resting import Waiting, is_refused, is_through, resting_limit
 from research.reference_sizes import ON_GRID, exact, on_grid, quantity_of
 
 
@@ -38,7 +40,7 @@ class Record:
         gross = [trade["side"] * trade["quantity"] * (trade["exit_price"] - trade["entry_price"]) for trade in closed]
         net = [pnl - trade["fees_usdt"] - trade["funding_usdt"] for pnl, trade in zip(gross, closed, strict=True)]
         bar_pnl = [now - before for before, now in zip([0.0, *self.equity_usdt], self.equity_usdt, strict=False)]
-        held_bars = [trade["exit_row"] - trade["entry_row"] + 1 for trade in self.trades]
+        held_bars = [trade["exit_row"] - trade["fill_row"] + 1 for trade in self.trades]
         return {
             "trades": len(closed),
             "wins": sum(pnl > 0.0 for pnl in net),
@@ -69,45 +71,6 @@ def _deepest_fall(equity_usdt: list[float]) -> float:
     return deepest
 
 
-@dataclass
-class _Position:
-    """An open position and its three exit orders. Prices are of the last trade, the stop alone watches the mark."""
-
-    side: int
-    quantity: float
-    entry_price: float
-    entry_row: int
-    stop: float
-    target: float
-    activation: float
-    callback_bps: float
-    extreme: float  # best price since entry
-    liquidation: float  # mark at which the exchange ends the position; NaN where that is not known
-    bankruptcy: float  # price at which its margin is gone
-    armed: bool = False  # is the trailing order live
-    fees_usdt: float = 0.0
-    funding_usdt: float = 0.0
-    is_ambiguous: bool = False
-
-    def reached(self, price: float, level: float) -> bool:
-        """Has the price come to a level on the side we like (target, activation)?"""
-        return price >= level if self.side > 0 else price <= level
-
-    def fell_to(self, price: float, level: float) -> bool:
-        """Has the price come to a level on the side we fear (stop, trailing)?"""
-        return price <= level if self.side > 0 else price >= level
-
-    def better(self, one: float, other: float) -> float:
-        """The price that suits the position more."""
-        return max(one, other) if self.side > 0 else min(one, other)
-
-    def trailing_level(self) -> float:
-        """Where the trailing order triggers: the callback away from the best price."""
-        if self.side > 0:
-            return self.extreme * (1.0 - self.callback_bps / 1e4)
-        return self.extreme * (1.0 + self.callback_bps / 1e4)
-
-
 class Book:
     """One symbol as it is traded, row by row: first what is wanted and entered, then the execution bar.
 
@@ -119,6 +82,7 @@ class Book:
     decide : from one row (field -> value) and the parameters to a decision; momentum's when left out.
     multiples : by side, 1 and -1, a list of n_rows factors of the size; NaN where it is not known; one when left out.
     days : n_rows days since 1970; a single day when left out.
+    exec_ms : n_rows times at which orders meet the market, never decreasing; needed where entries rest.
 
     Attributes
     ----------
@@ -134,6 +98,7 @@ class Book:
         decide: Callable[[dict, tuple], Decision] | None = None,
         multiples: Mapping[int, list[float]] | None = None,
         days: list[int] | None = None,
+        exec_ms: list[int] | None = None,
     ) -> None:
         self._bars = {name: column.tolist() for name, column in zip(Market._fields, market, strict=True)}
         self._rows, self._params, self._terms = rows, params, terms
@@ -142,14 +107,17 @@ class Book:
         self._days = days or [0] * len(market.close)
         self._realised = self._unrealised = 0.0
         self._next_allowed = 0
+        self._exec_ms = exec_ms or []
+        self._waiting: Waiting | None = None
         self._record = Record(trades=[], equity_usdt=[], missed_entries=0, ambiguous_bars=0)
-        self.position: _Position | None = None
+        self.position: Position | None = None
         self.net_usdt: dict[int, float] = defaultdict(float)
 
     def wanted(self, i: int) -> Decision | None:
         """What the strategy asks to enter on row ``i``, where it may."""
         may_lose = not self.net_usdt[self._days[i]] <= -self._terms.max_daily_loss_usdt
-        if self.position is not None or i < self._next_allowed or not self._bars["can_enter"][i] or not may_lose:
+        is_busy = self.position is not None or self._waiting is not None
+        if is_busy or i < self._next_allowed or not self._bars["can_enter"][i] or not may_lose:
             return None
         decision = self._decide({name: values[i] for name, values in self._rows.items()}, self._params)
         return None if decision.side == 0 else decision
@@ -160,31 +128,75 @@ class Book:
         return price * quantity
 
     def enter(self, decision: Decision, i: int) -> None:
-        """Send the order: there is a position, or the entry is missed."""
+        """Send the order: there is a position, the order rests, or the entry is missed."""
         bar = self._bar(i)
+        if not math.isnan(self._terms.rest_offset_bps):
+            self._waiting = self._laid(decision, bar, i)
+            if self._waiting is None:
+                self._missed()
+            return
         _, quantity = ordered(decision, bar, self._terms, self._multiples[decision.side][i])
         self.position = _enter(decision, bar, self._terms, i, quantity)
         if self.position is None:
-            self._record = replace(self._record, missed_entries=self._record.missed_entries + 1)
+            self._missed()
         else:
             self._moved(i, -self.position.fees_usdt)
+
+    def _missed(self) -> None:
+        self._record = replace(self._record, missed_entries=self._record.missed_entries + 1)
+
+    def _laid(self, decision: Decision, bar: dict, i: int) -> Waiting | None:
+        """The order as it begins to rest; None without a price or a size, or where it would trade at once."""
+        limit = resting_limit(decision.side, bar, self._terms)
+        if math.isnan(limit):
+            return None
+        quantity = quantity_of(limit, decision, self._multiples[decision.side][i], self._terms)
+        price_before = self._bars["exec_close"][i - 1] if i > 0 else math.nan
+        if quantity == 0.0 or is_refused(decision.side, limit, bar, price_before, self._terms):
+            return None
+        until_ms = self._exec_ms[i] + self._terms.rest_ms
+        return Waiting(decision=decision, limit=limit, quantity=quantity, row=i, until_ms=until_ms)
+
+    def _wait_through(self, i: int, waiting: Waiting) -> None:
+        """Execution bar ``i`` fills the order that rests, ends its life, or does neither."""
+        side, bar = waiting.decision.side, self._bar(i)
+        if i + 1 == len(self._exec_ms) or self._exec_ms[i + 1] > waiting.until_ms:
+            # Its life ends in this bar. What the next row decides, it decides while the order may still be there.
+            self._waiting, self._next_allowed = None, i + 2
+            self._missed()
+        elif is_through(side, waiting.limit, bar["exec_low"] if side > 0 else bar["exec_high"], self._terms):
+            fee_bps = self._terms.maker_fee_bps
+            self._waiting = None
+            self.position = _entered(
+                waiting.decision, waiting.limit, waiting.quantity, fee_bps, self._terms, waiting.row
+            )
+            self.position.fill_row, self.position.has_rested = i, True
+            self._moved(waiting.row, -self.position.fees_usdt)
 
     def _bar(self, i: int) -> dict:
         return {name: column[i] for name, column in self._bars.items()}
 
     def live_through(self, i: int) -> None:
         """Execution bar ``i``: exits, funding, equity."""
+        if self._waiting is not None:
+            self._wait_through(i, self._waiting)
         bar, position = self._bar(i), self.position
         if position is not None:
+            is_fill_bar = position.has_rested and position.fill_row == i
             reason, trigger_price, at_open = OPEN, math.nan, False
             if not math.isnan(bar["exec_open"]):
-                reason, trigger_price, at_open, is_ambiguous = _exit_check(position, bar)
+                if is_fill_bar:
+                    reason, trigger_price, is_ambiguous = exit_check_of_fill(position, bar)
+                else:
+                    reason, trigger_price, at_open, is_ambiguous = exit_check(position, bar)
                 position.is_ambiguous |= is_ambiguous
                 self._record = replace(self._record, ambiguous_bars=self._record.ambiguous_bars + is_ambiguous)
                 self._unrealised = position.side * position.quantity * (bar["exec_close"] - position.entry_price)
 
             if not at_open:
                 paid = position.side * position.quantity * bar["funding_per_unit"]
+                if is_fill_bar and paid < 0.0:
+                    paid = 0.0  # nobody knows whether it held the position yet
                 position.funding_usdt += paid
                 self._moved(i, -paid)
 
@@ -208,10 +220,15 @@ class Book:
         self.net_usdt[self._days[i]] += amount_usdt
 
     def record(self, last: int) -> Record:
-        """What was done before row ``last``; a position that is left is valued at the last price seen."""
+        """What was done before row ``last``; a position that is left is valued at the last price seen.
+
+        An order that still rests was not filled.
+        """
+        if self._waiting is not None:
+            return replace(self._record, missed_entries=self._record.missed_entries + 1)
         if self.position is None:
             return self._record
-        closes = reversed(self._bars["exec_close"][self.position.entry_row : last])
+        closes = reversed(self._bars["exec_close"][self.position.fill_row : last])
         left = _trade(self.position, last - 1, next(close for close in closes if not math.isnan(close)), OPEN, False)
         return replace(self._record, trades=[*self._record.trades, left])
 
@@ -226,9 +243,10 @@ def simulate(
     decide: Callable[[dict, tuple], Decision] | None = None,
     multiples: Mapping[int, list[float]] | None = None,
     days: list[int] | None = None,
+    exec_ms: list[int] | None = None,
 ) -> Record:
     """Trade rows [first, last), flat at the start. Parameters as for ``Book``."""
-    book = Book(market, rows, params, terms, decide, multiples, days)
+    book = Book(market, rows, params, terms, decide, multiples, days, exec_ms)
     for i in range(first, last):
         decision = book.wanted(i)
         if decision is not None:
@@ -237,9 +255,10 @@ def simulate(
     return book.record(last)
 
 
-def _trade(position: _Position, exit_row: int, exit_price: float, reason: int, at_open: bool) -> dict:
+def _trade(position: Position, exit_row: int, exit_price: float, reason: int, at_open: bool) -> dict:
     return {
         "entry_row": position.entry_row,
+        "fill_row": position.fill_row,
         "exit_row": exit_row,
         "side": position.side,
         "quantity": position.quantity,
@@ -264,7 +283,7 @@ def ordered(decision: Decision, bar: dict, terms: Terms, multiple: float) -> tup
     return price, quantity_of(price, decision, multiple, terms)
 
 
-def _enter(decision: Decision, bar: dict, terms: Terms, row: int, quantity: float) -> _Position | None:
+def _enter(decision: Decision, bar: dict, terms: Terms, row: int, quantity: float) -> Position | None:
     """The position a decision leads to, or None when the entry is missed."""
     if math.isnan(bar["exec_open"]) or quantity == 0.0:
         return None
@@ -283,6 +302,14 @@ def _enter(decision: Decision, bar: dict, terms: Terms, row: int, quantity: floa
         slipped = opposite * (1.0 + side * terms.slippage_bps / 1e4)
         price = min(slipped, float(limit)) if side > 0 else max(slipped, float(limit))
 
+    position = _entered(decision, price, quantity, terms.taker_fee_bps, terms, row)
+    position.extreme = bar["exec_open"]
+    return position
+
+
+def _entered(decision: Decision, price: float, quantity: float, fee_bps: float, terms: Terms, row: int) -> Position:
+    """A position at its fill price, with its exit orders."""
+    side = decision.side
     stop, target = decision.stop_price, decision.target_price
     if math.isnan(stop):
         stop = price * (1.0 - side * decision.stop_bps / 1e4)
@@ -290,19 +317,20 @@ def _enter(decision: Decision, bar: dict, terms: Terms, row: int, quantity: floa
         target = price * (1.0 + side * decision.target_bps / 1e4)
     activation = price * (1.0 + side * decision.activation_bps / 1e4)
     # For a long all three round up: the stop toward the entry, target and activation away from it. For a short, down.
-    return _Position(
+    return Position(
         side=side,
         quantity=quantity,
         entry_price=price,
         entry_row=row,
+        fill_row=row,
         stop=on_grid(stop, terms.tick_size, up=side > 0),
         target=on_grid(target, terms.tick_size, up=side > 0),
         activation=on_grid(activation, terms.tick_size, up=side > 0),
         callback_bps=decision.callback_bps,
-        extreme=bar["exec_open"],
+        extreme=price,
         liquidation=_liquidation(side, price, quantity, terms),
         bankruptcy=price - side * price / terms.leverage,
-        fees_usdt=price * quantity * terms.taker_fee_bps / 1e4,
+        fees_usdt=price * quantity * fee_bps / 1e4,
     )
 
 
@@ -318,57 +346,6 @@ def _liquidation(side: int, entry_price: float, quantity: float, terms: Terms) -
     if not marks:
         return math.nan
     return max(marks) if side > 0 else min(marks)
-
-
-def _exit_check(position: _Position, bar: dict) -> tuple[int, float, bool, bool]:
-    """What one execution bar does to a position: reason, trigger price, was it at the open, is it ambiguous.
-
-    Moves the position's trailing order along with the bar.
-    """
-    long = position.side > 0
-    open_, close = bar["exec_open"], bar["exec_close"]
-    best = bar["exec_high"] if long else bar["exec_low"]
-    worst = bar["exec_low"] if long else bar["exec_high"]
-    mark_open, mark_worst = bar["mark_open"], bar["mark_low"] if long else bar["mark_high"]
-    last_mark_ratio = bar["last_mark_ratio"]
-    if math.isnan(mark_open):  # no mark known: the stop watches the last price, and that is what it fills at
-        mark_open, mark_worst, last_mark_ratio = open_, worst, 1.0
-
-    # 1. The open may lie beyond a liquidation or an order already: the order fills there.
-    if position.fell_to(mark_open, position.liquidation):
-        return LIQUIDATION, position.bankruptcy, True, False
-    if position.fell_to(mark_open, position.stop):
-        return STOP, open_, True, False
-    if position.armed and position.fell_to(open_, position.trailing_level()):
-        return TRAILING, open_, True, False
-    if position.reached(open_, position.target):
-        return TARGET, open_, True, False
-    position.extreme = position.better(position.extreme, open_)
-    position.armed = position.armed or position.reached(open_, position.activation)
-
-    # 2. to 4. The range, the worst outcome first.
-    stop_in_range = position.fell_to(mark_worst, position.stop)
-    trailing_in_range = position.armed and position.fell_to(worst, position.trailing_level())
-    target_in_range = position.reached(best, position.target)
-    liquidated_in_range = position.fell_to(mark_worst, position.liquidation)
-    is_ambiguous = [stop_in_range or liquidated_in_range, trailing_in_range, target_in_range].count(True) >= 2
-    is_stop_nearer = position.fell_to(position.liquidation, position.stop) and position.liquidation != position.stop
-    if liquidated_in_range and not is_stop_nearer:
-        return LIQUIDATION, position.bankruptcy, False, is_ambiguous
-    if stop_in_range:
-        return STOP, position.stop * last_mark_ratio, False, is_ambiguous
-    if trailing_in_range:
-        return TRAILING, position.trailing_level(), False, is_ambiguous
-    if target_in_range:
-        return TARGET, position.target, False, is_ambiguous
-
-    # 5. The bar's own extreme moves the trailing order, and the close may already be beyond where it moved to.
-    position.extreme = position.better(position.extreme, best)
-    position.armed = position.armed or position.reached(best, position.activation)
-    if position.armed and position.fell_to(close, position.trailing_level()):
-        return TRAILING, position.trailing_level(), False, True
-    may_have_triggered = position.armed and position.fell_to(worst, position.trailing_level())
-    return OPEN, math.nan, False, may_have_triggered
 
 
 def _market_order(order_side: int, price: float, half_spread_bps: float, terms: Terms) -> float:
