@@ -23,6 +23,7 @@ from research.fills import OPEN, Market, Terms
 from research.jit import njit
 from research.kernel import Run
 from research.order_plan import OrderPlan
+from research.resting import rests
 
 # Largest difference that still counts as agreement: of a price, or of the notional for money.
 TOLERANCE = 1e-9
@@ -134,7 +135,8 @@ def confirm_accounting(run: Run, market: Market, terms: Terms, first: int = 0, l
     """Send the kernel's orders through VectorBT and compare what comes out.
 
     Every row becomes two of VectorBT's, the entry at the open and the exit with the close, so that a position may live
-    for less than a bar. VectorBT knows no funding: it is taken off its equity by execution bar before comparing.
+    for less than a bar. An entry that rested stands in the row that filled it, at its limit, for the maker fee.
+    VectorBT knows no funding: it is taken off its equity by execution bar before comparing.
 
     Raises
     ------
@@ -145,9 +147,10 @@ def confirm_accounting(run: Run, market: Market, terms: Terms, first: int = 0, l
     last = market.close.size if last is None else last
     n_rows, trades = last - first, run.trades
     closed = trades[trades["reason"] != OPEN]
-    entry_at = 2 * (trades["entry_row"] - first)
+    entry_at = 2 * (trades["fill_row"] - first)
     exit_at = 2 * (closed["exit_row"] - first) + 1
-    size, price = np.full(2 * n_rows, np.nan), np.full(2 * n_rows, np.nan)
+    size, price, fee_bps = (np.full(2 * n_rows, value) for value in (np.nan, np.nan, terms.taker_fee_bps))
+    fee_bps[entry_at] = terms.maker_fee_bps if rests(terms) else terms.taker_fee_bps
     size[entry_at], price[entry_at] = trades["side"] * trades["quantity"], trades["entry_price"]
     size[exit_at], price[exit_at] = -closed["side"] * closed["quantity"], closed["exit_price"]
 
@@ -159,7 +162,7 @@ def confirm_accounting(run: Run, market: Market, terms: Terms, first: int = 0, l
         size=size,
         size_type="amount",
         price=price,
-        fees=terms.taker_fee_bps / 1e4,
+        fees=fee_bps / 1e4,
         init_cash=init_cash,
         min_size=0.0,
         raise_reject=True,
@@ -170,7 +173,7 @@ def confirm_accounting(run: Run, market: Market, terms: Terms, first: int = 0, l
         raise JudgeDisagrees(f"the kernel has {len(trades)} trades, VectorBT {len(records)}")
     is_open = trades["reason"] == OPEN
     pairs = (
-        ("entry row", trades["entry_row"], records["entry_idx"] // 2 + first, 1.0),
+        ("row of the fill", trades["fill_row"], records["entry_idx"] // 2 + first, 1.0),
         ("exit row", trades["exit_row"], records["exit_idx"] // 2 + first, 1.0),
         ("side", trades["side"], 1 - 2 * records["direction"], 1.0),
         ("open or closed", ~is_open, records["status"], 1.0),
@@ -182,7 +185,7 @@ def confirm_accounting(run: Run, market: Market, terms: Terms, first: int = 0, l
     )
     worst = max(_agree(f"{name} of trade", ours, theirs, scale) for name, ours, theirs, scale in pairs)
 
-    funding_usdt = np.cumsum(_funding_by_row(trades, market, first, n_rows))
+    funding_usdt = np.cumsum(_funding_by_row(trades, market, first, n_rows, is_rested=rests(terms)))
     value = portfolio.value().to_numpy()[1::2] - init_cash
     after_funding = value - funding_usdt
     worst = max(worst, _agree("equity of row", np.cumsum(run.bar_pnl), after_funding, notional_usdt))
@@ -221,15 +224,17 @@ def _carried(price: np.ndarray) -> np.ndarray:
     return price[known[np.maximum(place, 0)]]
 
 
-def _funding_by_row(trades: np.ndarray, market: Market, first: int, n_rows: int) -> np.ndarray:
-    """Funding paid in every execution bar, USDT; the bar of an exit at its open no longer pays."""
+def _funding_by_row(trades: np.ndarray, market: Market, first: int, n_rows: int, *, is_rested: bool) -> np.ndarray:
+    """Funding paid in every execution bar, USDT; the bar of an exit at its open no longer pays.
+
+    The bar that filled an entry which rested pays and never receives: whether the fill came before is not known.
+    """
     paid = np.zeros(n_rows)
     for trade in trades:
-        end = trade["exit_row"] + (0 if trade["at_open"] else 1)
-        rows = slice(trade["entry_row"], end)
-        paid[trade["entry_row"] - first : end - first] = (
-            trade["side"] * trade["quantity"] * market.funding_per_unit[rows]
-        )
+        filled, end = trade["fill_row"], trade["exit_row"] + (0 if trade["at_open"] else 1)
+        paid[filled - first : end - first] = trade["side"] * trade["quantity"] * market.funding_per_unit[filled:end]
+        if is_rested:
+            paid[filled - first] = max(paid[filled - first], 0.0)
     return paid
 
 

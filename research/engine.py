@@ -18,8 +18,9 @@ from research.daily_loss import days_of
 from research.fills import REASONS, Market, Terms, gross_pnl_usdt
 from research.forced_orders import FORCED_SIDES
 from research.liquidation import brackets_of, refusal
-from research.order_settings import Costs, Orders
-from research.resting import RestingEntry, refuse_resting
+from research.order_settings import Costs, Orders, resting_in_words, sizes_in_words
+from research.resting import RestingEntry
+from research.resting_bars import lives_of, refuse_short_life
 from research.sizing import OpenInterestSize, size_features, size_multiples
 from research.strategies.registry import strategy
 from research.ticks import Ticks, simulate_ticks
@@ -203,17 +204,19 @@ def backtest(
     ------
     ValueError
         When the bars are another symbol's, or too few of them were seen, or the exchange could not execute the config,
-        or its entries rest.
+        or its entries rest for less than a bar.
     """
-    refuse_resting(config.orders)
+    refuse_short_life(config.orders, config.interval)
     require_coverage(bars, min_coverage, first, last)
     module, market, arrays, params, terms = simulation_inputs(config, bars)
     multiples = size_multiples(config.orders.open_interest_size, arrays, bars.frame.height)
     run = kernel.simulate(
-        module, market, arrays, params, terms, first, last, multiples=multiples, days=days_of(bars.frame)
-    )
+        module, market, arrays, params, terms, first, last, multiples=multiples, days=days_of(bars.frame),
+        lives=lives_of(exec_ms_of(bars), terms),
+    )  # fmt: skip
+    entry_ms = window_end_ms(bars)[run.trades["fill_row"]] - 1 if config.orders.resting else None
     return Result(
-        trades=trades_frame(run.trades, exit_ms_of(run.trades, bars), bars, config),
+        trades=trades_frame(run.trades, exit_ms_of(run.trades, bars), bars, config, entry_ms=entry_ms),
         equity=_equity_frame(run, bars, first),
         stats=run.stats,
         assumptions=assumptions(config, bars),
@@ -237,7 +240,7 @@ def backtest_ticks(config: TradingConfig, bars: Bars, ticks: Ticks, *, end_ms: i
         When the bars are another symbol's, or the exchange could not execute the config.
     """
     module, market, arrays, params, terms = simulation_inputs(config, bars)
-    exec_ms = bars.frame["exec_time"].dt.epoch("ms").to_numpy(writable=True)
+    exec_ms = exec_ms_of(bars)
     end_ms = int(window_end_ms(bars)[-1]) if end_ms is None else end_ms
     multiples = size_multiples(config.orders.open_interest_size, arrays, bars.frame.height)
     trades = simulate_ticks(
@@ -284,33 +287,11 @@ def assumptions(config: TradingConfig, bars: Bars, resolution: Literal["bar", "t
         _FILLS[resolution],
         "not modelled: queue position, partial fills, depth beyond the touch, own market impact"
         + ("" if is_liquidated else ", own liquidation (the contract's brackets are not known)"),
-        *_sizes_in_words(config.orders),
-        *_resting_in_words(config),
+        *sizes_in_words(config.orders),
+        *resting_in_words(config.orders, costs, resolution),
         *([_THINNED] if looks_at_liquidations(config) else []),
         *bars.substituted,
     )
-
-
-def _sizes_in_words(orders: Orders) -> list[str]:
-    """What is not seen from a notional."""
-    sentences = []
-    if orders.risk_usdt is not None:
-        carried_usdt = min(orders.notional_usdt * orders.leverage, orders.max_notional_usdt)
-        sentences.append(f"size: {orders.risk_usdt:g} USDT lost at the stop, {carried_usdt:g} USDT of notional at most")
-    if orders.open_interest_size is not None:
-        sentences.append("size scaled by open interest and crowd; no entry where the open interest is not known")
-    return sentences
-
-
-def _resting_in_words(config: TradingConfig) -> list[str]:
-    """How entries come about that do not take."""
-    resting = config.orders.resting
-    if resting is None:
-        return []
-    return [
-        f"entries rest {resting.offset_bps:g} bps behind the touch for {resting.lifetime_ms / 1e3:g} s; the first "
-        f"trade through their price fills them whole, for a maker fee of {config.costs.maker_fee_bps:g} bps"
-    ]
 
 
 def trades_frame(
@@ -324,7 +305,7 @@ def trades_frame(
     """
     open_ms = bars.frame["open_time"].dt.epoch("ms").to_numpy()
     close_ms = bars.frame["close_time"].dt.epoch("ms").to_numpy()
-    exec_ms = bars.frame["exec_time"].dt.epoch("ms").to_numpy()
+    exec_ms = exec_ms_of(bars)
     entry = trades["entry_row"]
     hash_ = config.config_hash
     gross = gross_pnl_usdt.py_func(*(trades[name] for name in ("side", "quantity", "entry_price", "exit_price")))
@@ -362,13 +343,18 @@ def trades_frame(
 
 def exit_ms_of(trades: np.ndarray, bars: Bars) -> np.ndarray:
     """When kernel trades ended, ms: at the open of an execution bar, or somewhere in it, which is told as its end."""
-    exec_ms, row = bars.frame["exec_time"].dt.epoch("ms").to_numpy(), trades["exit_row"]
+    exec_ms, row = exec_ms_of(bars), trades["exit_row"]
     return np.where(trades["at_open"], exec_ms[row], window_end_ms(bars)[row] - 1)
+
+
+def exec_ms_of(bars: Bars) -> np.ndarray:
+    """When an order of each row meets the market, ms."""
+    return bars.frame["exec_time"].dt.epoch("ms").to_numpy(writable=True)
 
 
 def window_end_ms(bars: Bars) -> np.ndarray:
     """End of every row's execution window, ms; the last window is given the length of a bar."""
-    exec_ms = bars.frame["exec_time"].dt.epoch("ms").to_numpy()
+    exec_ms = exec_ms_of(bars)
     return np.append(exec_ms[1:], exec_ms[-1] + interval_ms(bars.interval))
 
 
@@ -376,7 +362,7 @@ def _equity_frame(run: kernel.Run, bars: Bars, first: int) -> pl.DataFrame:
     n_rows = len(run.bar_pnl)
     position, exposure_usdt = np.zeros(n_rows, np.int64), np.zeros(n_rows)
     for trade in run.trades:
-        held = slice(trade["entry_row"] - first, trade["exit_row"] - first + 1)
+        held = slice(trade["fill_row"] - first, trade["exit_row"] - first + 1)
         position[held] = trade["side"]
         exposure_usdt[held] = trade["side"] * trade["quantity"] * trade["entry_price"]
     return pl.DataFrame(

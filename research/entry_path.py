@@ -23,12 +23,13 @@ from research.fills import (
     entry_price,
     exit_in_bar,
     fee_usdt,
-    funding_paid_usdt,
     gross_pnl_usdt,
     size_multiple,
 )
 from research.jit import njit, njit_uncounted
 from research.kernel import mark_equity, quiet_rows
+from research.resting import resting_price
+from research.resting_bars import exit_in_fill_bar, funding_in_held_bar_usdt, rested_in_bars
 
 _FIRST_BARS = 64  # passed at once; twice as many when that does not do
 
@@ -54,6 +55,8 @@ class EntryPath(NamedTuple):
     entry: np.ndarray  # (2,): fill price, NaN where the entry is missed
     open_pnl: np.ndarray  # (2,): of one unit, after those bars
     costs: np.ndarray  # (2,): fee and funding of one unit until then
+    row: np.ndarray  # (2,): in whose bar it is filled
+    free_row: np.ndarray  # (2,): the first to decide where it is missed
 
 
 def seen_rows(market: Market) -> Seen:
@@ -83,17 +86,25 @@ def new_path(n_rows: int) -> EntryPath:
         np.empty(2),
         np.empty(2),
         np.empty(2),
+        np.zeros(2, np.int64),
+        np.zeros(2, np.int64),
     )
 
 
 @njit_uncounted(forceinline=False)
-def begin(path, side, row, market, multiples, terms) -> None:
-    """An entry decided on ``row``, before its first bar."""
+def begin(path, side, row, last, market, multiples, lives, terms) -> None:
+    """An entry decided on ``row``, before the first bar in which it is held."""
     s = place_of(side)
-    entry = entry_price(side, row, market, terms)
-    path.decided[s], path.multiple[s] = decision_price(side, row, market), size_multiple(side, row, multiples)
-    path.n_bars[s] = 0
-    path.entry[s], path.open_pnl[s], path.costs[s] = entry, 0.0, fee_usdt(entry, 1.0, terms.taker_fee_bps)
+    path.multiple[s], path.free_row[s], path.n_bars[s] = size_multiple(side, row, multiples), row + 1, 0
+    if lives.shape[0] > 0:
+        entry, fee_bps = resting_price(side, market.bid[row], market.ask[row], terms), terms.maker_fee_bps
+        path.decided[s] = entry
+        row, path.free_row[s] = rested_in_bars(side, entry, row, last, market, lives, terms.tick_size)
+        entry = entry if row >= 0 else math.nan
+    else:
+        entry, fee_bps = entry_price(side, row, market, terms), terms.taker_fee_bps
+        path.decided[s] = decision_price(side, row, market)
+    path.row[s], path.entry[s], path.open_pnl[s], path.costs[s] = row, entry, 0.0, fee_usdt(entry, 1.0, fee_bps)
     moment = path.moments[s, 0]
     moment.row, moment.extreme, moment.funding = row, math.nan, 0.0
     moment.pnl, moment.bar_pnl_squared, moment.drawdown = 0.0, 0.0, 0.0
@@ -107,8 +118,8 @@ def place_of(side: int) -> int:
 
 
 @njit_uncounted(forceinline=False)
-def _extend(path, side, row, last, market, seen) -> None:
-    """Pass more bars, up to row ``last``."""
+def _extend(path, side, row, last, market, seen, has_rested) -> None:
+    """Pass more bars, up to row ``last``. Of the bar that filled an entry which rested its close alone came after."""
     s = place_of(side)
     passed, entry, open_pnl, costs = path.n_bars[s], path.entry[s], path.open_pnl[s], path.costs[s]
     end = min(max(_FIRST_BARS, 2 * passed), last - row)
@@ -122,11 +133,12 @@ def _extend(path, side, row, last, market, seen) -> None:
         i = row + k
         if not math.isnan(market.exec_open[i]):
             low, high = -seen.watched_worst[s, i], seen.last_best[s, i]
+            high = side * market.exec_close[i] if has_rested and k == 0 else high
             fallen = low if low > fallen else fallen
             risen = high if high > risen else risen
             open_pnl = gross_pnl_usdt(side, 1.0, entry, market.exec_close[i])
         if market.funding_per_unit[i] != 0.0:
-            paid = funding_paid_usdt(side, 1.0, market.funding_per_unit[i])
+            paid = funding_in_held_bar_usdt(side, 1.0, market.funding_per_unit[i], has_rested and k == 0)
             funding += paid
             costs += paid
         change, pnl, highest, drawdown = mark_equity(open_pnl - costs, pnl, highest, drawdown)
@@ -152,12 +164,13 @@ def _first_at(rising, s, n_values, level):
 
 
 @njit_uncounted
-def find_exit(path, side, row, last, market, seen, levels):
+def find_exit(path, side, row, last, market, seen, levels, has_rested):
     """The bar in which a trade with these exit orders ends.
 
     Parameters
     ----------
     path : begun for this entry.
+    row : in whose bar it is filled; somewhere in that bar where it has rested.
 
     Returns
     -------
@@ -173,20 +186,30 @@ def find_exit(path, side, row, last, market, seen, levels):
     target = math.inf if math.isnan(target) else target
     if math.isnan(activation) or math.isnan(levels.callback_bps):
         activation = math.inf
-    toward = min(target, activation)
+    toward, doubtful_bars = min(target, activation), 0
+    if has_rested:
+        result = exit_in_fill_bar(side, path.entry[s], levels, row, market)
+        if result.reason != OPEN:
+            return 0, result.trailing, 0
+        doubtful_bars = int(result.is_ambiguous)
+        if result.trailing.armed:
+            end, trailing, more = _follow(side, levels, result.trailing, against, target, row + 1, last, market, seen)
+            while row + path.n_bars[s] < end:
+                _extend(path, side, row, last, market, seen, has_rested)
+            return end - row, trailing, doubtful_bars + more
     while True:
         n_bars = path.n_bars[s]
         k = min(_first_at(path.fallen, s, n_bars, -against), _first_at(path.risen, s, n_bars, toward))
         if k < n_bars or row + n_bars >= last:
             break
-        _extend(path, side, row, last, market, seen)
+        _extend(path, side, row, last, market, seen, has_rested)
     trailing = Trailing(path.moments[s, k].extreme if k > 0 else market.exec_open[row], False)
     if row + k >= last or path.risen[s, k] < activation:
-        return k, trailing, 0
-    end, trailing, doubtful_bars = _follow(side, levels, trailing, against, target, row + k, last, market, seen)
+        return k, trailing, doubtful_bars
+    end, trailing, more = _follow(side, levels, trailing, against, target, row + k, last, market, seen)
     while row + path.n_bars[s] < end:
-        _extend(path, side, row, last, market, seen)
-    return end - row, trailing, doubtful_bars
+        _extend(path, side, row, last, market, seen, has_rested)
+    return end - row, trailing, doubtful_bars + more
 
 
 @njit_uncounted

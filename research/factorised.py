@@ -24,6 +24,7 @@ from research.fills import Market, Terms, decision_price, entry_price, entry_qua
 from research.jit import njit
 from research.kernel import STATS, quiet_rows, row_range, sweep_inputs
 from research.liquidation import with_liquidation
+from research.resting_bars import require_taking
 from research.sizing import unscaled
 from research.strategies.compiled import decide, params_at, row_at
 
@@ -68,9 +69,10 @@ def sweep(
     Raises
     ------
     ValueError
-        When a day's loss bars entries: then a trade depends on those before it.
+        When a day's loss bars entries: then a trade depends on those before it. When entries rest.
     """
     require_uncoupled(terms)
+    require_taking(terms)
     first, last = row_range(market, first, last)
     values = [np.array(grid[name], np.float64) for name in module.Params._fields]
     shape = tuple(column.size for column in values)

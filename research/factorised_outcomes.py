@@ -25,6 +25,7 @@ from research.fills import (
 from research.jit import njit, njit_uncounted
 from research.kernel import mark_equity
 from research.liquidation import exit_price
+from research.resting_bars import exit_in_held_bar, funding_in_held_bar_usdt
 
 MISSED = -1  # stands beside fills.REASONS: wanted, but not filled
 
@@ -364,11 +365,12 @@ def miss(outcome, row):
 
 @njit_uncounted
 def write_outcome(
-    outcome, side, entry, quantity, row, last, levels, moment, trailing, doubtful_bars, market, terms
+    outcome, side, entry, quantity, row, last, levels, moment, trailing, doubtful_bars, market, terms, has_rested=False
 ):  # fmt: skip
-    """The outcome of an entry whose first order triggers at ``moment``, or that is open at ``last``."""
+    """The outcome of an entry filled in ``row`` whose first order triggers at ``moment``, or still open at ``last``."""
     i = moment.row
-    fees = fee_usdt(entry, quantity, terms.taker_fee_bps)
+    is_fill_bar = has_rested and i == row
+    fees = fee_usdt(entry, quantity, terms.maker_fee_bps if has_rested else terms.taker_fee_bps)
     funding = quantity * moment.funding
     highest, lowest = quantity * moment.highest, quantity * moment.lowest
     drawdown, squares = quantity * moment.drawdown, quantity * quantity * moment.bar_pnl_squared
@@ -376,11 +378,11 @@ def write_outcome(
         gross = quantity * moment.pnl + fees + funding
         reason, held_bars, next_row = OPEN, last - row, last
     else:
-        result = exit_in_bar(side, levels, trailing, i, market)
+        result = exit_in_held_bar(side, entry, levels, trailing, i, market, is_fill_bar)
         reason, held_bars, next_row = result.reason, i - row + 1, next_entry_row(i, terms)
         doubtful_bars += int(result.is_ambiguous)
         if not result.at_open:
-            funding += funding_paid_usdt(side, quantity, market.funding_per_unit[i])
+            funding += funding_in_held_bar_usdt(side, quantity, market.funding_per_unit[i], is_fill_bar)
         exit_ = exit_price(side, result, market.half_spread_bps[i], terms.slippage_bps)
         fees += fee_usdt(exit_, quantity, terms.taker_fee_bps)
         gross = gross_pnl_usdt(side, quantity, entry, exit_)

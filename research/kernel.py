@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import NamedTuple
 
 import numpy as np
 
@@ -26,10 +25,8 @@ from research.fills import (
     decision_price,
     entry_price,
     entry_quantity,
-    exit_in_bar,
     exit_levels,
     fee_usdt,
-    funding_paid_usdt,
     gross_pnl_usdt,
     next_entry_row,
     quiet_band,
@@ -38,53 +35,14 @@ from research.fills import (
 )
 from research.jit import njit, prange
 from research.liquidation import exit_price, with_liquidation
+from research.resting import resting_price
+from research.resting_bars import exit_in_held_bar, funding_in_held_bar_usdt, known_lives, rested_in_bars
 from research.sizing import unscaled
 from research.strategies.compiled import decide, params_at, row_at
+from research.totals import STATS, Totals
 from research.trade_records import TRADE, write_trade
 
 ENGINE_VERSION = 1
-
-STATS = (
-    "trades",  # closed
-    "wins",  # closed with a positive net PnL
-    "gross_pnl_usdt",  # closed trades, before fees and funding
-    "fees_usdt",  # all fills
-    "funding_usdt",  # paid when positive
-    "net_pnl_usdt",  # final equity: everything above, open position marked to the last price
-    "trade_pnl_squared",  # sum over closed trades of net PnL squared
-    "bar_pnl_squared",  # sum over rows of the bar's PnL squared
-    "max_drawdown_usdt",  # deepest fall below the running peak, <= 0
-    "exposure_bars",  # rows with a position
-    "longest_hold_bars",
-    "stop_exits",
-    "target_exits",
-    "trailing_exits",
-    "missed_entries",  # wanted, but not filled
-    "ambiguous_bars",
-    "is_open",  # 1 when a position is open at the end
-)
-
-
-class _Totals(NamedTuple):
-    """One config's statistics, in the order of ``STATS``; counts are floats so that one array holds them all."""
-
-    trades: float
-    wins: float
-    gross_pnl_usdt: float
-    fees_usdt: float
-    funding_usdt: float
-    net_pnl_usdt: float
-    trade_pnl_squared: float
-    bar_pnl_squared: float
-    max_drawdown_usdt: float
-    exposure_bars: float
-    longest_hold_bars: float
-    stop_exits: float
-    target_exits: float
-    trailing_exits: float
-    missed_entries: float
-    ambiguous_bars: float
-    is_open: float
 
 
 @dataclass(frozen=True)
@@ -144,8 +102,9 @@ def _hold_while_quiet(
 
 @njit
 def _run(
-    params, features, columns, market, multiples, days, quiet_low, quiet_high, terms, first, last, trades, bar_pnl
-):
+    params, features, columns, market, multiples, days, lives, quiet_low, quiet_high, terms, first, last, trades,
+    bar_pnl,
+):  # fmt: skip
     """Simulate rows [first, last). Trades and bar PnL are written where the arrays have room (length 0: not at all)."""
     n_trades = wins = stop_exits = target_exits = trailing_exits = missed = ambiguous = 0
     gross_pnl = fees = funding = trade_squares = bar_squares = drawdown = 0.0
@@ -154,7 +113,7 @@ def _run(
     next_allowed = first
     book = NOTHING_BOOKED
 
-    side, quantity, entry, entry_row = 0, 0.0, 0.0, 0
+    side, quantity, entry, entry_row, fill_row = 0, 0.0, 0.0, 0, 0
     trade_fees = trade_funding = unrealised = exit_ = 0.0
     trade_ambiguous = False
     levels = Levels(math.nan, math.nan, math.nan, math.nan, math.nan, math.nan)
@@ -166,22 +125,30 @@ def _run(
             i, decision = _next_signal(params, features, columns, market.can_enter, max(i, next_allowed), last)
             if i >= last:
                 break
-            entry = entry_price(decision.side, i, market, terms)
             multiple = size_multiple(decision.side, i, multiples)
-            quantity = entry_quantity(decision_price(decision.side, i, market), decision, multiple, terms)
-            if math.isnan(entry) or quantity <= 0.0:
+            fill_row, next_row, fee_bps = i, i + 1, terms.taker_fee_bps
+            if lives.shape[0] > 0:
+                entry, fee_bps = resting_price(decision.side, market.bid[i], market.ask[i], terms), terms.maker_fee_bps
+                quantity = entry_quantity(entry, decision, multiple, terms)
+                if quantity > 0.0:
+                    fill_row, next_row = rested_in_bars(decision.side, entry, i, last, market, lives, terms.tick_size)
+            else:
+                entry = entry_price(decision.side, i, market, terms)
+                quantity = entry_quantity(decision_price(decision.side, i, market), decision, multiple, terms)
+            if math.isnan(entry) or quantity <= 0.0 or fill_row < 0:
                 missed += 1
-                i += 1
+                i = next_row
                 continue
             side, entry_row = decision.side, i
             levels = exit_levels(side, entry, decision, terms.tick_size)
             levels = with_liquidation(levels, side, entry, quantity, terms)
             trailing = Trailing(market.exec_open[i], False)
-            trade_fees = fee_usdt(entry, quantity, terms.taker_fee_bps)
+            trade_fees = fee_usdt(entry, quantity, fee_bps)
             trade_funding = 0.0
             trade_ambiguous = False
             realised -= trade_fees
             book = booked(book, days[i], -trade_fees)
+            i = fill_row
         else:
             low, high = quiet_band(side, levels, trailing)
             start = i
@@ -195,8 +162,9 @@ def _run(
 
         exposure += 1
         reason, at_open = OPEN, False
+        is_fill_bar = lives.shape[0] > 0 and i == fill_row
         if not math.isnan(market.exec_open[i]):
-            result = exit_in_bar(side, levels, trailing, i, market)
+            result = exit_in_held_bar(side, entry, levels, trailing, i, market, is_fill_bar)
             reason, at_open, trailing = result.reason, result.at_open, result.trailing
             if result.is_ambiguous:
                 ambiguous += 1
@@ -205,7 +173,7 @@ def _run(
             if reason != OPEN:
                 exit_ = exit_price(side, result, market.half_spread_bps[i], terms.slippage_bps)
         if market.funding_per_unit[i] != 0.0 and not at_open:
-            paid = funding_paid_usdt(side, quantity, market.funding_per_unit[i])
+            paid = funding_in_held_bar_usdt(side, quantity, market.funding_per_unit[i], is_fill_bar)
             trade_funding += paid
             realised -= paid
             book = booked(book, days[i], -paid)
@@ -218,8 +186,8 @@ def _run(
             net = gross - trade_fees - trade_funding
             if n_trades < trades.shape[0]:
                 write_trade(
-                    trades[n_trades], entry_row, i, side, quantity, entry, exit_, reason, trade_fees, trade_funding,
-                    levels, trade_ambiguous, at_open,
+                    trades[n_trades], entry_row, fill_row, i, side, quantity, entry, exit_, reason, trade_fees,
+                    trade_funding, levels, trade_ambiguous, at_open,
                 )  # fmt: skip
             n_trades += 1
             wins += int(net > 0.0)
@@ -227,7 +195,7 @@ def _run(
             fees += trade_fees
             funding += trade_funding
             trade_squares += net * net
-            longest_hold = max(longest_hold, i - entry_row + 1)
+            longest_hold = max(longest_hold, i - fill_row + 1)
             stop_exits += int(reason == STOP)
             target_exits += int(reason == TARGET)
             trailing_exits += int(reason == TRAILING)
@@ -244,17 +212,17 @@ def _run(
     if side != 0:
         fees += trade_fees
         funding += trade_funding
-        longest_hold = max(longest_hold, last - entry_row)
+        longest_hold = max(longest_hold, last - fill_row)
         if n_trades < trades.shape[0]:
             row = last - 1
-            while math.isnan(market.exec_close[row]):  # the entry's own bar was seen
+            while math.isnan(market.exec_close[row]):  # the bar of the fill was seen
                 row -= 1
             held_at = market.exec_close[row]
             write_trade(
-                trades[n_trades], entry_row, last - 1, side, quantity, entry, held_at, OPEN, trade_fees, trade_funding,
-                levels, trade_ambiguous, False,
+                trades[n_trades], entry_row, fill_row, last - 1, side, quantity, entry, held_at, OPEN, trade_fees,
+                trade_funding, levels, trade_ambiguous, False,
             )  # fmt: skip
-    return _Totals(
+    return Totals(
         float(n_trades), float(wins), gross_pnl, fees, funding, equity, trade_squares, bar_squares, drawdown,
         float(exposure), float(longest_hold), float(stop_exits), float(target_exits), float(trailing_exits),
         float(missed), float(ambiguous), float(abs(side)),
@@ -262,14 +230,16 @@ def _run(
 
 
 @njit(parallel=True)
-def _sweep(template, table, features, columns, market, multiples, days, quiet_low, quiet_high, terms, first, last, out):
+def _sweep(
+    template, table, features, columns, market, multiples, days, lives, quiet_low, quiet_high, terms, first, last, out
+):
     for config in prange(table.shape[0]):
         no_trades = np.empty(0, TRADE)
         no_pnl = np.empty(0, np.float64)
         params = params_at(template, table, config)
         totals = _run(
-            params, features, columns[config], market, multiples, days, quiet_low, quiet_high, terms, first, last,
-            no_trades, no_pnl,
+            params, features, columns[config], market, multiples, days, lives, quiet_low, quiet_high, terms, first,
+            last, no_trades, no_pnl,
         )  # fmt: skip
         for k in range(len(totals)):
             out[config, k] = totals[k]
@@ -336,6 +306,7 @@ def simulate(
     *,
     multiples: np.ndarray | None = None,
     days: np.ndarray | None = None,
+    lives: np.ndarray | None = None,
 ) -> Run:
     """Run one config over rows [first, last), flat at the start, with its trades and bar PnL.
 
@@ -348,6 +319,7 @@ def simulate(
     terms : sizes, costs and exchange filters.
     multiples : ``sizing.size_multiples``; one everywhere where not given.
     days : ``daily_loss.days_of``; all rows are of one day where not given.
+    lives : ``resting_bars.lives_of``; needed where entries rest.
     """
     first, last = row_range(market, first, last)
     table, matrix, columns = sweep_inputs(module, features, [params])
@@ -358,8 +330,9 @@ def simulate(
     multiples = unscaled(market.close.size) if multiples is None else multiples
     days = one_day(market.close.size) if days is None else days
     totals = _run(
-        params, matrix, columns[0], market, multiples, days, *quiet_rows(market), terms, first, last, trades, bar_pnl
-    )
+        params, matrix, columns[0], market, multiples, days, known_lives(terms, lives), *quiet_rows(market), terms,
+        first, last, trades, bar_pnl,
+    )  # fmt: skip
     written = int(totals.trades + totals.is_open)
     return Run(trades=trades[:written], bar_pnl=bar_pnl, stats=dict(zip(STATS, totals, strict=True)))
 
@@ -375,6 +348,7 @@ def sweep(
     *,
     multiples: np.ndarray | None = None,
     days: np.ndarray | None = None,
+    lives: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Statistics of every config over rows [first, last): float64 of shape (n_configs,) per name in ``STATS``.
 
@@ -388,5 +362,8 @@ def sweep(
     out = np.empty((len(configs), len(STATS)))
     multiples = unscaled(market.close.size) if multiples is None else multiples
     days = one_day(market.close.size) if days is None else days
-    _sweep(template, table, matrix, columns, market, multiples, days, *quiet_rows(market), terms, first, last, out)
+    _sweep(
+        template, table, matrix, columns, market, multiples, days, known_lives(terms, lives), *quiet_rows(market),
+        terms, first, last, out,
+    )  # fmt: skip
     return {name: out[:, k].copy() for k, name in enumerate(STATS)}

@@ -25,6 +25,7 @@ from research.fills import Market, Terms, entry_quantity, exit_levels
 from research.jit import njit
 from research.kernel import STATS, row_range, sweep_inputs
 from research.liquidation import with_liquidation
+from research.resting_bars import known_lives
 from research.sizing import unscaled
 from research.strategies.compiled import decide, params_at, row_at
 
@@ -42,6 +43,7 @@ def sweep(
     last: int | None = None,
     *,
     multiples: np.ndarray | None = None,
+    lives: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Statistics of every config over rows [first, last): float64 of shape (n_configs,) per name in ``kernel.STATS``.
 
@@ -61,7 +63,7 @@ def sweep(
     multiples = unscaled(market.close.size) if multiples is None else multiples
     _sweep(
         module.Params(*table[0].tolist()), table, _loosest(module, table, edges), matrix, columns[edges[:-1]], edges,
-        market, multiples, seen_rows(market), terms, first, last, walks,
+        market, multiples, known_lives(terms, lives), seen_rows(market), terms, first, last, walks,
     )  # fmt: skip
     stats = {name: np.empty(len(table)) for name in STATS}
     for name, values in stats.items():
@@ -94,24 +96,24 @@ def _loosest(module: ModuleType, table: np.ndarray, edges: np.ndarray) -> np.nda
 
 @njit(parallel=True)
 def _sweep(
-    template, table, loosest, features, columns, edges, market, multiples, seen, terms, first, last, walks
+    template, table, loosest, features, columns, edges, market, multiples, lives, seen, terms, first, last, walks
 ):  # fmt: skip
     for block in prange(edges.size - 1):
         start, end = edges[block], edges[block + 1]
         is_ordered = loosest.shape[0] > 0
         example = params_at(template, loosest, block) if is_ordered else template
         _sweep_block(
-            template, table[start:end], example, is_ordered, features, columns[block], market, multiples, seen, terms,
-            first, last, walks[start:end],
+            template, table[start:end], example, is_ordered, features, columns[block], market, multiples, lives, seen,
+            terms, first, last, walks[start:end],
         )  # fmt: skip
 
 
 @njit(forceinline=False)
 def _sweep_block(
-    template, table, loosest, is_ordered, features, columns, market, multiples, seen, terms, first, last, walks
+    template, table, loosest, is_ordered, features, columns, market, multiples, lives, seen, terms, first, last, walks
 ):  # fmt: skip
     """Take the configs of one block over all rows together."""
-    n_configs = table.shape[0]
+    n_configs, has_rested = table.shape[0], lives.shape[0] > 0
     path, outcomes = new_path(last - first), np.empty(1, OUTCOME)
     # Configs that may enter are the first n_flat of ``flat``. The others wait for a row: of each row the first that
     # does, and of each config the one that waits beside it.
@@ -138,19 +140,20 @@ def _sweep_block(
             s = place_of(side)
             if begun & (1 << s) == 0:
                 begun |= 1 << s
-                begin(path, side, i, market, multiples, terms)
+                begin(path, side, i, last, market, multiples, lives, terms)
             outcome = outcomes[0]
-            entry = path.entry[s]
+            entry, filled = path.entry[s], path.row[s]
             quantity = entry_quantity(path.decided[s], decision, path.multiple[s], terms)
             if math.isnan(entry) or not quantity > 0.0:
                 miss(outcome, i)
+                outcome.next_row = path.free_row[s] if quantity > 0.0 else i + 1
             else:
                 levels = exit_levels(side, entry, decision, terms.tick_size)
                 levels = with_liquidation(levels, side, entry, quantity, terms)
-                end, trailing, doubtful_bars = find_exit(path, side, i, last, market, seen, levels)
+                end, trailing, doubtful_bars = find_exit(path, side, filled, last, market, seen, levels, has_rested)
                 write_outcome(
-                    outcome, side, entry, quantity, i, last, levels, path.moments[s, end], trailing, doubtful_bars,
-                    market, terms,
+                    outcome, side, entry, quantity, filled, last, levels, path.moments[s, end], trailing, doubtful_bars,
+                    market, terms, has_rested,
                 )  # fmt: skip
             book(walks[config], outcome)
             if outcome.next_row < last:

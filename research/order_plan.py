@@ -11,6 +11,7 @@ import numpy as np
 
 from research import fills
 from research.fills import Market, Terms
+from research.resting import rests
 from research.sizing import unscaled
 
 
@@ -58,10 +59,12 @@ def order_plan(
     ValueError
         For what VectorBT cannot express: a trailing order beside the stop (its own replaces the stop, arms on a close
         and measures from the entry), a stop that watches a mark other than the last price, an exit order that lies on
-        the wrong side of the fill price at birth, a daily limit of loss, a liquidation.
+        the wrong side of the fill price at birth, a daily limit of loss, a liquidation, an entry that rests.
     """
     if math.isfinite(terms.max_daily_loss_usdt):
         raise ValueError("VectorBT knows no daily limit: give max_daily_loss_usdt inf")
+    if rests(terms):
+        raise ValueError("VectorBT knows no entry that rests, nor what else waits for it: give rest_offset_bps NaN")
     if len(terms.brackets):
         raise ValueError("VectorBT knows no liquidation: give no brackets")
     last = market.close.size if last is None else last

@@ -40,7 +40,7 @@ class Orders:
     risk_usdt: float | None = None  # lost where the stop lies as planned, before fees, spread and slippage
     open_interest_size: OpenInterestSize | None = None
     max_daily_loss_usdt: float | None = None  # no entry for the rest of a UTC day that lost as much
-    resting: RestingEntry | None = None  # entries wait in the book in place of taking; at tick resolution only
+    resting: RestingEntry | None = None  # entries wait in the book in place of taking
 
     def __post_init__(self) -> None:
         if self.risk_usdt is not None and not self.risk_usdt > 0.0:
@@ -51,3 +51,31 @@ class Orders:
             )
         if not self.leverage >= 1.0:
             raise ValueError(f"leverage {self.leverage:g} is under 1, which the exchange cannot set; write 1 or more")
+
+
+def sizes_in_words(orders: Orders) -> list[str]:
+    """What is not seen from a notional."""
+    sentences = []
+    if orders.risk_usdt is not None:
+        carried_usdt = min(orders.notional_usdt * orders.leverage, orders.max_notional_usdt)
+        sentences.append(f"size: {orders.risk_usdt:g} USDT lost at the stop, {carried_usdt:g} USDT of notional at most")
+    if orders.open_interest_size is not None:
+        sentences.append("size scaled by open interest and crowd; no entry where the open interest is not known")
+    return sentences
+
+
+_FILLED_BY = {
+    "bar": "the first bar wholly within that life whose range goes through their price fills them whole",
+    "tick": "the first trade through their price fills them whole",
+}
+
+
+def resting_in_words(orders: Orders, costs: Costs, resolution: Literal["bar", "tick"]) -> list[str]:
+    """How entries come about that do not take."""
+    resting = orders.resting
+    if resting is None:
+        return []
+    return [
+        f"entries rest {resting.offset_bps:g} bps behind the touch for {resting.lifetime_ms / 1e3:g} s; "
+        f"{_FILLED_BY[resolution]}, for a maker fee of {costs.maker_fee_bps:g} bps"
+    ]

@@ -37,6 +37,7 @@ from research.fills import (
 from research.jit import njit
 from research.kernel import sweep_inputs
 from research.liquidation import exit_price, with_liquidation
+from research.resting_bars import refuse_together
 from research.strategies.compiled import decide, params_at, row_at
 from research.trade_records import TRADE, write_trade
 
@@ -106,9 +107,11 @@ def simulate(module: ModuleType, books: Sequence[Book], days: np.ndarray, limits
     Raises
     ------
     ValueError
-        When the books have different numbers of rows.
+        When the books have different numbers of rows, or entries rest.
     """
     n_rows, n_books = days.size, len(books)
+    for book in books:
+        refuse_together(book.terms)
     if any(book.market.close.size != n_rows for book in books):
         raise ValueError(f"books of {sorted({book.market.close.size for book in books})} rows: expected {n_rows} each")
     tables, matrices, columns = zip(
@@ -218,9 +221,9 @@ def _walk(
                 after, moved, reason, exit_, at_open = _lived_through(position, i, market, terms)
                 if reason != OPEN:
                     write_trade(
-                        trades[book, n_trades[book]], position.entry_row, row, position.side, position.quantity,
-                        position.entry_price, exit_, reason, after.fees_usdt, after.funding_usdt, position.levels,
-                        after.is_ambiguous, at_open,
+                        trades[book, n_trades[book]], position.entry_row, position.entry_row, row, position.side,
+                        position.quantity, position.entry_price, exit_, reason, after.fees_usdt, after.funding_usdt,
+                        position.levels, after.is_ambiguous, at_open,
                     )  # fmt: skip
                     n_trades[book] += 1
                     next_allowed[book] = next_entry_row(row, terms)
@@ -240,9 +243,9 @@ def _walk(
             while math.isnan(market.exec_close[i]):  # the entry's own bar was seen
                 i -= 1
             write_trade(
-                trades[book, n_trades[book]], position.entry_row, n_rows - 1, position.side, position.quantity,
-                position.entry_price, market.exec_close[i], OPEN, position.fees_usdt, position.funding_usdt,
-                position.levels, position.is_ambiguous, False,
+                trades[book, n_trades[book]], position.entry_row, position.entry_row, n_rows - 1, position.side,
+                position.quantity, position.entry_price, market.exec_close[i], OPEN, position.fees_usdt,
+                position.funding_usdt, position.levels, position.is_ambiguous, False,
             )  # fmt: skip
             n_trades[book] += 1
     return n_trades

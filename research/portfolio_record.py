@@ -135,8 +135,8 @@ def _run(chosen: Mapping[str, TradingConfig], bars: Mapping[str, Bars], fold: Fo
 
 def _trades(trades: np.ndarray, first: int, bars: Bars, config: TradingConfig) -> pl.DataFrame:
     placed = trades.copy()
-    placed["entry_row"] += first
-    placed["exit_row"] += first
+    for name in ("entry_row", "fill_row", "exit_row"):
+        placed[name] += first
     return trades_frame(placed, exit_ms_of(placed, bars), bars, config)
 
 

@@ -1,9 +1,9 @@
 """Entries that rest in the book: their price, and what a trade does to them (prior-art 001's offset orders).
 
 A resting entry is post-only: it never takes. It is filled, all of it and at its price, by the first trade that goes
-through its price within its life; one at its price may have been somebody else's, who stood before us. Bars do not tell
-when a price was passed, so sweeps and everything else on bars refuse it. A real one may be filled in parts, and by
-trades at its price once its turn has come: what is found here is rather less than what the exchange gives.
+through its price within its life; one at its price may have been somebody else's, who stood before us. What bars tell
+of that: ``research.resting_bars``. A real one may be filled in parts, and by trades at its price once its turn has
+come: what is found here is rather less than what the exchange gives.
 """
 
 import math
@@ -15,13 +15,6 @@ from research.rounding import ON_GRID_TICKS, ceil_to, floor_to
 
 if TYPE_CHECKING:
     from research.fills import Terms
-    from research.order_settings import Orders
-
-
-BARS_DO_NOT_TELL = (
-    "orders.resting: a bar does not tell whether a price was passed within an order's life; leave it out here, or use "
-    "tick resolution (aster-live --mode paper --resolution tick)"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +29,6 @@ class RestingEntry:
             raise ValueError(f"lifetime_ms {self.lifetime_ms} lets no trade meet the order: write more than 0")
         if not math.isfinite(self.offset_bps):
             raise ValueError(f"offset_bps {self.offset_bps:g} is no distance; write bps of the touch")
-
-
-def refuse_resting(orders: "Orders") -> None:
-    """Raise where only bars are known.
-
-    Raises
-    ------
-    ValueError
-        When entries rest.
-    """
-    if orders.resting is not None:
-        raise ValueError(BARS_DO_NOT_TELL)
 
 
 @njit

@@ -7,9 +7,10 @@ import numpy as np
 from research import features, kernel
 from research.bars import Bars
 from research.daily_loss import days_of
-from research.engine import feature_constants, feature_names, market_of, terms_of
+from research.engine import exec_ms_of, feature_constants, feature_names, market_of, terms_of
 from research.fills import Market
 from research.overfitting import moments
+from research.resting_bars import lives_of
 from research.sizing import size_multiples
 from research.strategies.registry import strategy
 from research.sweep import Fold, SweepConfig
@@ -40,6 +41,7 @@ class Stage:
         self.arrays = {name: column[rows] for name, column in features.arrays_of(bars).items()}
         self.market = Market(*(column[rows] for column in market_of(bars, config.orders)))
         self._days = days_of(bars.frame)[rows]
+        self._lives = lives_of(exec_ms_of(bars), self._terms)[rows] - self._first
         self.features = self.computed(self.arrays)
 
     def computed(self, arrays: Arrays) -> dict[str, np.ndarray]:
@@ -61,6 +63,7 @@ class Stage:
                 self._terms,
                 multiples=np.ascontiguousarray(multiples[:, rows]),
                 days=self._days[rows],
+                lives=self._lives[rows] - rows.start,
             )
             done.append(run)
         return done

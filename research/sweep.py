@@ -19,10 +19,11 @@ from research import factorised, kernel, listed
 from research.bars import Bars
 from research.completeness import require_coverage
 from research.daily_loss import days_of
-from research.engine import feature_arrays, feature_names, market_of, refusals, terms_of
+from research.engine import exec_ms_of, feature_arrays, feature_names, market_of, refusals, terms_of
 from research.features import lookback_bars
 from research.metrics import MINUTES_PER_YEAR, sharpe_from_sums
 from research.plateau import nearest_scores, neighbour_scores
+from research.resting_bars import lives_of
 from research.sizing import size_multiples
 from research.strategies.registry import strategy
 from research.sweep_config import SweepConfig
@@ -162,6 +163,7 @@ class Evaluator:
         self._terms = terms_of(config.costs, config.orders, bars.instrument)
         self._multiples = size_multiples(config.orders.open_interest_size, self._features, bars.frame.height)
         self._days = days_of(bars.frame)
+        self._lives = lives_of(exec_ms_of(bars), self._terms)
         # One row of one config: the kernel is compiled here, once, and not in the time of the first block.
         given = None if config.is_grid else np.array(examples[:1])
         self._sweep(Block(bars.symbol, Fold(0, 0, 1, 0, 1), "train", 0, 1, given))
@@ -200,8 +202,8 @@ class Evaluator:
             self._add_features(table)
         over = (self._module, self._market, self._features, table, self._terms, block.first, block.last)
         if len(table) >= LISTED_FROM_CONFIGS and self._config.orders.max_daily_loss_usdt is None:
-            return listed.sweep(*over, multiples=self._multiples)
-        return kernel.sweep(*over, multiples=self._multiples, days=self._days)
+            return listed.sweep(*over, multiples=self._multiples, lives=self._lives)
+        return kernel.sweep(*over, multiples=self._multiples, days=self._days, lives=self._lives)
 
     def _add_features(self, configs: np.ndarray) -> None:
         """Compute what these configs read and none before them did."""

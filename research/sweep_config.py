@@ -15,7 +15,7 @@ from research.completeness import MIN_COVERAGE
 from research.engine import TradingConfig
 from research.exposure import SharedLimits
 from research.order_settings import Costs, Orders
-from research.resting import refuse_resting
+from research.resting_bars import TOGETHER, refuse_short_life
 from research.search import Axis, Range, Search, combinations, draw, nearest, varies
 from research.strategies.registry import strategy
 
@@ -83,11 +83,13 @@ class SweepConfig:
             )
         if not self.is_grid:
             self._refuse_search()
-        refuse_resting(self.orders)
+        refuse_short_life(self.orders, self.interval)
         if not self.start < self.end:
             raise ValueError(f"start {self.start:%Y-%m-%d %H:%M} is not before end {self.end:%Y-%m-%d %H:%M}")
         if not self.symbols:
             raise ValueError("symbols is empty: name at least one")
+        if self.orders.resting is not None and len(self.symbols) > 1:
+            raise ValueError(TOGETHER)
         if self.portfolio is not None:
             self._refuse_portfolio(self.portfolio)
         if self.placebos < MIN_PLACEBOS:
@@ -162,6 +164,7 @@ class SweepConfig:
     def is_factorised(self) -> bool:
         """True when ``research.factorised`` sweeps the grid: its terms are met, and the configs are many."""
         can = factorised.is_split(strategy(self.strategy)) and self.orders.max_daily_loss_usdt is None
+        can = can and self.orders.resting is None
         return self.is_grid and can and self.n_configs >= FACTORISED_FROM_CONFIGS
 
     @property

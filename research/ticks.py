@@ -251,6 +251,7 @@ def _simulate(params, features, columns, market, multiples, days, terms, exec_ms
             book = booked(book, days[exit_row], gross_pnl_usdt(side, quantity, entry, exit_) - exit_fee)
         slot = trades[n_trades]
         slot.entry_row = i
+        slot.fill_row = np.searchsorted(exec_ms, entry_ms) - 1 if rests(terms) else i
         slot.exit_row = exit_row
         slot.side = side
         slot.quantity = quantity

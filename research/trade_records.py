@@ -6,7 +6,8 @@ from research.jit import njit, record
 
 TRADE = record(
     [
-        ("entry_row", np.int64),
+        ("entry_row", np.int64),  # that decided
+        ("fill_row", np.int64),  # in whose execution bar the entry was filled: a later one if it rested
         ("exit_row", np.int64),
         ("side", np.int64),
         ("quantity", np.float64),
@@ -27,10 +28,11 @@ TRADE = record(
 
 @njit
 def write_trade(
-    slot, entry_row, exit_row, side, quantity, entry, exit_, reason, fees, funding, levels, ambiguous, at_open
+    slot, entry_row, fill_row, exit_row, side, quantity, entry, exit_, reason, fees, funding, levels, ambiguous, at_open
 ):
     """Fill one record of ``TRADE``."""
     slot.entry_row = entry_row
+    slot.fill_row = fill_row
     slot.exit_row = exit_row
     slot.side = side
     slot.quantity = quantity

@@ -13,7 +13,7 @@ TRADES = pl.Schema(
         "symbol": pl.String,
         "side": pl.Int64,  # 1 long, -1 short
         "entry_row_time": TIME_MS,  # open_time of the bar that decided
-        "entry_time": TIME_MS,
+        "entry_time": TIME_MS,  # of the fill; at bar resolution an entry that rested is told at the end of its bar
         "exit_time": TIME_MS,
         "quantity": pl.Float64,  # base
         "entry_price": pl.Float64,

@@ -32,7 +32,7 @@ from research.fills import (
     funding_paid_usdt,
 )
 from research.liquidation import exit_price
-from research.resting import BARS_DO_NOT_TELL, rests
+from research.resting import rests
 
 
 def entry_report(order: EntryOrder, event: ExecutionOpen, terms: Terms) -> EntryFilled | EntryMissed:
@@ -61,7 +61,10 @@ class PaperBroker:
 
     def __init__(self, terms: Terms) -> None:
         if rests(terms):
-            raise ValueError(BARS_DO_NOT_TELL)
+            raise ValueError(
+                "orders.resting: a runner lets entries rest at tick resolution only; give --resolution tick, and let "
+                "backtests and sweeps go by bars"
+            )
         self._terms = terms
         self._entry: EntryOrder | None = None
         self._exits: ExitOrders | None = None

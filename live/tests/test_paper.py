@@ -126,8 +126,8 @@ def test_a_window_without_prices_holds_the_position_and_still_pays_funding(broke
     assert funding.paid_usdt == 0.02
 
 
-def test_entries_that_rest_are_refused_where_only_bars_are_known():
-    with pytest.raises(ValueError, match="a bar does not tell whether a price was passed"):
+def test_entries_that_rest_are_refused_at_bar_resolution():
+    with pytest.raises(ValueError, match="a runner lets entries rest at tick resolution only"):
         PaperBroker(TERMS._replace(rest_offset_bps=0.0, rest_ms=30_000))
 
 

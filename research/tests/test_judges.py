@@ -33,7 +33,7 @@ DECIDE = {
     "liquidation_fade": liquidation_fade_decision,
     "script": script_decision,
 }
-EXACT = ("entry_row", "exit_row", "side", "reason", "is_ambiguous", "at_open")
+EXACT = ("entry_row", "fill_row", "exit_row", "side", "reason", "is_ambiguous", "at_open")
 NUMBERS = tuple(name for name in kernel.TRADE.names if name not in EXACT)
 
 

@@ -1,4 +1,4 @@
-"""What a config can say of entries that rest, and who refuses them. How they fill: ``test_ticks``."""
+"""What a config can say of entries that rest. How they fill: ``test_ticks`` and ``test_resting_bars``."""
 
 import tomllib
 from dataclasses import replace
@@ -11,7 +11,7 @@ from research.engine import TradingConfig, backtest
 from research.order_settings import Orders
 from research.resting import RestingEntry
 from research.strategies import momentum
-from research.sweep_config import SweepConfig
+from research.sweep_config import FACTORISED_FROM_CONFIGS, SweepConfig
 from research.tests.honest.engine import COSTS, ORDERS
 
 SWEEP = Path(__file__).parents[2] / "pipelines/sweeps/bnbusdt_momentum.toml"
@@ -33,14 +33,28 @@ def test_a_life_of_nothing_and_no_distance_are_refused(changed, words):
         RestingEntry(**{**RESTING, **changed})
 
 
-def test_a_sweep_of_them_is_refused_for_it_works_on_bars():
+def swept(**changed) -> SweepConfig:
+    told = tomllib.loads(SWEEP.read_text())
+    told["orders"]["resting"] = {**RESTING, "lifetime_ms": 90_000}
+    return load(SweepConfig, told | changed)
+
+
+def test_a_sweep_of_them_passes_over_the_rows_however_large_its_grid():
+    config = swept()
+    assert config.n_configs > FACTORISED_FROM_CONFIGS and not config.is_factorised
+
+
+def test_a_sweep_takes_one_symbol_of_them_for_each_has_its_own_book():
+    with pytest.raises(ValueError, match="trade one symbol at a time"):
+        swept(symbols=["BNBUSDT", "BTCUSDT"])
+
+
+def test_a_life_in_which_no_bar_lies_is_refused_before_any_bar_is_looked_at():
     told = tomllib.loads(SWEEP.read_text())
     told["orders"]["resting"] = RESTING
-    with pytest.raises(ValueError, match="a bar does not tell whether a price was passed within an order's life"):
+    with pytest.raises(ValueError, match="no bar of 1m lies within lifetime_ms 30000"):
         load(SweepConfig, told)
-
-
-def test_a_backtest_on_bars_refuses_them_before_it_looks_at_any_bar():
+    assert load(SweepConfig, told | {"interval": "15s"}).orders.resting == RestingEntry(**RESTING)
     config = TradingConfig(
         strategy=momentum.NAME,
         symbol="BNBUSDT",
@@ -48,5 +62,5 @@ def test_a_backtest_on_bars_refuses_them_before_it_looks_at_any_bar():
         costs=COSTS,
         orders=replace(ORDERS, resting=RestingEntry(**RESTING)),
     )
-    with pytest.raises(ValueError, match="a bar does not tell"):
+    with pytest.raises(ValueError, match="no bar of 1m lies within lifetime_ms 30000"):
         backtest(config, None)

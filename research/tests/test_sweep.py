@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -13,8 +13,10 @@ from data.config import load
 from research import sweep, sweep_config
 from research.bars import build_bars
 from research.engine import backtest
+from research.resting import RestingEntry
 from research.search import Range, Search
 from research.sizing import OpenInterestSize
+from research.stage import traded_again
 from research.sweep import (
     Evaluator,
     SweepConfig,
@@ -183,6 +185,30 @@ def test_a_sweep_sizes_its_trades_as_the_backtest_does(config, bars):
         result = backtest(config.trading_config("BTCUSDT", params), bars, *rows)
         assert result.trades["quantity"].n_unique() > 2
         assert swept["net_pnl_usdt"][number] == result.stats["net_pnl_usdt"]
+
+
+def test_a_sweep_lets_entries_rest_as_the_backtest_does_and_its_record_too(config, bars):
+    orders = dataclasses.replace(config.orders, resting=RestingEntry(offset_bps=1.0, lifetime_ms=150_000))
+    config = dataclasses.replace(config, orders=orders)
+    folds = folds_of(config, bars.frame.height)
+    table = evaluated(config, bars)
+    assert table["missed_entries"].min() > 0
+    first = table.filter(pl.col("fold") == 1, pl.col("part") == "train")
+    result = backtest(
+        config.trading_config("BTCUSDT", config.params(0)), bars, folds[0].train_first, folds[0].train_last
+    )
+    assert {name: first[name][0] for name in result.stats} == result.stats
+    trades, equity = result.trades, result.equity
+    # Told at the end of the bar that filled it, and held from that bar on.
+    rows = bars.frame.select(entry_row_time="open_time", arrived="exec_time")
+    waited = trades.join(rows, on="entry_row_time").select(pl.col("entry_time") - pl.col("arrived")).to_series()
+    assert waited.min() >= timedelta(seconds=55) and waited.max() > timedelta(seconds=100)
+    assert equity["position"].abs().sum() == result.stats["exposure_bars"]
+    record = walk_forward(config, bars, folds, table)
+    picked = [(fold, config.params(number)) for fold, number in zip(folds, record.folds["config"], strict=True)]
+    again = traded_again(config, bars, picked, period_bars=60)
+    assert again["net_pnl_usdt"] == pytest.approx(record.folds["net_pnl_usdt"].sum(), abs=1e-9)
+    assert again["trades"] == record.folds["trades"].sum() > 0
 
 
 def test_a_large_grid_of_a_split_strategy_is_factorised_and_says_the_same(config, bars, monkeypatch):

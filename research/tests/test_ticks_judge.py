@@ -67,6 +67,7 @@ def judge(world: World, exec_ms: np.ndarray, seen: Ticks, end_ms: int) -> list[d
             last_price = price = float(seen.trade_price[k])
             if waiting is not None and _is_through(waiting, price, world.terms):
                 position, entry_ms, waiting = _filled(waiting, world.terms), ns // MS + (ns % MS > 0), None
+                position.fill_row = row
                 net_usdt[days[position.entry_row]] -= position.fees_usdt
                 funding_usdt, is_moving = 0.0, False
                 continue
@@ -249,7 +250,7 @@ def simulated(world: World, exec_ms: np.ndarray, seen: Ticks, end_ms: int) -> np
     )
 
 
-EXACT = ("entry_row", "exit_row", "side", "reason", "entry_ms", "exit_ms", "is_ambiguous", "at_open")
+EXACT = ("entry_row", "fill_row", "exit_row", "side", "reason", "entry_ms", "exit_ms", "is_ambiguous", "at_open")
 NUMBERS = tuple(name for name in TICK_TRADE.names if name not in EXACT)
 
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
 
 import numpy as np
 import polars as pl
@@ -13,11 +14,13 @@ from data import schema
 from data.convert import import_path
 from data.lake import Lake
 from research.bars import BARS, Bars, build_bars, signal_bars
-from research.engine import TradingConfig, assumptions, backtest, backtest_ticks
+from research.engine import TradingConfig, assumptions, backtest, backtest_ticks, exec_ms_of, terms_of
 from research.execution_bars import execution_bars
 from research.order_settings import Costs, Orders
 from research.recorded import Recorded, Substitutions, read_recorded
-from research.ticks import Ticks, read_ticks, resolution_difference, ticks_of
+from research.resting import RestingEntry, resting_price
+from research.resting_bars import lives_of, rested_in_bars
+from research.ticks import Ticks, market_met, read_ticks, resolution_difference, rested, ticks_of
 from research.trades import TRADES
 
 MS = 1_000_000  # ns
@@ -162,8 +165,10 @@ def test_what_bar_resolution_hides_is_told_in_figures():
     assert math.isnan(resolution_difference(bar.clear(), tick)["Mean net difference per trade [bps]"])
 
 
-def test_on_recorded_ticks_both_resolutions_decide_the_same_rows(real_data, tmp_path):
-    lake = Lake(tmp_path / "lake", create=True)
+@pytest.fixture(scope="module")
+def recorded(real_data, tmp_path_factory) -> tuple[TradingConfig, Bars, Ticks]:
+    """A config that trades often, and what was recorded of BNBUSDT."""
+    lake = Lake(tmp_path_factory.mktemp("recorded") / "lake", create=True)
     import_path(lake, real_data / "collector-2025-11-28", format="collector", symbol="BNBUSDT")
     first, last = lake.span("book_ticker", "BNBUSDT")
     import_path(
@@ -175,11 +180,34 @@ def test_on_recorded_ticks_both_resolutions_decide_the_same_rows(real_data, tmp_
     config = replace(BUSY, symbol="BNBUSDT", interval="15s", substitutions=assumed, params=params)
     options = {"interval": "15s", "substitutions": assumed}
     bars = build_bars(lake, "BNBUSDT", first, last, latency_ms=150, **options)
-    bar, tick = (
-        backtest(config, bars, min_coverage=0.0).trades,
-        backtest_ticks(config, bars, read_ticks(lake, "BNBUSDT", first, last, **options)),
-    )
+    return config, bars, read_ticks(lake, "BNBUSDT", first, last, **options)
+
+
+def test_on_recorded_ticks_both_resolutions_decide_the_same_rows(recorded):
+    config, bars, ticks = recorded
+    bar, tick = backtest(config, bars, min_coverage=0.0).trades, backtest_ticks(config, bars, ticks)
     difference = resolution_difference(bar, tick)
     assert difference["Trades at bar resolution [n]"] > 10
     assert difference["Trades only at bar resolution [n]"] == 0
     assert abs(difference["Mean net difference per trade [bps]"]) < 1.0
+
+
+@pytest.mark.parametrize(("offset_bps", "lifetime_ms"), [(0.0, 90_000), (2.0, 90_000), (10.0, 300_000)])
+def test_of_orders_that_rest_in_a_recorded_market_bars_fill_most_and_none_that_ticks_do_not(
+    recorded, offset_bps, lifetime_ms
+):
+    config, bars, ticks = recorded
+    resting = RestingEntry(offset_bps=offset_bps, lifetime_ms=lifetime_ms)
+    terms = terms_of(config.costs, replace(config.orders, resting=resting), bars.instrument)
+    exec_ms, market = exec_ms_of(bars), bars.market()
+    met, lives, end_ms = market_met(market, exec_ms, ticks), lives_of(exec_ms, terms), int(exec_ms[-1]) + 1
+    filled = {"bars": 0, "ticks": 0}
+    rows = np.flatnonzero(market.can_enter & ~np.isnan(market.exec_open))
+    for i, side in product(rows[(rows > 0) & (exec_ms[rows] + lifetime_ms < end_ms)], (1, -1)):
+        limit = resting_price(side, market.bid[i], market.ask[i], terms)
+        row, _ = rested_in_bars(side, limit, i, len(exec_ms), market, lives, terms.tick_size)
+        passing, _ = rested(side, limit, i, met, terms, ticks, exec_ms, end_ms)
+        filled["bars"] += row >= 0
+        filled["ticks"] += passing >= 0
+        assert passing >= 0 or row < 0, f"row {i}, side {side}"
+    assert 0.8 * filled["ticks"] < filled["bars"] <= filled["ticks"] and filled["bars"] > 10, filled
