@@ -151,6 +151,7 @@ def gather(
         callback_ranges=callback_ranges(record, bars, folds),
         starved=() if picks else starved(config.strategy, _names(config), bars),
         tick_net_pnl_usdt=None if at_ticks is None else at_ticks.net_pnl_usdt,
+        rests=config.orders.resting is not None,
     )
 
 

@@ -56,6 +56,7 @@ class Evidence:
     at_costs : rows of ``capacity.at_cost_multiples``.
     callback_ranges : smallest callback of its trailing orders over the median bar's range; None without any.
     tick_net_pnl_usdt : what the record earns trade by trade; None where trades were not recorded.
+    rests : True when entries wait in the book.
     starved : where nothing was picked, what the strategy asked for and was hardly recorded (``completeness.starved``).
     """
 
@@ -75,6 +76,7 @@ class Evidence:
     at_costs: tuple[dict[str, float], ...] = ()
     callback_ranges: float | None = None
     tick_net_pnl_usdt: float | None = None
+    rests: bool = False
     starved: tuple[str, ...] = ()
 
 
@@ -163,7 +165,25 @@ def deciding(evidence: Evidence) -> list[Finding]:
         )
     if evidence.callback_ranges is not None:
         findings.append(_fills(evidence.callback_ranges, evidence.tick_net_pnl_usdt))
+    if evidence.rests:
+        findings.append(_rested(evidence.tick_net_pnl_usdt))
     return findings
+
+
+def _rested(tick_net_pnl_usdt: float | None) -> Finding:
+    """Do entries that rest earn by the trades that fill them? Bars leave some out, the better or the worse ones."""
+    value, sentence = formats.UNKNOWN, "bars cannot tell which resting entries are filled, and no trades were recorded"
+    if tick_net_pnl_usdt is not None:
+        earned = formats.usdt(tick_net_pnl_usdt, signed=True)
+        value, sentence = f"{earned} USDT at ticks", f"filled trade by trade the record earns {earned} USDT"
+    return Finding(
+        name="entries that rest",
+        value=value,
+        limit="net > 0 at ticks",
+        passes=None if tick_net_pnl_usdt is None else tick_net_pnl_usdt > 0.0,
+        decides=True,
+        sentence=sentence,
+    )
 
 
 def _fills(callback_ranges: float, tick_net_pnl_usdt: float | None) -> Finding:

@@ -8,10 +8,12 @@ import polars as pl
 import pytest
 
 from data.lake import Lake
+from live.config import load_chosen
 from pipelines.gate_job import findings_of, gate_of
 from pipelines.promote import promote
 from pipelines.sweep_job import run_sweep
 from pipelines.sweep_report import write_sweep_report
+from research.resting import RestingEntry
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +66,26 @@ def test_the_report_shows_the_gate(swept):
     assert "Is it luck?" in page
     assert "NOT PROMOTABLE" in page
     assert "rank among sign-shuffled data" in page
+
+
+def test_a_config_whose_entries_rest_is_swept_confirmed_judged_and_promoted(synthetic_lake, tmp_path):
+    from conftest import SMALL_SWEEP
+
+    shutil.copytree(synthetic_lake.root, tmp_path / "lake")  # trials are counted in it
+    changed = SMALL_SWEEP.replace("[folds]", "[orders.resting]\noffset_bps = 1.0\nlifetime_ms = 150_000\n\n[folds]")
+    for old, new in (
+        ("end = 2026-01-08", "end = 2026-01-06T12:00:00"),
+        ("top = 2", "top = 1"),
+        ("[10, 20, 30]", "[10]"),
+    ):
+        assert old in changed
+        changed = changed.replace(old, new)
+    (tmp_path / "resting.toml").write_text(changed)
+    lake = Lake(tmp_path / "lake")
+    run = run_sweep(tmp_path / "resting.toml", lake, tmp_path / "runs", lambda *told: None)
+    (confirmed,) = json.loads((run.path / "confirmation.json").read_text())
+    assert confirmed["trades"] > 10 and confirmed["worst_difference"] < 1e-9
+    (found,) = (one for one in findings_of(run, "BTCUSDT") if one.name == "entries that rest")
+    assert found.decides and "filled trade by trade the record earns" in found.sentence
+    chosen = load_chosen(promote(run, lake, rank=1, destination=tmp_path / "chosen.toml"))
+    assert chosen.config.orders.resting == RestingEntry(offset_bps=1.0, lifetime_ms=150_000)

@@ -89,3 +89,11 @@ def test_ninety_days_of_a_sharpe_of_three_are_seen_in_44_percent_by_the_best_tes
     assert best_power(3.0, 90.0, 0.05) == pytest.approx(0.438, abs=0.001)
     assert least_size(3.0, 90.0, 0.80) == pytest.approx(0.259, abs=0.001)
     assert best_power(3.0, 90.0, least_size(3.0, 90.0, 0.80)) == pytest.approx(0.80)
+
+
+def test_entries_that_rest_must_earn_trade_by_trade():
+    assert not any(one.name == "entries that rest" for one in deciding(evidence(tick_net_pnl_usdt=-1.0)))
+    by_net = {net: deciding(evidence(rests=True, tick_net_pnl_usdt=net))[-1] for net in (None, -1.0, 0.0, 1.0)}
+    assert {net: one.passes for net, one in by_net.items()} == {None: None, -1.0: False, 0.0: False, 1.0: True}
+    assert not passes(judge(evidence(rests=True))) and passes(judge(evidence(rests=True, tick_net_pnl_usdt=1.0)))
+    assert "no trades were recorded" in verdict(judge(evidence(rests=True)))
