@@ -67,8 +67,8 @@ _OTHER_RULE = "a sweep of liquidation_fade asks for it: give one as --like"
 _BOTH_SIDES = "liquidation_fade asks the same of both sides, in USDT"
 _ACCOUNT = "one-way mode and isolated margin are what the runner expects of the account"
 _RESTING = (
-    "a sweep works on bars, which do not tell when an order that rests was passed; where ticks are known "
-    "[orders.resting] has offset_bps and lifetime_ms"
+    "[orders.resting] of a sweep lets entries rest, with offset_bps and lifetime_ms of its own: a life must hold whole "
+    "bars, so choose the interval with it"
 )
 # 001's keys that stay behind, by the reason.
 _GLOBALS_LEFT = {
