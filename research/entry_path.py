@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.factorised_outcomes import MOMENT
 from research.fills import (
     OPEN,
     Market,
@@ -28,6 +27,7 @@ from research.fills import (
 )
 from research.jit import njit, njit_uncounted
 from research.kernel import mark_equity, quiet_rows
+from research.outcomes import MOMENT
 from research.resting import resting_price
 from research.resting_bars import exit_in_fill_bar, funding_in_held_bar_usdt, rested_in_bars
 

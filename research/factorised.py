@@ -18,22 +18,26 @@ import numpy as np
 from numba import prange
 
 from research.daily_loss import require_uncoupled
-from research.factorised_outcomes import OUTCOME, find_outcomes, new_work
+from research.factorised_outcomes import find_outcomes, miss_all, new_work
+from research.factorised_plans import ask, new_plans, place, tell_apart
 from research.factorised_walks import first_wanted, standing_start, walk
-from research.fills import Market, Terms, decision_price, entry_price, entry_quantity, exit_levels, size_multiple
-from research.jit import njit
+from research.fills import Market, Terms, decision_price, entry_price, size_multiple
+from research.jit import njit, njit_uncounted
 from research.kernel import STATS, quiet_rows, row_range, sweep_inputs
-from research.liquidation import with_liquidation
+from research.outcomes import OUTCOME
 from research.resting_bars import require_taking
 from research.sizing import unscaled
 from research.strategies.compiled import decide, params_at, row_at
+from research.strictness import loosest_of
 
 # What stays in memory at a time: sides of entry settings x rows, outcomes of exit settings x candidates.
 _WANTED_BYTES = 64 * 2**20
 _ROWS_PER_CHUNK = 65_536
 _CANDIDATES_PER_CHUNK = 4_000  # no power of two: one entry's outcomes would share the same few cache lines
 _EXITS_PER_CHUNK = 512
-_CANDIDATES_PER_TASK = 16
+_CANDIDATES_PER_TASK = 64
+_ROWS_PER_TASK = 256
+_NOBODY = -1
 
 
 def is_split(module: ModuleType) -> bool:
@@ -114,103 +118,143 @@ def _sweep_product(
 ) -> None:
     """Walk the configs of one product of entry and exit settings, a piece of time after another."""
     entries, matrix, columns = sweep_inputs(module, features, entries)
+    order, edges = _by_features(columns)
+    entries, columns, config_at = entries[order], columns[order], np.take(config_at, order, axis=1)
+    loosest = loosest_of(module, entries, edges)
     template = module.Params(*entries[0].tolist())
     quiet = quiet_rows(market)
     entry_fields = np.flatnonzero(~is_exit)
-    room = np.empty(min(len(exits), _EXITS_PER_CHUNK) * _CANDIDATES_PER_CHUNK, OUTCOME)
+    room = min(2 * (last - first), _CANDIDATES_PER_CHUNK) * min(len(exits), _EXITS_PER_CHUNK)
+    outcomes = np.empty(room, OUTCOME)
     chunk_rows = min(_ROWS_PER_CHUNK, max(1, _WANTED_BYTES // len(entries)))
     for start in range(first, last, chunk_rows):
         end = min(start + chunk_rows, last)
-        wanted = _wanted(template, entries, matrix, columns, market.can_enter, start, end)
-        wanted_by = _wanted_by(wanted)
-        rows, is_short = np.nonzero(wanted_by >= 0)
+        wanted, wanted_by = _wanted(template, entries, loosest, matrix, columns, edges, market.can_enter, start, end)
+        is_candidate = wanted_by != _NOBODY
+        rows, is_short = np.nonzero(is_candidate)
         chosen_by, rows, sides = wanted_by[rows, is_short], rows + start, 1 - 2 * is_short
+        candidates_before = np.append(0, np.cumsum(is_candidate.sum(axis=1)))
         for some in range(0, rows.size, _CANDIDATES_PER_CHUNK):
             part = slice(some, some + _CANDIDATES_PER_CHUNK)
             following = first_wanted(wanted, rows[part], sides[part], start)
-            first_candidate = np.searchsorted(rows[part], np.arange(start, end + 1)).astype(np.uint16)
+            first_candidate = np.clip(candidates_before - some, 0, rows[part].size).astype(np.uint16)
             for low in range(0, len(exits), _EXITS_PER_CHUNK):
                 settings = slice(low, low + _EXITS_PER_CHUNK)
-                shape = len(exits[settings]), rows[part].size
-                outcomes = room[: math.prod(shape)].reshape(shape)
-                _outcomes(
+                which, onward = _outcomes(
                     template, entries, columns, exits[settings], entry_fields, matrix, market, multiples, *quiet, terms,
-                    rows[part], sides[part], chosen_by[part], last, outcomes,
+                    rows[part], sides[part], chosen_by[part], first_candidate, start, last, outcomes,
                 )  # fmt: skip
-                onward = first_candidate[np.minimum(outcomes["next_row"], end) - start]
-                walk(outcomes, onward, following, first_candidate, start, config_at[settings], walks)
+                walk(outcomes, which, onward, following, first_candidate, start, config_at[settings], walks)
+
+
+def _by_features(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An order of the entry settings in which those that look at the same features stand together, and the edges."""
+    _, features_of, counts = np.unique(columns, axis=0, return_inverse=True, return_counts=True)
+    return np.argsort(features_of.ravel(), kind="stable"), np.append(0, np.cumsum(counts))
 
 
 @njit(parallel=True)
-def _wanted(template, entries, features, columns, can_enter, first, last):
-    """Side each entry setting wants on each row: int8 of shape (n_entry_settings, last - first)."""
+def _wanted(template, entries, loosest, features, columns, edges, can_enter, first, last):
+    """Side that each entry setting wants on each row, and who wants a long and a short there.
+
+    Returns
+    -------
+    int8, shape (n_entry_settings, last - first), and int32, shape (last - first, 2): an entry setting, or _NOBODY.
+    """
     wanted = np.zeros((entries.shape[0], last - first), np.int8)
-    for entry in prange(entries.shape[0]):
-        params = params_at(template, entries, entry)
-        for i in range(first, last):
-            if can_enter[i]:
-                wanted[entry, i - first] = decide(row_at(params, features, columns[entry], i), 0, params).side
-    return wanted
+    wanted_by = np.full((last - first, 2), _NOBODY, np.int32)
+    for task in prange((last - first + _ROWS_PER_TASK - 1) // _ROWS_PER_TASK):
+        start = first + task * _ROWS_PER_TASK
+        for k in range(edges.size - 1):
+            _ask_entries(
+                template, entries, loosest, features, columns[edges[k]], edges[k], edges[k + 1], k, can_enter, first,
+                start, min(start + _ROWS_PER_TASK, last), wanted, wanted_by,
+            )  # fmt: skip
+    return wanted, wanted_by
 
 
-@njit
-def _wanted_by(wanted):
-    """An entry setting that wants a long, one that wants a short, on each row: (n_rows, 2); -1 where none does."""
-    by = np.full((wanted.shape[1], 2), -1, np.int32)
-    for entry in range(wanted.shape[0]):
-        for i in range(wanted.shape[1]):
-            if wanted[entry, i] != 0:
-                side = 0 if wanted[entry, i] > 0 else 1
-                if by[i, side] < 0:
-                    by[i, side] = entry
-    return by
+@njit_uncounted(forceinline=False)
+def _ask_entries(
+    template, entries, loosest, features, columns, first_entry, last_entry, block, can_enter, first, start, end, wanted,
+    wanted_by,
+):  # fmt: skip
+    """Ask the entry settings of one block about some rows; not about those on which not even the loosest enters."""
+    is_ordered = loosest.shape[0] > 0
+    example = params_at(template, loosest, block) if is_ordered else template
+    for i in range(start, end):
+        row = row_at(template, features, columns, i)
+        if not can_enter[i] or (is_ordered and decide(row, 0, example).side == 0):
+            continue
+        for entry in range(first_entry, last_entry):
+            side = decide(row, 0, params_at(template, entries, entry)).side
+            if side != 0:
+                wanted[entry, i - first] = side
+                by = 0 if side > 0 else 1
+                if wanted_by[i - first, by] == _NOBODY:
+                    wanted_by[i - first, by] = entry
 
 
 @njit(parallel=True)
 def _outcomes(
     template, entries, columns, exits, entry_fields, features, market, multiples, quiet_low, quiet_high, terms, rows,
-    sides, chosen_by, last, outcomes,
+    sides, chosen_by, first_candidate, first_row, last, outcomes,
 ):  # fmt: skip
-    """Fill ``outcomes``, of shape (n_exit_settings, n_candidates): each candidate under every exit setting."""
-    for task in prange((rows.size + _CANDIDATES_PER_TASK - 1) // _CANDIDATES_PER_TASK):
+    """Fill ``outcomes`` with what becomes of each candidate under the exit settings.
+
+    Returns
+    -------
+    int32 and uint16 of shape (n_exit_settings, n_candidates): the place in ``outcomes``, and the first candidate that
+    may enter after it.
+    """
+    n_exits, n_candidates = exits.shape[0], rows.size
+    which = np.empty((n_exits, n_candidates), np.int32)
+    onward = np.empty((n_exits, n_candidates), np.uint16)
+    for task in prange((n_candidates + _CANDIDATES_PER_TASK - 1) // _CANDIDATES_PER_TASK):
         start = task * _CANDIDATES_PER_TASK
         _outcomes_of_some(
             template, entries, columns, exits, entry_fields, features, market, multiples, quiet_low, quiet_high, terms,
-            rows, sides, chosen_by, last, outcomes, start, min(start + _CANDIDATES_PER_TASK, rows.size),
+            rows, sides, chosen_by, first_candidate, first_row, last, outcomes, which, onward, start,
+            min(start + _CANDIDATES_PER_TASK, n_candidates),
         )  # fmt: skip
+    return which, onward
 
 
 @njit(forceinline=False)
 def _outcomes_of_some(
     template, entries, columns, exits, entry_fields, features, market, multiples, quiet_low, quiet_high, terms, rows,
-    sides, chosen_by, last, outcomes, start, end,
+    sides, chosen_by, first_candidate, first_row, last, outcomes, which, onward, start, end,
 ):  # fmt: skip
-    work, doubts = new_work(exits.shape[0]), [(0, 0, 0, 0)]
-    plans, planned_for = exits.copy(), -1
+    n_exits = exits.shape[0]
+    plans, work = new_plans(n_exits), new_work(n_exits)
+    table, planned_for = exits.copy(), _NOBODY
+    written = start * n_exits
     for candidate in range(start, end):
         row, side = rows[candidate], sides[candidate]
         if chosen_by[candidate] != planned_for:
             planned_for = chosen_by[candidate]
-            _plan_for(plans, entries[planned_for], entry_fields)
-        entry = entry_price(side, row, market, terms)
-        for setting in range(exits.shape[0]):
-            params = params_at(template, plans, setting)
-            decision = decide(row_at(params, features, columns[planned_for], row), 0, params)
-            multiple = size_multiple(side, row, multiples)
-            quantity = entry_quantity(decision_price(side, row, market), decision, multiple, terms)
-            work.quantities[setting] = 0.0 if math.isnan(entry) else quantity
-            levels = exit_levels(side, entry, decision, terms.tick_size)
-            levels = with_liquidation(levels, side, entry, quantity, terms)
-            for k in range(6):
-                work.levels[k, setting] = levels[k]
-        find_outcomes(
-            side, entry, row, last, market, quiet_low, quiet_high, terms, work, doubts, outcomes[:, candidate]
-        )
+            _plan_for(table, entries[planned_for], entry_fields)
+        features_of_row = row_at(template, features, columns[planned_for], row)
+        is_other = candidate == start
+        for setting in range(n_exits):
+            is_other |= ask(plans, setting, decide(features_of_row, 0, params_at(template, table, setting)))
+        if is_other:
+            tell_apart(plans)
+        entry, multiple = entry_price(side, row, market, terms), size_multiple(side, row, multiples)
+        if place(plans, side, entry, decision_price(side, row, market), multiple, terms):
+            written = find_outcomes(
+                side, entry, row, last, market, quiet_low, quiet_high, terms, plans, work, outcomes, written, candidate,
+                which,
+            )  # fmt: skip
+        else:
+            written = miss_all(row, outcomes, written, candidate, which)
+        for setting in range(n_exits):
+            next_row = outcomes[which[setting, candidate]].next_row
+            onward[setting, candidate] = first_candidate[min(next_row - first_row, first_candidate.size - 1)]
 
 
-@njit(forceinline=False)
-def _plan_for(plans, entry, entry_fields):
+@njit_uncounted(forceinline=False)
+def _plan_for(table, entry, entry_fields):
     """Give every exit setting the entry parameters of one entry setting."""
-    for setting in range(plans.shape[0]):
+    for setting in range(table.shape[0]):
         for k in entry_fields:
-            plans[setting, k] = entry[k]
+            table[setting, k] = entry[k]

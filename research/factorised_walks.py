@@ -3,10 +3,10 @@
 import numpy as np
 from numba import prange
 
-from research.factorised_outcomes import MISSED
 from research.fills import OPEN, STOP, TARGET, TRAILING
 from research.jit import njit, njit_uncounted
 from research.kernel import STATS
+from research.outcomes import MISSED
 
 # Where a config's walk stands, so that it can go on with later rows.
 WALK = np.dtype([*((name, np.float64) for name in STATS), ("peak_usdt", np.float64), ("next_row", np.int64)])
@@ -40,30 +40,31 @@ def first_wanted(wanted, rows, sides, first_row):
 
 
 @njit(parallel=True)
-def walk(outcomes, onward, following, first_candidate, first_row, config_at, walks):
+def walk(outcomes, which, onward, following, first_candidate, first_row, config_at, walks):
     """Take every config's walk through these candidates, from where it stood.
 
     Parameters
     ----------
-    outcomes : ``OUTCOME``, shape (n_exit_settings, n_candidates)
+    outcomes : ``OUTCOME``, each different one of a candidate once.
+    which : int32, shape (n_exit_settings, n_candidates), the place of each in ``outcomes``.
     onward : uint16 of that shape, the first candidate that is not before the outcome's ``next_row``.
     following : ``first_wanted``.
     first_candidate : shape (n_rows + 1,), the first candidate in or after each row from ``first_row`` on.
     config_at : shape (n_exit_settings, n_entry_settings), place of the config in ``walks``; -1 where there is none.
     """
     n_exits, n_entries = config_at.shape
-    # Exit settings outside: their outcomes stay in the cache while the entry settings go by.
+    # Exit settings outside: what they lead to stays in the cache while the entry settings go by.
     n_tiles = (n_entries + _ENTRIES_PER_TILE - 1) // _ENTRIES_PER_TILE
     for tile in prange(n_exits * n_tiles):
         setting, first = tile // n_tiles, tile % n_tiles * _ENTRIES_PER_TILE
         for entry in range(first, min(first + _ENTRIES_PER_TILE, n_entries)):
             if config_at[setting, entry] >= 0:
-                _walk_one(outcomes[setting], onward[setting], following[entry], first_candidate, first_row,
+                _walk_one(outcomes, which[setting], onward[setting], following[entry], first_candidate, first_row,
                           walks[config_at[setting, entry]])  # fmt: skip
 
 
-@njit(forceinline=False)
-def _walk_one(outcomes, onward, following, first_candidate, first_row, state):
+@njit_uncounted(forceinline=False)
+def _walk_one(outcomes, which, onward, following, first_candidate, first_row, state):
     start = state.next_row - first_row
     if start >= first_candidate.size:
         return
@@ -77,7 +78,7 @@ def _walk_one(outcomes, onward, following, first_candidate, first_row, state):
     trades = wins = stops = targets = trailings = missed = exposure = ambiguous = 0
     longest = np.int32(state.longest_hold_bars)
     while k < n_candidates:
-        outcome = outcomes[k]
+        outcome = outcomes[which[k]]
         net = outcome.gross_pnl_usdt - outcome.fees_usdt - outcome.funding_usdt
         drawdown = min(drawdown, outcome.drawdown_usdt, equity + outcome.lowest_usdt - peak)
         peak = max(peak, equity + outcome.highest_usdt)

@@ -19,15 +19,16 @@ from numba import prange
 
 from research.daily_loss import require_uncoupled
 from research.entry_path import begin, find_exit, new_path, place_of, seen_rows
-from research.factorised_outcomes import OUTCOME, miss, write_outcome
 from research.factorised_walks import book, standing_start
 from research.fills import Market, Terms, entry_quantity, exit_levels
 from research.jit import njit
 from research.kernel import STATS, row_range, sweep_inputs
 from research.liquidation import with_liquidation
+from research.outcomes import OUTCOME, miss, write_outcome
 from research.resting_bars import known_lives
 from research.sizing import unscaled
 from research.strategies.compiled import decide, params_at, row_at
+from research.strictness import loosest_of
 
 CONFIGS_PER_BLOCK = 2_048
 _NOBODY = -1
@@ -62,7 +63,7 @@ def sweep(
     walks = standing_start(len(table), first)
     multiples = unscaled(market.close.size) if multiples is None else multiples
     _sweep(
-        module.Params(*table[0].tolist()), table, _loosest(module, table, edges), matrix, columns[edges[:-1]], edges,
+        module.Params(*table[0].tolist()), table, loosest_of(module, table, edges), matrix, columns[edges[:-1]], edges,
         market, multiples, known_lives(terms, lives), seen_rows(market), terms, first, last, walks,
     )  # fmt: skip
     stats = {name: np.empty(len(table)) for name in STATS}
@@ -80,18 +81,6 @@ def _blocks(module: ModuleType, table: np.ndarray, columns: np.ndarray) -> tuple
     edges = [0, *changes.tolist(), len(table)]
     pieces = [np.arange(low, high, CONFIGS_PER_BLOCK) for low, high in itertools.pairwise(edges)]
     return order, np.append(np.concatenate(pieces), len(table))
-
-
-def _loosest(module: ModuleType, table: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Per block a config that enters wherever one of the block does; of shape (0, n_params) where none is known."""
-    stricter = getattr(module, "STRICTER", {})
-    if not stricter:
-        return table[:0]
-    loosest = table[edges[:-1]]
-    for name, direction in stricter.items():
-        k = module.Params._fields.index(name)
-        loosest[:, k] = direction * np.minimum.reduceat(direction * table[:, k], edges[:-1])
-    return loosest
 
 
 @njit(parallel=True)

@@ -12,8 +12,8 @@ import numpy as np
 from numba import prange
 
 from data.benchmarks.figures import figure
-from research.factorised_outcomes import OUTCOME
 from research.jit import njit
+from research.outcomes import OUTCOME
 
 _FLAT_BYTES = 4 * 8 + 1  # return, volatility, volume and its mean; whether the row can be entered
 _HELD_BYTES = 3 * 8  # lowest and highest price, close

@@ -7,7 +7,7 @@ import pytest
 
 from research import kernel
 from research.benchmarks import bench_sweep, from_signals
-from research.factorised_outcomes import OUTCOME
+from research.outcomes import OUTCOME
 from research.strategies import momentum
 from research.worlds import momentum_world
 

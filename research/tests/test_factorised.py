@@ -96,6 +96,22 @@ def test_how_the_work_is_cut_changes_no_bit(make_world, monkeypatch):
             np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), whole[name])
 
 
+@pytest.mark.parametrize("make_world", [momentum_world, liquidation_fade_world])
+def test_the_order_of_the_values_in_a_grid_changes_no_bit(make_world):
+    """Orders are told apart as they come and watched by their distance: from far to near, and one of them twice."""
+    for seed in SEEDS[:20]:
+        w = sized_world(make_world, seed)
+        grid = grid_around(w)
+        grid["stop_bps"] = (*grid["stop_bps"], 0.6 * grid["stop_bps"][0], grid["stop_bps"][0])
+        turned = {name: values[::-1] for name, values in grid.items()}
+        ours, theirs = (
+            factorised.sweep(w.module, w.market, w.features, each, w.terms, w.first, w.last, multiples=w.multiples)
+            for each in (grid, turned)
+        )
+        for name in kernel.STATS:
+            np.testing.assert_array_equal(ours[name], theirs[name][::-1], err_msg=f"seed {seed}: {name}")
+
+
 def test_on_recorded_minutes_every_config_has_the_trades_of_the_kernel(real_data):
     minutes = bench_minutes(real_data)
     n_rows = minutes.market.close.size
