@@ -1,5 +1,8 @@
 """One figure of a benchmark, beside its baseline and its target."""
 
+import re
+from pathlib import Path
+
 
 def figure(
     what: str,
@@ -27,3 +30,9 @@ def figure(
         and (at_most is None or value <= at_most)
         and (ratio_at_least is None or ratio >= ratio_at_least),
     }
+
+
+def peak_mib() -> float:
+    """Most memory this process held since it began, MiB; what ``getrusage`` tells includes its parent's peak."""
+    told = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(told[1]) / 1_024

@@ -10,7 +10,6 @@ machine only ever adds time.
 
 import json
 import math
-import resource
 import subprocess
 import sys
 import time
@@ -25,7 +24,7 @@ import polars as pl
 from numba import prange
 
 from data import schema
-from data.benchmarks.figures import figure
+from data.benchmarks.figures import figure, peak_mib
 from research import factorised, kernel, listed
 from research import features as feature_kernels
 from research.bars import Bars, signal_bars
@@ -368,7 +367,7 @@ def _main(side: str, folder: str, n_configs: str, started: str) -> None:
         "configs": int(n_configs),
         "config_bars": int(n_configs) * n_rows,
         "seconds": min(seconds),
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024,  # Linux counts in KiB
+        "peak_mib": peak_mib(),
         "cold_start_seconds": cold_start_seconds,
     }
     if "exposure_bars" in told:

@@ -1,6 +1,8 @@
 """The sweep benchmark's figures; how fast anything is, is never asserted."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -61,6 +63,13 @@ def test_figures_stand_side_by_side_with_their_targets(measured):
     assert [(figure["value"], figure["holds"]) for figure in seconds] == [(14.0, True), (190.0, False), (5.0, True)]
     assert [memory["holds"] for memory in memories] == [True, True, True, False, True, True]
     assert (cold_start["target"], cold_start["holds"]) == (5.0, False)
+
+
+def test_the_peak_of_a_process_is_its_own_and_not_that_of_the_one_that_started_it():
+    held = np.ones(30_000_000)
+    command = [sys.executable, "-c", "from data.benchmarks.figures import peak_mib; print(peak_mib())"]
+    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert 1.0 < float(told) < held.nbytes / 2**20 / 2
 
 
 def test_random_configs_are_no_product_and_lie_in_their_ranges():
