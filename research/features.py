@@ -186,7 +186,7 @@ FEATURES |= {
 def compute(
     arrays: Mapping[str, np.ndarray], names: Sequence[str], *, constants: Mapping[str, float] | None = None
 ) -> dict[str, np.ndarray]:
-    """The features of these names, float64, one value per row.
+    """The features of these names, float64, one value per row; rows of one matrix, as ``feature_matrix`` asks for.
 
     Parameters
     ----------
@@ -200,12 +200,13 @@ def compute(
         On an unknown name, a window that is missing or not wanted, or an absent column or constant.
     """
     constants = constants or {}
-    values = {}
+    n_rows = next((column.size for column in arrays.values()), 0)
+    values = dict(zip(names, np.empty((len(names), n_rows)), strict=True))
     for name in names:
         feature, window = feature_of(name)
         arguments = [_given(arrays, column, name, "column") for column in feature.inputs]
         arguments += [float(_given(constants, key, name, "constant")) for key in feature.constants]
-        values[name] = feature.kernel(*arguments, *(() if window is None else (window,)))
+        values[name][:] = feature.kernel(*arguments, *(() if window is None else (window,)))
     return values
 
 

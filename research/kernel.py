@@ -13,6 +13,7 @@ from types import ModuleType
 import numpy as np
 
 from research.daily_loss import NOTHING_BOOKED, booked, is_spent, one_day
+from research.feature_matrix import feature_matrix
 from research.fills import (
     OPEN,
     STOP,
@@ -270,8 +271,8 @@ def sweep_inputs(module: ModuleType, features: Mapping[str, np.ndarray], configs
     missing = [name for name in names if name not in features]
     if missing:
         raise LookupError(f"{module.NAME} needs features {missing}; got {sorted(features)}")
-    matrix = np.ascontiguousarray(np.stack([features[name] for name in names]), dtype=np.float64)
-    place = {name: k for k, name in enumerate(names)}
+    matrix, places = feature_matrix([features[name] for name in names])
+    place = dict(zip(names, places, strict=True))
     columns = np.array([[place[name] for name in layout] for layout in layouts], dtype=np.uint64)
     return table, matrix, columns[layout_of]
 

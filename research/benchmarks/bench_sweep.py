@@ -283,6 +283,18 @@ def _store(minutes: Minutes, folder: str) -> None:
     )
 
 
+def _stored(folder: str) -> Minutes:
+    """What ``_store`` left there; the features as ``features.compute`` gives them."""
+    stored = np.load(Path(folder) / "minutes.npz")
+    market = Market(**{name: stored[f"market.{name}"] for name in Market._fields})
+    names = [name for name in stored if name.startswith("features.")]
+    features = {}
+    for name, row in zip(names, np.empty((len(names), market.close.size)), strict=True):
+        row[:] = stored[name]
+        features[name.removeprefix("features.")] = row
+    return Minutes(what="", market=market, features=features)
+
+
 def _size(grid: dict[str, tuple[float, ...]]) -> int:
     return math.prod(len(values) for values in grid.values())
 
@@ -347,12 +359,7 @@ def _spread(n_configs: int) -> list[momentum.Params]:
 
 
 def _main(side: str, folder: str, n_configs: str, started: str) -> None:
-    stored = np.load(Path(folder) / "minutes.npz")
-    minutes = Minutes(
-        what="",
-        market=Market(**{name: stored[f"market.{name}"] for name in Market._fields}),
-        features={name.removeprefix("features."): stored[name] for name in stored if name.startswith("features.")},
-    )
+    minutes = _stored(folder)
     sweep = _side(side)
     sweep(minutes, 2)
     cold_start_seconds = time.time() - float(started)
