@@ -6,12 +6,12 @@ from numba import prange
 from research.fills import OPEN, STOP, TARGET, TRAILING
 from research.jit import njit, njit_uncounted
 from research.kernel import STATS
-from research.outcomes import MISSED
+from research.outcomes import MISSED, OUTCOME
 
 # Where a config's walk stands, so that it can go on with later rows.
 WALK = np.dtype([*((name, np.float64) for name in STATS), ("peak_usdt", np.float64), ("next_row", np.int64)])
 
-_ENTRIES_PER_TILE = 256
+_ENTRIES_PER_TILE = 1_024
 
 
 @njit(parallel=True)
@@ -53,18 +53,21 @@ def walk(outcomes, which, onward, following, first_candidate, first_row, config_
     config_at : shape (n_exit_settings, n_entry_settings), place of the config in ``walks``; -1 where there is none.
     """
     n_exits, n_entries = config_at.shape
-    # Exit settings outside: what they lead to stays in the cache while the entry settings go by.
+    # Exit settings outside: their outcomes, side by side, stay in the cache while the entry settings go by.
     n_tiles = (n_entries + _ENTRIES_PER_TILE - 1) // _ENTRIES_PER_TILE
     for tile in prange(n_exits * n_tiles):
         setting, first = tile // n_tiles, tile % n_tiles * _ENTRIES_PER_TILE
+        own = np.empty(which.shape[1], OUTCOME)
+        for k in range(own.size):
+            own[k] = outcomes[which[setting, k]]
         for entry in range(first, min(first + _ENTRIES_PER_TILE, n_entries)):
             if config_at[setting, entry] >= 0:
-                _walk_one(outcomes, which[setting], onward[setting], following[entry], first_candidate, first_row,
+                _walk_one(own, onward[setting], following[entry], first_candidate, first_row,
                           walks[config_at[setting, entry]])  # fmt: skip
 
 
 @njit_uncounted(forceinline=False)
-def _walk_one(outcomes, which, onward, following, first_candidate, first_row, state):
+def _walk_one(outcomes, onward, following, first_candidate, first_row, state):
     start = state.next_row - first_row
     if start >= first_candidate.size:
         return
@@ -78,7 +81,7 @@ def _walk_one(outcomes, which, onward, following, first_candidate, first_row, st
     trades = wins = stops = targets = trailings = missed = exposure = ambiguous = 0
     longest = np.int32(state.longest_hold_bars)
     while k < n_candidates:
-        outcome = outcomes[which[k]]
+        outcome = outcomes[k]
         net = outcome.gross_pnl_usdt - outcome.fees_usdt - outcome.funding_usdt
         drawdown = min(drawdown, outcome.drawdown_usdt, equity + outcome.lowest_usdt - peak)
         peak = max(peak, equity + outcome.highest_usdt)
