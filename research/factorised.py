@@ -6,8 +6,9 @@ found once (``factorised_outcomes``); a config is then a walk from trade to trad
 with entries times exits and with trades, not with configs times rows.
 
 A strategy takes part by naming its ``EXIT_PARAMS``: they never change the side, and the others never change the exit
-plan of a row and side. Counts equal the fused kernel's. Money differs in
-the last digits, because a trade's path is summed on its own and not on top of the equity before it.
+plan of a row and side. Rows on which not even the loosest entry setting enters are asked about once
+(``research.strictness``). Counts equal the fused kernel's. Money differs in the last digits, because a trade's path is
+summed on its own and not on top of the equity before it.
 """
 
 import math

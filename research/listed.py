@@ -2,11 +2,10 @@
 
 Configs of one block look at the same features. On every row those that are flat are asked; what follows an entry is
 found once for all of them that enter there (``research.entry_path``), so that a trade costs a look-up, however long it
-is held. Rows on which not even the loosest config of the block would enter are asked about once.
+is held. Rows on which not even the loosest config of the block would enter are asked about once
+(``research.strictness``).
 
-A strategy takes part in that last by naming what makes it ``STRICTER``: raising such a parameter (1) or lowering it
-(-1) never adds an entry and never turns one. Counts equal the fused kernel's; money differs in the last digits, because
-a trade's path is summed on its own.
+Counts equal the fused kernel's; money differs in the last digits, because a trade's path is summed on its own.
 """
 
 import itertools

@@ -57,7 +57,7 @@ class Row(NamedTuple):
 # For research.factorised: these alone make the exit plan, and never the side.
 EXIT_PARAMS = ("target_bps", "stop_bps")
 
-# For research.listed: raising one of these (1) or lowering it (-1) never adds an entry and never turns one.
+# For research.strictness: raising one of these (1) or lowering it (-1) never adds an entry and never turns one.
 STRICTER = {"min_usdt": 1, "min_vwap_distance_bps": 1, "max_spread_ticks": -1, "max_funding_bps": -1}
 
 # For 1m bars; prior-art 001 asks 20,000 USDT in 60 s of BTCUSDT, a target of 2 % and a stop of 1 %.

@@ -61,7 +61,7 @@ EXIT_PARAMS = (
     "target_gap_bps",
 )
 
-# For research.listed: raising one of these (1) or lowering it (-1) never adds an entry and never turns one.
+# For research.strictness: raising one of these (1) or lowering it (-1) never adds an entry and never turns one.
 STRICTER = {"momentum_multiple": 1, "volume_multiple": 1, "max_spread_ticks": -1, "max_funding_bps": -1}
 
 # Prior-art 003's grid with callbacks the exchange can execute: 3^8 = 6,561 configurations.
