@@ -31,6 +31,7 @@ STEPS = {  # in their order, and where each is: what a step does not need takes 
     "parity": "pipelines.nightly_parity",
 }
 DONE, FAILED = "done", "failed"
+NOBODY = "none"  # in place of a promoted config
 
 Progress = Callable[[str, int, int], None]
 
@@ -47,7 +48,7 @@ class NightSettings:
     source : whose open interest maps are made of; empty for the first with data.
     report_days : how far back pages look.
     sweeps : configs whose walk-forward is run again up to the night, beside the promoted one's.
-    chosen : the promoted config; empty for ``live/configs/chosen.toml``, where there is one.
+    chosen : the promoted config; empty for ``live/configs/chosen.toml``, where there is one; "none" for nobody.
     journals : folder of the runner's journals; those of the day are proven. Empty for ``live/journals``.
     placebo_maps : maps that know nothing, which the validation compares with.
     raw_days : how long raw rows stay in the lake.
@@ -88,12 +89,14 @@ class Outcome:
     facts : figures by name, as text; nights are compared by them.
     human : what a person has to do, a sentence each; empty when nothing.
     pages : (words, file in the night's folder).
+    damaged : files of the lake that it told about: where another step names one of them, it says nothing new.
     """
 
     note: str
     facts: dict[str, str] = field(default_factory=dict)
     human: tuple[str, ...] = ()
     pages: tuple[tuple[str, str], ...] = ()
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,10 +214,16 @@ def facts_of(night: Night) -> dict[str, str]:
 
 
 def human_of(night: Night) -> list[tuple[str, str]]:
-    """(step, what a person has to do), failures first."""
+    """(step, what a person has to do), failures first; of a damaged file only the step speaks that found it."""
     steps = night.steps().values()
-    failed = [(step.name, f"failed: {step.outcome.note}") for step in steps if step.state == FAILED]
-    return failed + [(step.name, sentence) for step in steps for sentence in step.outcome.human]
+    failed = [(step, f"failed: {step.outcome.note}") for step in steps if step.state == FAILED]
+    said = failed + [(step, sentence) for step in steps for sentence in step.outcome.human]
+    damaged = [path for step in steps for path in step.outcome.damaged]
+    return [
+        (step.name, sentence)
+        for step, sentence in said
+        if step.outcome.damaged or not any(path in sentence for path in damaged)
+    ]
 
 
 def pages_of(night: Night) -> Iterator[tuple[str, str]]:
@@ -274,6 +283,7 @@ def _outcome(told: dict[str, Any]) -> Outcome:
         facts=told["facts"],
         human=tuple(told["human"]),
         pages=tuple((words, name) for words, name in told["pages"]),
+        damaged=tuple(told.get("damaged", ())),  # nights of before did not tell
     )
 
 

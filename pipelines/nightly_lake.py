@@ -73,6 +73,7 @@ def prove(night: Night) -> Outcome:
         note=f"{formats.count(len(lake.files()))} files proven, {formats.count(len(problems))} with problems",
         facts={"damaged files": formats.count(len(damaged))},
         human=tuple(human),
+        damaged=tuple(damaged),
     )
 
 

@@ -1,13 +1,14 @@
 """What a night looks at again: health, maps, whether they predict, the promoted config, the market."""
 
 import tomllib
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import tomli_w
 
-from data.config import parse_utc
+from data.config import load, parse_utc
 from data.lake import Lake
 from live.config import Chosen, load_chosen
 from pipelines.cluster_report import living
@@ -16,7 +17,7 @@ from pipelines.gate_job import gate_of
 from pipelines.map_judging import Asked, judge
 from pipelines.map_view import Question, look
 from pipelines.market_report import covered_days, gaps_section, liquidations_section, market_section
-from pipelines.nightly import Night, Outcome
+from pipelines.nightly import NOBODY, Night, Outcome
 from pipelines.notebook_lake import symbols_in
 from pipelines.notebook_map import liquidation_map
 from pipelines.notebook_verdicts import verdicts_in_words, verdicts_sentence
@@ -30,9 +31,13 @@ from research import formats
 from research.bars import Substitutions, build_bars
 from research.clusters.inputs import Unavailable
 from research.clusters.validation.verdicts import TOO_LITTLE
+from research.sweep import SweepConfig
 
 _SHOWN = 5  # of a long list
+_RECORDED = ("klines", "trades", "book_ticker", "mark_price")
 _LATE = timedelta(minutes=10)  # before the end of the day: a stream that ends earlier has ended
+_ELSE_CHOSEN = f'where it was swept on another lake, name one promoted from this lake, or "{NOBODY}", as `chosen`'
+_ELSE_SWEEPS = "take it out of `sweeps`"
 
 
 def health(night: Night) -> Outcome:
@@ -49,7 +54,7 @@ def health(night: Night) -> Outcome:
             {
                 "lake": str(night.lake),
                 "symbols": ",".join(known),
-                "start": night.report_start.isoformat(),
+                "start": _first_shown(lake, known, night).isoformat(),
                 "end": night.end.isoformat(),
             },
         )
@@ -122,8 +127,7 @@ def validate(night: Night) -> Outcome:
 def walk_forward(night: Night) -> Outcome:
     """Run the walk-forward of the promoted config's sweep again, up to the end of the day, and of the sweeps named."""
     lake, facts, human, pages, notes = Lake(night.lake), {}, [], [], []
-    chosen_path = Path(night.settings.chosen) if night.settings.chosen else CHOSEN
-    chosen = load_chosen(chosen_path) if chosen_path.exists() else None
+    chosen = _promoted(night)
     configs = [(sweep, None) for sweep in night.settings.sweeps]
     if chosen is None:
         notes.append("nothing is promoted")
@@ -131,11 +135,18 @@ def walk_forward(night: Night) -> Outcome:
         configs.insert(0, (night.folder.parent.parent / chosen.provenance["run"] / "config.toml", chosen))
     for path, running in configs:
         if not path.exists():
-            human.append(f"{path} is gone: its walk-forward cannot be run again; sweep and promote again")
+            human.append(
+                f"{path} is not there, and its walk-forward cannot be run again: give the --runs that it was swept "
+                "with, or sweep and promote again"
+            )
             continue
         moved = night.folder / "sweeps" / f"{path.parent.name if running else path.stem}.toml"
         moved.parent.mkdir(exist_ok=True)
         moved.write_text(tomli_w.dumps(_up_to(tomllib.loads(path.read_text()), night.end)))
+        if lacking := _lacking(lake, load(SweepConfig, moved, str(path))):
+            human.append(f"{lacking}; or {_ELSE_CHOSEN if running else _ELSE_SWEEPS}")
+            notes.append(f"{moved.stem} is not walked forward")
+            continue
         run = run_sweep(moved, lake, moved.parent / "runs", _quiet)
         page = f"{moved.stem}.html"
         write_sweep_report(run, lake, path=night.folder / page)
@@ -202,8 +213,46 @@ def _state(row: dict) -> str:
     return "recorded" if row["covered"] is None else f"{row['state']}, {formats.percent(row['covered'], decimals=2)}"
 
 
+def _first_shown(lake: Lake, symbols: Sequence[str], night: Night) -> datetime:
+    """From when on the lake is looked at: what lies before the first recording is no hole."""
+    spans = [span for symbol in symbols for table in _RECORDED if (span := lake.span(table, symbol))]
+    return max(night.report_start, _midnight(min(first for first, _ in spans))) if spans else night.report_start
+
+
 def _midnight(moment: datetime) -> datetime:
     return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _promoted(night: Night) -> Chosen | None:
+    """The promoted config that is walked forward; None where there is none.
+
+    Raises
+    ------
+    LookupError
+        When the settings name a file that is not there.
+    """
+    named = night.settings.chosen
+    if named == NOBODY or not (named or CHOSEN.exists()):
+        return None
+    try:
+        return load_chosen(Path(named or CHOSEN).absolute())
+    except LookupError as error:
+        raise LookupError(f'chosen in the settings: {error}; name another file, or "{NOBODY}" for nobody') from error
+
+
+def _lacking(lake: Lake, config: SweepConfig) -> str:
+    """What a lake lacks of the days that a sweep asks for, where it was not recorded for as long; else nothing."""
+    spare = (1.0 - config.min_coverage) * (config.end - config.start)
+    for symbol in config.symbols:
+        spans = [span for table in ("klines", "trades") if (span := lake.span(table, symbol, config.prices))]
+        first = min((first for first, _ in spans), default=None)
+        if first is None or first > config.start + spare:
+            has = "nothing of it" if first is None else f"it from {formats.moment(first)} on"
+            return (
+                f"{config.name} is not walked forward: it asks for {symbol} from {formats.moment(config.start)} on, "
+                f"and the lake has {has}: bring the days before with `aster backfill`"
+            )
+    return ""
 
 
 def _up_to(config: dict, end: datetime) -> dict:

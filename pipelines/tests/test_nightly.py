@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import date
 
 import pytest
@@ -19,18 +19,36 @@ from click.testing import CliRunner
 from filelock import FileLock
 
 from conftest import SMALL_SWEEP
-from data.lake import Lake
+from data.lake import CorruptFile, Lake
 from data.recorder_status import write_status
 from data.sealer import seal_folder
-from data.tests.test_sealer import logged, market
+from data.tests.test_sealer import logged
+from data.tests.test_sealer import market as messages
 from data.tests.test_unrecorded import STATUS, STREAMS, lake_heard
 from live.alerts import Alerts
+from live.config import Chosen
+from live.promotion import document_of
+from live.tests.conftest import a_config
 from pipelines.cli import cli
 from pipelines.identity import CHECKOUT
-from pipelines.nightly import STEPS, Night, NightSettings, changes, nights_in, previous
+from pipelines.nightly import (
+    DONE,
+    FAILED,
+    STEPS,
+    Night,
+    NightSettings,
+    Outcome,
+    Step,
+    changes,
+    human_of,
+    nights_in,
+    previous,
+)
 from pipelines.nightly_alerts import alert
 from pipelines.nightly_lake import prove, repair
-from pipelines.nightly_study import health
+from pipelines.nightly_report import headline
+from pipelines.nightly_study import health, market, walk_forward
+from pipelines.runs import write_whole
 
 FEW = ["repair", "compact", "prove"]
 ASKED = [] if os.environ.get("ASTER_WHOLE_NIGHT") else ["walk_forward"]
@@ -45,7 +63,7 @@ def nightly(folder, day, *more):
 
 def settings(folder, **more):
     """Write the settings of the nights."""
-    told = {"symbols": ["BTCUSDT"], "placebo_maps": 5, "report_days": 3, "chosen": str(folder / "none.toml"), **more}
+    told = {"symbols": ["BTCUSDT"], "placebo_maps": 5, "report_days": 3, "chosen": "none", **more}
     (folder / "nightly.toml").write_text(tomli_w.dumps(told))
 
 
@@ -131,7 +149,7 @@ def test_a_damaged_file_is_told_with_what_to_do(three_nights):
 
 def test_a_damaged_file_whose_rows_the_raw_log_has_is_mended_and_told(tmp_path):
     lake = Lake(tmp_path / "lake", create=True)
-    logged(lake.root / "wal" / "0", *market(range(60)))
+    logged(lake.root / "wal" / "0", *messages(range(60)))
     seal_folder(lake.root / "wal", lake)
     damage(lake)
     settings = NightSettings(symbols=("BTCUSDT",))
@@ -141,6 +159,66 @@ def test_a_damaged_file_whose_rows_the_raw_log_has_is_mended_and_told(tmp_path):
     assert found.facts == {"damaged files": "1"}
     assert "a file of book_ticker was damaged: 120 of 120 rows were made again from the raw log; it lies in" in sentence
     assert prove(night).human == ()
+
+
+def test_a_damaged_file_is_told_once_however_many_steps_need_it(three_nights, tmp_path):
+    folder, _ = three_nights
+    asked = NightSettings(symbols=("BTCUSDT",), report_days=3)
+    night = Night(day=date(2026, 1, 7), folder=tmp_path, lake=folder / "lake", settings=asked)
+    with pytest.raises(CorruptFile, match="book_ticker") as unreadable:
+        market(night)
+    went = {
+        "prove": (DONE, prove(night)),
+        "market": (FAILED, Outcome(note=f"the market ended with status 1: {unreadable.value}")),
+        "maps": (FAILED, Outcome(note="it did not say why")),
+    }
+    for name, (state, outcome) in went.items():
+        step = Step(name=name, state=state, seconds=1.0, outcome=outcome)
+        write_whole(tmp_path / "steps" / f"{name}.json", json.dumps(asdict(step)).encode())
+    failed, told = human_of(night)
+    assert failed == ("maps", "failed: it did not say why")
+    assert told[0] == "prove" and "aster verify --set-aside" in told[1]
+    assert headline(night) == "2 of 3 steps failed, 2 things need a person"
+
+
+def walked(folder, lake, day, **settings):
+    """``walk_forward`` of a day, where the config promoted is of a sweep of three days."""
+    config = a_config(symbol="BTCUSDT")
+    promoted = Chosen(config_hash=config.config_hash, config=config, provenance={"run": "swept"})
+    write_whole(folder / "swept" / "config.toml", SMALL_SWEEP.encode())
+    (folder / "chosen.toml").write_text(tomli_w.dumps(document_of(promoted)))
+    night = Night(
+        day=day, folder=folder / "nightly" / str(day), lake=lake.root,
+        settings=NightSettings(symbols=("BTCUSDT",), **settings),
+    )  # fmt: skip
+    night.folder.mkdir(parents=True)
+    return walk_forward(night)
+
+
+def test_a_config_of_another_lake_is_no_failure_and_told_with_what_to_do(synthetic_lake, tmp_path):
+    chosen, sweep = tmp_path / "chosen.toml", tmp_path / "swept" / "config.toml"
+    found = walked(tmp_path, synthetic_lake, date(2026, 1, 6), chosen=str(chosen), sweeps=(sweep,))
+    of_chosen, of_sweep = found.human
+    assert of_chosen.startswith(
+        "small is not walked forward: it asks for BTCUSDT from 04 Jan 2026 00:00 UTC on, and the lake has it from "
+        "05 Jan 2026 00:00 UTC on: bring the days before with `aster backfill`; or where it was swept on another lake"
+    )
+    assert of_sweep.endswith("with `aster backfill`; or take it out of `sweeps`")
+    assert found.pages == () and found.facts == {}
+
+
+def test_a_promoted_file_that_is_not_there_is_an_error_that_names_it(synthetic_lake, tmp_path):
+    gone = str(tmp_path / "gone.toml")
+    with pytest.raises(LookupError, match=rf"chosen in the settings: no config at {gone}; .*name another file, or"):
+        walked(tmp_path, synthetic_lake, date(2026, 1, 6), chosen=gone)
+
+
+def test_what_lies_before_the_first_recording_is_no_hole(synthetic_lake, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("pipelines.nightly_study.execute", lambda name, output, parameters: asked.append(parameters))
+    settings = NightSettings(symbols=("BTCUSDT",))
+    health(Night(day=date(2026, 1, 6), folder=tmp_path, lake=synthetic_lake.root, settings=settings))
+    assert (asked[0]["start"], asked[0]["end"]) == ("2026-01-05T00:00:00+00:00", "2026-01-07T00:00:00+00:00")
 
 
 def test_a_symbol_that_was_never_recorded_is_asked_for(synthetic_lake, tmp_path):
