@@ -51,7 +51,9 @@ def paper_stage(journal: Path, chosen: Chosen) -> PaperStage:
     events = read_journal(journal)
     own = events.filter(pl.col("config_hash") == chosen.config_hash)
     if own.is_empty():
-        raise LookupError(f"{journal}: config {chosen.config_hash[:10]} did not run in it")
+        raise LookupError(
+            f"{journal}: config {chosen.config_hash[:10]} did not run in it; give the journal of its own paper run"
+        )
     mode = json.loads(own["body"][0])["mode"]
     if mode != "paper":
         raise ValueError(f"{journal}: expected the journal of a paper run, got one of mode {mode}")

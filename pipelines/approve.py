@@ -46,7 +46,10 @@ def approve(
     if chosen.risk is None:
         reasons.append("it has no [risk]: promote it with --risk")
     if replayed != paper.chain_head:
-        reasons.append(f"the replay of its input log ends with {replayed[:12]}, the run with {paper.chain_head[:12]}")
+        reasons.append(
+            f"the replay of its input log ends with {replayed[:12]}, the run with {paper.chain_head[:12]}: the "
+            "code is not the one that traded; run a paper stage with this code, or approve with the code of that run"
+        )
     if reasons:
         raise ValueError(f"{path} is not approved: " + "; ".join(reasons))
     approval = Approval(

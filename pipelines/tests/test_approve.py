@@ -56,8 +56,14 @@ def test_too_short_a_stage_is_refused_with_every_reason_and_the_file_stays(stage
     assert path.read_bytes() == before
 
 
+def test_a_run_that_this_code_does_not_repeat_is_refused_with_what_to_do(stage, monkeypatch):
+    monkeypatch.setattr("pipelines.approve.replayed_head", lambda chosen, journal: "0" * 64)
+    with pytest.raises(ValueError, match=r"ends with 0{12}, .* run a paper stage with this code, or approve with the"):
+        approve(*stage, KEY, demands=FEW, days=30, now=NOW)
+
+
 def test_a_config_that_did_not_run_there_is_refused(stage, tmp_path):
     with Journal(tmp_path / "empty.sqlite"):
         pass
-    with pytest.raises(LookupError, match="did not run in it"):
+    with pytest.raises(LookupError, match="did not run in it; give the journal of its own paper run"):
         approve(stage[0], tmp_path / "empty.sqlite", KEY, demands=FEW, days=30, now=NOW)
