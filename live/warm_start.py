@@ -20,6 +20,7 @@ from research.engine import TradingConfig
 
 _CONTRACTS, _INTERVALS, _KLINES = "/fapi/v3/exchangeInfo", "/fapi/v3/fundingInfo", "/fapi/v3/klines"
 _MOST_BARS = 1_000  # per request
+_SHOWN = 5  # of many contracts
 
 
 async def warm_start(
@@ -37,11 +38,12 @@ async def warm_start(
     Unavailable
         When the exchange does not answer.
     ValueError
-        When it refuses a question, or the lake cannot be read.
+        When it has no such contract or refuses a question, or the lake cannot be read.
     """
     firsts_ms = [first_open_ms(config, since_ms) for config in configs]
     funding = answer(_INTERVALS, {}, since_ms, await rest.get(_INTERVALS))
     rules = await rest.get(_CONTRACTS)
+    _refuse_unknown(configs, rules)
     answers = [funding, answer(_CONTRACTS, {}, since_ms, rules, effective_ms=min(firsts_ms))]
     for config, first_ms in zip(configs, firsts_ms, strict=True):
         question = {"symbol": config.symbol, "interval": config.interval}
@@ -63,6 +65,18 @@ async def warm_start(
             body = await _from_lake(lake, {"--symbol": symbol, "--end-ms": since_ms})
             answers.append(answer(f"/lake/{MAP_HISTORY}", {"symbol": symbol}, since_ms, body))
     return answers
+
+
+def _refuse_unknown(configs: Sequence[TradingConfig], rules: bytes) -> None:
+    """Raise on a config whose contract the exchange does not have."""
+    there = [contract["symbol"] for contract in json.loads(rules)["symbols"]]
+    for config in configs:
+        if config.symbol not in there:
+            shown = f"{', '.join(there[:_SHOWN])}{' and more' if len(there) > _SHOWN else ''}"
+            raise ValueError(
+                f"the config trades {config.symbol}, and this exchange has {shown}: name an exchange that has it, or "
+                "promote a config of another symbol"
+            )
 
 
 async def _from_lake(lake: Path, asked: Mapping[str, object]) -> bytes:

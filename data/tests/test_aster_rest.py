@@ -115,6 +115,12 @@ def test_the_exchange_s_own_trouble_is_tried_again(trouble):
     assert asyncio.run(scene()) == (KLINE, 3)
 
 
+def test_a_loopback_exchange_that_does_not_answer_is_told_with_what_starts_one(monkeypatch):
+    monkeypatch.setattr("data.venues.aster.RealClock", lambda: ScaledClock(START, 1_000))
+    with pytest.raises(Unavailable, match=r"Cannot connect .*`aster loopback` starts one"):
+        asyncio.run(venue_of("http://127.0.0.1:9"))
+
+
 def test_trouble_that_lasts_is_unavailable_after_three_tries():
     async def scene():
         async with asking(Reply(b"gateway", 504)) as (rest, exchange):

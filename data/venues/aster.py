@@ -53,7 +53,14 @@ async def venue_of(place: str) -> Venue:
         raise ValueError(f"venue: expected aster, loopback or a URL such as {LOOPBACK_URL}, got {place!r}")
     loopback = Venue(name="loopback", rest_url=url, stream_url="", is_loopback=True)
     async with AsterRest(loopback, RealClock()) as rest:
-        told = await rest.get_json("/loopback")
+        try:
+            told = await rest.get_json("/loopback")
+        except Unavailable as error:
+            raise Unavailable(
+                f"{error.reason}: no loopback exchange answers there; `aster loopback` starts one and says when it "
+                "listens",
+                error.retry_after_s,
+            ) from error
     if not isinstance(told, Mapping) or not isinstance(told.get("stream_url"), str):
         raise ValueError(f"{url}/loopback: expected the stream_url of a loopback exchange, got {str(told)[:80]}")
     return Venue(name="loopback", rest_url=url, stream_url=told["stream_url"].rstrip("/"), is_loopback=True)

@@ -178,7 +178,9 @@ def test_a_log_of_the_future_or_of_another_resolution_is_refused(often, tmp_path
 
 
 def test_a_symbol_that_the_exchange_does_not_have_is_refused(often, tmp_path):
-    with pytest.raises(ValueError, match="symbol"):
+    with pytest.raises(
+        ValueError, match=r"trades NOPEUSDT, and this exchange has ASTERUSDT, BTCUSDT: name an exchange"
+    ):
         paper([often(symbol="NOPEUSDT")], tmp_path / "paper.sqlite", hours=0.1)
 
 

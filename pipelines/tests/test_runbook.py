@@ -47,7 +47,7 @@ def until(is_so, what: str) -> None:
 
 @pytest.fixture
 def promoted(tmp_path) -> Path:
-    config = a_config(**{**OFTEN, "max_notional_usdt": 500.0})
+    config = a_config(**{**OFTEN, "symbol": "BNBUSDT", "max_notional_usdt": 500.0})
     path = tmp_path / "chosen.toml"
     chosen = Chosen(config_hash=config.config_hash, config=config, provenance={"run": "by hand"}, risk=RISK)
     path.write_text(tomli_w.dumps(document_of(replace(chosen))))
