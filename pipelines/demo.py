@@ -18,6 +18,7 @@ import tomli_w
 from data import synthetic
 from data.config import load
 from data.lake import Lake
+from data.schema import RAW, TRIALS
 from data.sealer import seal_folder
 from pipelines.children import alone_in
 from pipelines.demo_exchange import Exchange
@@ -112,6 +113,7 @@ def run_demo(
         write_whole(config_path, sweep.encode())
         until = load(SweepConfig, config_path, "the demo's sweep").end + _MARGIN
         lake, recorded = _recorded(folder, market, until, lock, progress)
+        rows = sum(entry.rows for entry in lake.files() if entry.table not in (RAW.name, TRIALS.name))
         run = run_sweep(config_path, lake, folder / "sweeps", progress)
         for older in runs(folder / "sweeps"):
             if older.path != run.path and older.manifest["state"] == FINISHED:
@@ -123,7 +125,6 @@ def run_demo(
     progress("report", 0, 1)
     report = write_sweep_report(run, lake, paper, folder / "report.html", market=SYNTHETIC)
     progress("report", 1, 1)
-    rows = sum(entry.rows for entry in lake.files() if entry.table != "raw")
     return {
         "report": str(report),
         "run": str(run.path),

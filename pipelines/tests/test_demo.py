@@ -17,11 +17,14 @@ def silent(*told) -> None:
 
 
 def test_paper_over_sockets_trades_what_its_replay_and_its_backtest_trade(demo_done):
-    _, result = demo_done
+    folder, result = demo_done
     assert result["paper"]["trades"] > 0
     assert result["paper"]["agrees"]
     told = dict(line.split(": ", 1) for line in result["summary"])
     assert list(told) == ["market", "sweep", "promoted", "paper", "resolution"]
+    rows = Lake(folder / "lake").sql("select count(*) as n from trades")["n"][0]
+    counted, new = re.fullmatch(r"([\d,]+) rows in the lake, ([\d,]+) of them new", told["market"]).groups()
+    assert counted == new and int(new.replace(",", "")) > rows
     assert told["paper"].endswith("the same trades, to the last digit.")
     assert re.match(r"At bar resolution \d+ trades, net .* USDT; ticks differ by .* bps", told["resolution"])
 
