@@ -88,6 +88,8 @@ def nights_sentence(night: Night | None) -> Markdown:
     if not shown:
         return Markdown("**Nobody can say: no night was closed yet.**")
     needed = sum(bool(human_of(other)) for other in shown)
+    if len(shown) == 1:
+        return Markdown(f"**There was one night so far, and it needed {'a person' if needed else 'nobody'}.**")
     return Markdown(f"**Of the last {formats.count(len(shown))} nights, {formats.count(needed)} needed a person.**")
 
 

@@ -161,6 +161,8 @@ def runs_sentence(compared: list[Compared]) -> Markdown:
         )
     best = max(compared, key=lambda one: np.nan_to_num(one.figures["sharpe"], nan=-np.inf))
     verdict = gate_of(best.run, best.symbol)["verdict"]
+    if len(compared) == 1:
+        return Markdown(f"**The one sweep there is, {best.label}, {verdict}.**")
     return Markdown(
         f"**None of {len(compared)} sweeps passes the statistical gate. The best of them, {best.label}, {verdict}.**"
     )

@@ -12,7 +12,7 @@ from IPython.display import HTML, DisplayHandle, Markdown
 from pipelines.children import ChildFailed
 from pipelines.identity import CHECKOUT
 from pipelines.jobs import Job, job_of
-from pipelines.report import Table
+from pipelines.report import Table, cell_text
 from pipelines.runs import FINISHED
 from research import formats
 
@@ -32,8 +32,9 @@ def show(table: Table) -> HTML | Markdown:
     rows = "".join(
         "<tr>"
         + "".join(
-            f'<td class="{side}" style="text-align:{side}" data-heading="{escape(name)}">{escape(cell)}</td>'
-            for cell, name, side in zip(row, table.columns, sides, strict=True)
+            f'<td class="{side}" style="text-align:{side}{_whole(table, place)}" data-heading="{escape(name)}">'
+            f"{cell_text(cell)}</td>"
+            for place, (cell, name, side) in enumerate(zip(row, table.columns, sides, strict=True))
         )
         + "</tr>"
         for row in table.rows
@@ -43,6 +44,11 @@ def show(table: Table) -> HTML | Markdown:
         f'<div class="card"><h3>{escape(table.title)}</h3><table class="{table.style}">'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{note}</div>"
     )
+
+
+def _whole(table: Table, place: int) -> str:
+    """Keeps numbers, and the first column of a table that has room, on one line."""
+    return ";white-space:nowrap" if table.align[place] == "r" or (place == 0 and table.style != "many") else ""
 
 
 def progress() -> Callable[[str, int, int], None]:

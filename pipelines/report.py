@@ -188,7 +188,7 @@ def _section(section: Section, figures: Figures) -> str:
     return f'<section class="part"><h2>{escape(section.title)}</h2>{intro}{listed}{content}</section>\n'
 
 
-def _text(cell: str) -> str:
+def cell_text(cell: str) -> str:
     """A cell's text, what stands between backticks as code."""
     return re.sub("`([^`]+)`", r"<code>\1</code>", escape(cell))
 
@@ -201,7 +201,7 @@ def _table(table: Table) -> str:
     rows = "".join(
         "<tr>"
         + "".join(
-            f'<td class="{side}" data-heading="{escape(name)}">{_text(cell)}</td>'
+            f'<td class="{side}" data-heading="{escape(name)}">{cell_text(cell)}</td>'
             for cell, side, name in zip(row, sides, table.columns, strict=True)
         )
         + "</tr>"

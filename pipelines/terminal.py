@@ -15,6 +15,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 ERRORS = Console(stderr=True, highlight=False)
+_WORD = 10  # letters of a heading that no narrow table breaks
 
 Progress = Callable[[str, int, int], None]
 
@@ -85,7 +86,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], title: str | None = None, *, r
             str(name),
             justify="right" if isinstance(value, int | float) or name in right else "left",
             overflow="fold",
-            min_width=min(len(name), 6),
+            min_width=min(max(map(len, name.split()), default=0), _WORD),  # headings break between words
         )
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))

@@ -1,8 +1,9 @@
 """What the notebooks' modules answer, asked without a notebook: of no lake, of too little, of what was misspelt."""
 
+import json
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import ipywidgets
@@ -10,7 +11,11 @@ import polars as pl
 import pytest
 
 from data.lake import Lake
-from pipelines import notebook_lake, notebook_map, notebook_verdicts
+from pipelines import notebook_lake, notebook_map, notebook_nights, notebook_verdicts
+from pipelines.nightly import NIGHT, Night, NightSettings
+from pipelines.notebook_views import show
+from pipelines.report import Table
+from pipelines.runs import write_whole
 from research.clusters.validation.verdicts import verdicts
 
 
@@ -122,3 +127,22 @@ def test_a_colour_or_horizon_that_means_nothing_is_refused(tmp_path):
         seen(tmp_path, colour="hot")
     with pytest.raises(ValueError, match="horizon_h: expected whole minutes above zero, got 0"):
         judged(tmp_path, horizon_h=0.0)
+
+
+def test_commands_in_a_cell_stand_as_code_and_first_columns_and_numbers_on_one_line():
+    shown = show(
+        Table(title="", columns=("step", "what", "took"), align="llr", rows=(("prove", "run `aster verify`", "2 min"),))
+    )
+    first, what, took = re.findall(r"<td .*?</td>", shown.data)
+    assert "run <code>aster verify</code>" in what
+    assert [";white-space:nowrap" in cell for cell in (first, what, took)] == [True, False, True]
+
+
+def test_a_single_night_is_told_in_words(tmp_path):
+    night = Night(
+        day=date(2026, 1, 5), folder=tmp_path / "2026-01-05", lake=tmp_path, settings=NightSettings(symbols=("A",))
+    )
+    write_whole(
+        night.folder / NIGHT, json.dumps({"day": "2026-01-05", "lake": "", "settings": {"symbols": ["A"]}}).encode()
+    )
+    assert notebook_nights.nights_sentence(night).data == "**There was one night so far, and it needed nobody.**"

@@ -119,9 +119,17 @@ def bar_realised(figure: go.Figure, sums: pl.DataFrame, interval: int, axis: str
         "title": {"text": f"realised<br>USDT / {span(interval)}"},
         "range": [-largest * 1.25, largest * 1.25],
         "tickvals": ticks,
-        "ticktext": [formats.usdt(abs(tick)).replace(".00", "").replace(".0", "") for tick in ticks],
+        "ticktext": [_short(abs(tick)) for tick in ticks],
         "zeroline": True,
     }
+
+
+def _short(usdt: float) -> str:
+    """A round sum in so few letters that the axis title stays free: 5 000, 50 k, 2 M."""
+    if usdt < 1e4:
+        return formats.usdt(usdt).removesuffix(".00")
+    scale, letter = (1e6, "M") if usdt >= 1e6 else (1e3, "k")
+    return f"{formats.number(usdt / scale, 0)}{formats.NARROW_SPACE}{letter}"
 
 
 def _mirrored_ticks(largest: float) -> list[float]:

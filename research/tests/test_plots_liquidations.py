@@ -14,6 +14,7 @@ from research.clusters.raster import MAX_ROWS
 from research.clusters.validation.calibration import RELIABILITY, SCORES
 from research.overlays import overlay_lines, overlays
 from research.plots.cluster_lives import cluster_lives
+from research.plots.realised import bar_realised
 from research.plots.style import DARK, MASS_RAMP, OOS_RAMP, TOKENS, for_page, paint
 from research.tests.figure_parts import colours
 from research.tests.test_clusters_raster import DAY, FIVE_MINUTES_MS, SCALE, START, START_MS, profiles
@@ -306,3 +307,12 @@ def test_the_caption_stands_below_every_row_of_the_legend():
     entries = [one.name for one in FIGURES["map"].data if one.name and one.showlegend is not False]
     assert len(entries) == 6
     assert frame["bottom"] - frame["axis"] == 30 + 2 * 21  # two entries to a row in half a screen
+
+
+@pytest.mark.parametrize(
+    ("usdt", "label"), [(64.0, "50"), (6_400.0, "5\u202f000"), (64_000.0, "50\u202fk"), (2.4e6, "2\u202fM")]
+)
+def test_sums_of_liquidations_are_labelled_in_few_letters(usdt, label):
+    row = {"open_time": START, "side": "SELL", "usdt": usdt, "price": 1_000.0, "prints": 1, "single": usdt}
+    sums = pl.DataFrame([row]).with_columns(pl.col("open_time").dt.cast_time_unit("ms"))
+    assert bar_realised(go.Figure(), sums, 60_000, "y2")["ticktext"] == [label, "0", label]
