@@ -18,7 +18,7 @@ from pipelines.options import (
     table_list,
     tables_option,
 )
-from pipelines.terminal import print_json, print_rows, progress_bars
+from pipelines.terminal import ERRORS, print_json, print_rows, progress_bars
 
 _SHOWN_DAYS = 40
 
@@ -37,12 +37,20 @@ def coverage(symbols, tables, start, end, by_day, lake_path, as_json) -> None:
     Bars and mark prices are counted against the range, trades by their ids. `aster repair` fills what is open; what is
     beyond repair the exchange does not have. With --json a list of all days.
     """
+    from data.coverage import LEDGERS
     from data.coverage import coverage as coverage_frame
+    from data.schema import TABLES
     from pipelines.lake_tables import FIGURES, day_rows, stream_rows
 
-    frame = coverage_frame(
-        open_lake(lake_path), tables=table_list(tables), symbols=symbol_list(symbols), start=start, end=end
-    )
+    lake, wanted = open_lake(lake_path), symbol_list(symbols)
+    frame = coverage_frame(lake, tables=table_list(tables), symbols=wanted, start=start, end=end)
+    held = {symbol for table in TABLES if table not in LEDGERS for symbol in lake.symbols(table)} if wanted else set()
+    if unknown := [symbol for symbol in wanted or () if symbol not in held]:
+        ERRORS.print(
+            f"the lake has no row of {', '.join(unknown)}: look at the spelling, or record it",
+            markup=False,
+            soft_wrap=True,
+        )
     if as_json:
         print_json(frame.to_dicts())
         return

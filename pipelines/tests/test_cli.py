@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines.cli import cli, main
+from pipelines.terminal import print_rows
 
 COMMANDS = sorted(cli.commands)
 WITHOUT_LAKE = ("demo", "bench", "runs", "loopback", "alert", "approve", "shadows", "up", "job")
@@ -53,6 +54,20 @@ def test_coverage_of_a_complete_lake_misses_nothing(synthetic_lake):
     rows = json.loads(run("coverage", "--tables", "klines,trades", "--lake", str(synthetic_lake.root), "--json"))
     assert {row["table"] for row in rows} == {"klines", "trades"}
     assert all(row["missing"] == 0 for row in rows)
+
+
+def test_coverage_of_a_symbol_that_was_never_recorded_says_so(synthetic_lake):
+    words = ["coverage", "--symbols", "BTCUSD,BTCUSDT", "--tables", "klines", "--lake", str(synthetic_lake.root)]
+    assert run(*words).count("BTCUSDT") == 1
+    told = CliRunner().invoke(cli, words).stderr
+    assert told == "the lake has no row of BTCUSD: look at the spelling, or record it\n"
+
+
+def test_headings_of_a_wide_table_break_between_words(capsys):
+    print_rows(
+        [dict.fromkeys([*(f"activation bps {n}" for n in range(5)), *(f"net out, USDT {n}" for n in range(9))], 1)]
+    )
+    assert capsys.readouterr().out.count("activation") == 5
 
 
 def test_features_are_printed_with_the_time_they_were_known(synthetic_lake):
