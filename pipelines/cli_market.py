@@ -101,7 +101,7 @@ async def _record(settings, venue: str, root: Path, tell: Callable[[Status], Non
         clock = FollowedClock() if place.is_loopback else RealClock()
         return await record_streams(settings, place, root, clock, stop=stop, tell=tell)
     except Unavailable as error:
-        raise ConnectionError(f"venue {venue}: {error}") from error
+        raise ConnectionError(f"venue {venue}: {error}; is it running?") from error
 
 
 def _say_what_happens() -> None:

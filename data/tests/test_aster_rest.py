@@ -117,7 +117,7 @@ def test_the_exchange_s_own_trouble_is_tried_again(trouble):
 
 def test_a_loopback_exchange_that_does_not_answer_is_told_with_what_starts_one(monkeypatch):
     monkeypatch.setattr("data.venues.aster.RealClock", lambda: ScaledClock(START, 1_000))
-    with pytest.raises(Unavailable, match=r"Cannot connect .*`aster loopback` starts one"):
+    with pytest.raises(Unavailable, match=r"Cannot connect .*`aster loopback` starts an exchange"):
         asyncio.run(venue_of("http://127.0.0.1:9"))
 
 

@@ -57,8 +57,7 @@ async def venue_of(place: str) -> Venue:
             told = await rest.get_json("/loopback")
         except Unavailable as error:
             raise Unavailable(
-                f"{error.reason}: no loopback exchange answers there; `aster loopback` starts one and says when it "
-                "listens",
+                f"{error.reason}: `aster loopback` starts an exchange there and says when it listens",
                 error.retry_after_s,
             ) from error
     if not isinstance(told, Mapping) or not isinstance(told.get("stream_url"), str):
