@@ -63,7 +63,7 @@ def bench_dashboard(folder: Path) -> list[dict]:
         with _served(journal, lake) as served:
             state, picture = (_under_load(served.address, paths) for paths in (STATE, PICTURE))
             resident = _resident_mb(served.process.pid)
-            sorted_table = bench_table(served.address, TRADES)
+            sorted_table = bench_table(served.address, TRADES + WRITES)
             with _tabs(served.address) as heard:
                 flooded = _commits(writer, 2 * TRADES)
                 delays = _delays_ms(writer, heard)
