@@ -39,7 +39,7 @@ export const paintRecorders = (recorders) => {
   const place = byId("recorder");
   const symbols = new Set(recorders.flatMap((each) => each.symbols));
   const open = recorders.reduce((sum, each) => sum + each.connected, 0);
-  say(byId("recorder-note"), recorders.length ? `${symbols.size} symbols, ${open} sockets, ${recorders.map((each) => each.state).join(", ")}` : "");
+  say(byId("recorder-note"), recorders.length ? `${symbols.size} ${symbols.size === 1 ? "symbol" : "symbols"}, ${open} ${open === 1 ? "socket" : "sockets"}, ${recorders.map((each) => each.state).join(", ")}` : "");
   if (!recorders.length) {
     place.replaceChildren(el("p", { class: "empty" }, "No recorder has run on this lake; start one with aster record."));
     return;
