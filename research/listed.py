@@ -75,8 +75,9 @@ def _blocks(module: ModuleType, table: np.ndarray, columns: np.ndarray) -> tuple
     """An order of the configs and the edges of the blocks in it: one set of features each, entries much alike."""
     fields = module.Params._fields
     keys = [table[:, fields.index(name)] for name in getattr(module, "STRICTER", ())]
-    differing = columns[:, (columns != columns[0]).any(axis=0)]
-    order = np.lexsort([*keys[::-1], *differing.T[::-1]])
+    differs = (columns != columns[0]).any(axis=0)
+    differs[0] = True  # to sort by nothing is refused
+    order = np.lexsort([*keys[::-1], *columns[:, differs].T[::-1]])
     changes = np.flatnonzero((columns[order][1:] != columns[order][:-1]).any(axis=1)) + 1
     edges = [0, *changes.tolist(), len(table)]
     pieces = [np.arange(low, high, CONFIGS_PER_BLOCK) for low, high in itertools.pairwise(edges)]
