@@ -57,9 +57,9 @@ class Disk:
                 self._log.flush()
 
     async def gather(self) -> None:
-        """Let what the journal is told wait for an intent to be written with, if only a moment; until cancelled.
+        """Let what the journal is told wait for more to be written with, if only a moment; until cancelled.
 
-        The log has it already, and a run that is killed meanwhile finds it there.
+        The log has it already, and a run that is killed meanwhile finds it there. Nothing else waits for the disk.
         """
         has_observed = asyncio.Event()
         self._journal.when_observed = has_observed.set
@@ -68,7 +68,10 @@ class Disk:
                 await has_observed.wait()
                 await asyncio.sleep(GATHER_S)
                 has_observed.clear()
-                self._journal.flush()
+                last = self._journal.last_seq
+                with self.tried():
+                    await asyncio.to_thread(self._log.sync)
+                    self._journal.flush_until(last)
         finally:
             self._journal.when_observed = None
             self._journal.flush()

@@ -1,15 +1,15 @@
 """The journal: every decision, order and fill, append-only, each event chained to the one before it by its hash.
 
 SQLite in WAL mode, one writer. An intent is on the disk before its order leaves; what is only observed may be lost in a
-power cut and is observed again, and may wait a moment for the intent that follows from it: one write, and one wait for
-the disk, in the place of several. Readers open the file read-only, also while it is written.
+power cut and is observed again, and waits a moment for others to be written with. The intent of an entry announces the
+exits of whatever fills of it, by name: a stop is intended before there is anything to protect, and waits for no disk
+when there is. Readers open the file read-only, also while it is written.
 """
 
 import hashlib
-import json
 import math
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,6 @@ import polars as pl
 from filelock import FileLock, Timeout
 
 from data.config import canonical_json
-from research.fills import gross_pnl_usdt
-from research.trades import TRADES
 
 GENESIS = "0" * 64  # prev_hash of the first event
 _PAGES_AHEAD = 1_000  # of the WAL, before they are copied into the file: milliseconds, and several waits for the disk
@@ -88,8 +86,8 @@ class Journal:
     Attributes
     ----------
     when_refused : called when the disk refuses events; raises, unless somebody put another there. They wait in memory.
-    when_observed : called when events wait of which none is an intent; whoever is called sees to it that ``flush`` is
-        soon. None: they are written at once.
+    when_observed : called when events wait that no order waits for; whoever is called sees to it that ``flush`` or
+        ``flush_until`` is soon. None: they are written at once.
 
     A journal that already holds events is walked over first: ``append`` expects the same events again and writes only
     what comes after the last one. So a replay that was cut off goes on where it stopped, a finished one proves
@@ -113,7 +111,8 @@ class Journal:
         self.when_observed: Callable[[], None] | None = None
         self._before_write, self._is_derived = before_write, is_derived
         self._waiting: list[tuple] = []
-        self._is_urgent = False  # an intent waits
+        self._is_urgent = False  # an order waits for what waits
+        self._announced: dict[tuple[str, str], frozenset[str]] = {}  # by config and symbol: exits of the newest entry
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(f"{path}.lock")
         try:
@@ -160,11 +159,16 @@ class Journal:
         """It holds events that nobody has made again yet."""
         return self._walked < self._stored
 
+    @property
+    def last_seq(self) -> int:
+        """Of the newest event that was taken in."""
+        return self._walked
+
     def append(self, records: Iterable[Record]) -> None:
-        """Take in events; with an intent among them all of them are on the disk when this returns."""
+        """Take in events; with an intent among them that was not announced all of them are on the disk afterwards."""
         new = []
         for record in records:
-            columns = record.columns()
+            columns, is_news = record.columns(), record.kind == "intent" and not self._is_announced(record)
             if self._walked < self._stored:
                 self._walk(columns)
                 continue
@@ -172,7 +176,7 @@ class Journal:
             row = (self._stored, *columns, self._head)
             self._head = _hash(row)
             new.append((*row, self._head))
-            self._is_urgent |= record.kind == "intent" and not self._is_derived
+            self._is_urgent |= is_news and not self._is_derived
         if not new:
             return
         self._waiting += new
@@ -186,27 +190,48 @@ class Journal:
         if not self._waiting:
             return
         try:
-            self._write()
+            self._before_write()
+            self._write(self._waiting)
         except OSError as error:
             self.when_refused(error)
             with suppress(OSError):  # told already
-                self._write()
+                self._before_write()
+                self._write(self._waiting)
 
-    def _write(self) -> None:
-        """Write what waits."""
-        self._before_write()
+    def flush_until(self, seq: int) -> None:
+        """Write what waits up to that event, by whoever has put on the disk what it rests on.
+
+        Raises
+        ------
+        OSError
+            When the disk refuses it.
+        """
+        ready = [row for row in self._waiting if row[0] <= seq]
+        if ready:
+            self._write(ready)
+
+    def _write(self, rows: list[tuple]) -> None:
+        """Write the first of those that wait."""
         try:
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if self._is_urgent else 'NORMAL'}")
             # An order that waits for its intent does not wait for the copying too.
             self._connection.execute(f"PRAGMA wal_autocheckpoint = {0 if self._is_urgent else _PAGES_AHEAD}")
             self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany(f"INSERT INTO events ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)", self._waiting)
+            self._connection.executemany(f"INSERT INTO events ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
             self._connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise OSError(f"{self.path} cannot be written: {error}; no entry goes out without its intent") from error
-        self._waiting, self._is_urgent = [], False
+        self._waiting = self._waiting[len(rows) :]
+        self._is_urgent = self._is_urgent and bool(self._waiting)
+
+    def _is_announced(self, intent: Record) -> bool:
+        """The intent of its entry named it."""
+        desk = intent.config_hash, intent.symbol
+        if "exits" in intent.body:
+            self._announced[desk] = frozenset(intent.body["exits"])
+        return intent.client_order_id in self._announced.get(desk, ())
 
     def _walk(self, columns: tuple) -> None:
         """Step over one stored event."""
@@ -260,78 +285,6 @@ def read_journal(path: Path) -> pl.DataFrame:
         connection.close()
     text = dict.fromkeys(_COLUMNS.split(", "), pl.String)
     return pl.DataFrame(rows, schema={**text, "seq": pl.Int64, "ts_ms": pl.Int64}, orient="row")
-
-
-def trades(path: Path, config_hash: str, symbol: str) -> pl.DataFrame:
-    """The trade list of one config on one symbol, frame of ``research.trades.TRADES``, in order of entry.
-
-    A position still held when the feed ended is listed with reason open, valued at the last price; one that the journal
-    does not know the end of has null exits.
-    """
-    return trades_of(events_of(path, config_hash, symbol))
-
-
-def events_of(path: Path, config_hash: str, symbol: str) -> pl.DataFrame:
-    """The events of one config on one symbol, as ``read_journal``."""
-    return read_journal(path).filter(pl.col("config_hash") == config_hash, pl.col("symbol") == symbol)
-
-
-def trades_of(events: pl.DataFrame) -> pl.DataFrame:
-    """``trades`` of the events of one config on one symbol."""
-    symbol = events["symbol"].first()
-    by_trade: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-    for kind, trade, body in events.select("kind", "trade_id", "body").iter_rows():
-        if trade is not None:
-            by_trade.setdefault(trade, []).append((kind, json.loads(body)))
-    filled = {trade: told for trade, told in by_trade.items() if any(kind == "fill" for kind, _ in told)}
-    listed = [trade_of(trade, symbol, told) for trade, told in filled.items()]
-    return pl.DataFrame(listed, schema=_NUMBERED, orient="row").cast(TRADES)
-
-
-_NUMBERED = {name: pl.Int64 if dtype.is_temporal() else dtype for name, dtype in TRADES.items()}
-
-
-def trade_of(trade_id: str, symbol: str, told: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
-    """One trade from the kinds and bodies of its events, a fill among them: values by name of ``TRADES``, times in ms.
-
-    Sums run in the order things happened, so that they give the backtest's bits.
-    """
-    by_leg = {(kind, body["leg"]): body for kind, body in told if "leg" in body}
-    entry = by_leg["fill", "E"]
-    stop, target, trailing = (by_leg.get(("intent", leg), {}) for leg in "STR")
-    fees = entry["fee_usdt"]
-    funding, reason, exit_price, exit_ms = 0.0, "open", None, None
-    side, quantity, entry_price = entry["side"], entry["quantity"], entry["price"]
-    for kind, body in told:
-        if kind == "funding":
-            funding += _number(body["paid_usdt"])
-        elif kind == "fill" and body["leg"] != "E":
-            fees += body["fee_usdt"]
-            reason, exit_price, exit_ms = body["reason"], body["price"], body["filled_ms"]
-        elif kind == "held":
-            exit_price, exit_ms = body["last_price"], body["valued_ms"]
-    gross = None if exit_price is None else gross_pnl_usdt.py_func(side, quantity, entry_price, exit_price)
-    return {
-        "trade_id": trade_id,
-        "symbol": symbol,
-        "side": side,
-        "entry_row_time": entry["open_time_ms"],
-        "entry_time": entry["filled_ms"],
-        "exit_time": exit_ms,
-        "quantity": quantity,
-        "entry_price": entry_price,
-        "exit_price": exit_price,
-        "stop_price": _number(stop.get("stop_price")),
-        "target_price": _number(target.get("stop_price")),
-        "activation_price": _number(trailing.get("activation_price")),
-        "callback_bps": _number(trailing.get("callback_bps")),
-        "reason": reason,
-        "gross_pnl_usdt": gross,
-        "fees_usdt": fees,
-        "funding_usdt": funding,
-        "net_pnl_usdt": None if gross is None else gross - fees - funding,
-        "is_ambiguous": any(kind == "ambiguous" for kind, _ in told),
-    }
 
 
 def _connected(path: Path) -> sqlite3.Connection:
@@ -390,7 +343,3 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value

@@ -11,7 +11,7 @@ import polars as pl
 
 from data.config import load
 from data.schema import interval_ms
-from live.journal import trades_of
+from live.journal_trades import trades_of
 from live.orders import Leg
 from research.counterfactual import Account, Life, Lived
 from research.engine import TradingConfig
@@ -48,7 +48,7 @@ def past_of(events: pl.DataFrame, end_ms: int | None = None) -> Past:
 
     Parameters
     ----------
-    events : of ``journal.events_of``.
+    events : of ``journal_trades.events_of``.
     end_ms : up to when something was heard, where the run was killed and the journal does not say.
 
     Raises

@@ -17,7 +17,8 @@ from data.config import canonical_json, load
 from live.approval import Demands, PaperStage, Prediction
 from live.config import Chosen
 from live.identity import CodeIdentity
-from live.journal import read_journal, trades
+from live.journal import read_journal
+from live.journal_trades import trades
 
 _DAY_MS = 86_400_000
 

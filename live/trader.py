@@ -183,12 +183,14 @@ def _decide(rules: Rules, state: State, event: BarClosed, gate: Gate) -> Outcome
         return state, [decided, note("missed", name, cause="no quantity within the limits")]
     if (refusal := gate(event.time_ms, quantity * price)) is not None:
         return state, [decided, note("missed", name, cause=refusal)]
+    levels = Levels(*exit_levels(side, price, decision, rules.terms.tick_size))
     intent = note(
-        "intent", name, leg=Leg.ENTRY, side=side, quantity=quantity, decision_price=price, **_entry_plan(rules.terms)
+        "intent", name, leg=Leg.ENTRY, side=side, quantity=quantity, decision_price=price, **_entry_plan(rules.terms),
+        exits=[*_exit_names(rules, trade, levels).values()],
     )  # fmt: skip
     order = EntryOrder(
         client_order_id=name, trade_id=trade, row=event.row, side=side, quantity=quantity, decision_price=price,
-        levels=Levels(*exit_levels(side, price, decision, rules.terms.tick_size)), lifetime_ms=rules.terms.rest_ms,
+        levels=levels, lifetime_ms=rules.terms.rest_ms,
     )  # fmt: skip
     return replace(state, order=order, decision=decision), [decided, intent, order]
 
@@ -217,7 +219,7 @@ def _opened(rules: Rules, state: State, fill: EntryFilled) -> Outcome:
         fee_usdt=fill.fee_usdt, filled_ms=fill.time_ms,
     )  # fmt: skip
     exits = ExitOrders(
-        client_order_ids={leg: client_order_id(rules.instance, order.trade_id, leg) for leg in _exit_plans(levels)},
+        client_order_ids=_exit_names(rules, order.trade_id, levels),
         trade_id=order.trade_id,
         side=order.side,
         quantity=fill.quantity,
@@ -278,6 +280,11 @@ def _exit_plans(levels: Levels) -> dict[Leg, dict[str, Any]]:
             "callback_bps": levels.callback_bps,
         }
     return plans
+
+
+def _exit_names(rules: Rules, trade: str, levels: Levels) -> dict[Leg, str]:
+    """Client order ids of the exits of a trade, which the intent of its entry announces."""
+    return {leg: client_order_id(rules.instance, trade, leg) for leg in _exit_plans(levels)}
 
 
 def _missed(rules: Rules, state: State, report: EntryMissed) -> Outcome:

@@ -12,7 +12,7 @@ from data.lake import Lake
 from data.sealer import seal_folder
 from live.config import load_chosen
 from live.identity import code_identity
-from live.journal import trades as journal_trades
+from live.journal_trades import trades as journal_trades
 from pipelines.demo_exchange import Exchange
 from pipelines.paper_report import PaperRun
 from pipelines.runs import write_whole

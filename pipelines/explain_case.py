@@ -19,7 +19,8 @@ from data.schema import interval_ms
 from data.sealer import seal_folder
 from live.ctl import JOURNALS
 from live.dispatch import looks_at_map
-from live.journal import events_of, read_journal
+from live.journal import read_journal
+from live.journal_trades import events_of
 from live.lived import Past, past_of
 from live.readings import known_ms
 from pipelines.runs import write_whole

@@ -9,7 +9,7 @@ from IPython.display import HTML, Markdown
 from data.config import parse_utc
 from data.lake import Lake, default_lake
 from live.config import Chosen, load_chosen
-from live.journal import trades as journal_trades
+from live.journal_trades import trades as journal_trades
 from live.replay import bars_of
 from pipelines import trade_table
 from pipelines.identity import CHECKOUT

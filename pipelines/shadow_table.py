@@ -7,7 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from live.journal import read_journal, trades_of
+from live.journal import read_journal
+from live.journal_trades import trades_of
 from live.shadows import shadows_folder
 
 _DAY = pl.from_epoch("ts_ms", time_unit="ms").dt.date()

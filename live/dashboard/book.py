@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from live.dashboard.journal_reader import Event
-from live.journal import trade_of
+from live.journal_trades import trade_of
 from live.orders import Leg
 from live.risk import Level
 from research.daily_loss import DAY_MS

@@ -19,7 +19,8 @@ from data.loopback.tape import Source, SyntheticSource
 from data.sealer import seal_folder
 from data.venues.aster import venue_of
 from data.wal import Log
-from live.journal import Journal, feed_folder, trades
+from live.journal import Journal, feed_folder
+from live.journal_trades import trades
 from live.oversight import RiskConfig
 from live.session import Session, walk
 from live.shadows import Shadows

@@ -13,7 +13,8 @@ from live.commands import Command, Inbox, answer_to, ask, inbox_path
 from live.ctl import ctl
 from live.dispatch import Dispatcher
 from live.gates import EntryLimits
-from live.journal import Journal, feed_folder, read_journal, trades
+from live.journal import Journal, feed_folder, read_journal
+from live.journal_trades import trades
 from live.oversight import RiskConfig
 from live.risk import Level, RiskLimits
 from live.runner import main

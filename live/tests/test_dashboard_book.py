@@ -9,7 +9,7 @@ from live.dashboard import views, words
 from live.dashboard.book import Book
 from live.dashboard.journal_reader import Event, JournalReader
 from live.dashboard.watch import State, Watch
-from live.journal import trades
+from live.journal_trades import trades
 from live.tests.dashboard_run import StandIn, events_of
 
 FIRST_MS = 1_764_200_000_000

@@ -68,7 +68,7 @@ def test_the_end_of_a_run_writes_what_waits_and_nothing_waits_after_it(at_work):
 
 def test_a_disk_that_refuses_what_was_observed_ends_a_run_on_paper(at_work, monkeypatch):
     async def observe(journal: Journal, gathering: asyncio.Task) -> None:
-        def refused() -> None:
+        def refused(rows: list[tuple]) -> None:
             raise OSError("no space left on device")
 
         with monkeypatch.context() as patched:

@@ -32,7 +32,8 @@ from live.brokers.set_up import set_up
 from live.config import load_chosen
 from live.dispatch import first_open_ms
 from live.feed import BarClosed, Gap
-from live.journal import Journal, read_journal, trades
+from live.journal import Journal, read_journal
+from live.journal_trades import trades
 from live.known_row import KnownRows
 from live.order_evidence import PositionSeen
 from live.readings import NS_PER_MS, Quote

@@ -7,7 +7,8 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from live.journal import GENESIS, Journal, Record, read_journal, trades
+from live.journal import GENESIS, Journal, Record, read_journal
+from live.journal_trades import trades
 from research.trades import TRADES
 
 
@@ -240,6 +241,44 @@ def test_what_is_observed_waits_for_an_intent_and_shares_its_write(tmp_path):
         assert read_journal(journal.path)["ts_ms"].to_list() == [1_000, 2_000, 3_000, 4_000]
         journal.flush()
     assert writes == [2]
+
+
+def test_an_exit_that_its_entry_announced_waits_for_no_disk(tmp_path):
+    writes = []
+    names = {"exits": ["stop", "target"]}
+    with Journal(tmp_path / "journal.sqlite", lambda: writes.append("disk")) as journal:
+        journal.when_observed = lambda: None
+        journal.append([replace(record("intent", **names), client_order_id="entry")])
+        journal.append([record("fill", 2_000), replace(record("intent", 2_000), client_order_id="stop")])
+        assert writes == ["disk"] and read_journal(journal.path).height == 1
+        journal.append([replace(record("intent", 3_000), client_order_id="second stop")])
+        assert writes == ["disk"] * 2 and read_journal(journal.path).height == 4
+        journal.append([replace(record("intent", 4_000, exits=["another"]), client_order_id="next entry")])
+        journal.append([replace(record("intent", 5_000), client_order_id="target")])
+        assert writes == ["disk"] * 4
+    with Journal(tmp_path / "journal.sqlite", lambda: writes.append("disk")) as journal:  # known again after a restart
+        journal.when_observed = lambda: None
+        journal.append([replace(record("intent", **names), client_order_id="entry")])
+        journal.append([record("fill", 2_000), replace(record("intent", 2_000), client_order_id="stop")])
+        journal.append([replace(record("intent", 3_000), client_order_id="second stop")])
+        journal.append([replace(record("intent", 4_000, exits=["another"]), client_order_id="next entry")])
+        journal.append([replace(record("intent", 5_000), client_order_id="target")])
+        journal.append([replace(record("intent", 6_000), client_order_id="another")])
+        assert writes == ["disk"] * 4
+    assert writes == ["disk"] * 4
+
+
+def test_only_what_the_log_holds_for_certain_is_written_beside_the_work(tmp_path):
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        journal.when_observed = lambda: None
+        journal.append([record("order"), record("order", 2_000)])
+        synced = journal.last_seq
+        journal.append([record("order", 3_000)])
+        journal.flush_until(synced)
+        assert read_journal(journal.path)["ts_ms"].to_list() == [1_000, 2_000]
+        journal.flush_until(synced)
+        journal.flush()
+        assert read_journal(journal.path)["ts_ms"].to_list() == [1_000, 2_000, 3_000]
 
 
 def test_what_waits_is_written_when_it_is_time_and_follows_the_chain(tmp_path):

@@ -10,7 +10,8 @@ import pytest
 from data import wal
 from data.wal import Kind, Log
 from live.gates import EntryLimits
-from live.journal import Journal, feed_folder, read_journal, trades
+from live.journal import Journal, feed_folder, read_journal
+from live.journal_trades import trades
 from live.orders import CloseAsked, Leg
 from live.oversight import Oversight, RiskConfig
 from live.risk import Level, RiskLimits

@@ -13,7 +13,8 @@ import pytest
 
 from data.loopback.server import Loopback
 from live.dispatch import Dispatcher, Seat
-from live.journal import Journal, feed_folder, read_journal, trades
+from live.journal import Journal, feed_folder, read_journal
+from live.journal_trades import trades
 from live.session import walk
 from live.tests.paper_run import OFTEN, START, assert_proven, market
 

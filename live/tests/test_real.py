@@ -25,7 +25,8 @@ from data.venues.signing import AgentKey, ApiKey
 from data.wal import Log
 from live import disk
 from live.brokers.aster import AsterAccount
-from live.journal import Journal, feed_folder, read_journal, trades
+from live.journal import Journal, feed_folder, read_journal
+from live.journal_trades import trades
 from live.real import permitted
 from live.runner import main
 from live.session import walk

@@ -5,6 +5,7 @@ it once, where a position has no stop yet.
 """
 
 import asyncio
+import json
 import multiprocessing
 import os
 import signal
@@ -18,8 +19,10 @@ import pytest
 from data.loopback import account_modes
 from data.loopback.account_settings import AccountSettings
 from data.loopback.server import Loopback
+from data.wal import Kind, read, segments, size
 from live.backup import back_up
-from live.journal import read_journal
+from live.journal import feed_folder, read_journal
+from live.orders import order_name
 from live.tests.invariants import check, legs
 from live.tests.killed_run import POINTS, killed
 from live.tests.paper_run import START, market
@@ -45,7 +48,56 @@ def test_killed_and_started_again_a_run_keeps_every_invariant(config, promoted, 
     traded, path, point = often(config), tmp_path / "real.sqlite", points[0]
     if point == "KE":
         traded = often(config, resting=RestingEntry(offset_bps=30.0, lifetime_ms=40_000))
-    chosen, random, rules = promoted(traded), Random(f"{points}/{seed}"), replace(RULES, is_hedge=seed % 2 == 1)
+    rules = replace(RULES, is_hedge=seed % 2 == 1)
+    run = _killed_and_resumed(traded, promoted, path, children, points, rules, Random(f"{points}/{seed}"))
+    check(run, naked_ms=10_000)
+    if point in ("K2", "K3", "K4", "K5"):
+        assert len(run.orders("E")) >= 1 and run.orders("S")
+    if point == "KE":
+        first = run.orders("E")[0]
+        assert (first.status, first.filled) == ("CANCELED", 0) and first.updated_ms - first.created_ms < 40_000
+    if point == "K8":
+        assert legs(run)[:2] in (["E", "X"], ["E", "F"])
+    if point == "K9":
+        for copy in tmp_path.glob("*.backup-????????"):
+            assert read_journal(copy)["seq"][-1] <= read_journal(path)["seq"][-1]
+        copy = back_up(path, datetime(2026, 1, 6, tzinfo=UTC))
+        assert read_journal(copy).equals(read_journal(path)) and not [*tmp_path.glob("*.new")]
+
+
+def test_what_a_power_cut_takes_is_found_on_the_exchange(config, promoted, tmp_path, children):
+    """All that no wait for the disk followed is gone: the fill, the stop's intent, that it was sent."""
+    path = tmp_path / "real.sqlite"
+
+    def power_cut() -> None:
+        (log,) = segments(feed_folder(path))
+        end = 0
+        for record in read(log):
+            told = json.loads(record.payload) if record.kind is Kind.NOTE else {}
+            if told.get("event", {}).get("kind") == "order":  # the entry is SENT
+                break
+            end += size(record)
+        os.truncate(log, end)
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
+
+    run = _killed_and_resumed(often(config), promoted, path, children, ("K5",), RULES, Random(0), power_cut)
+    check(run, naked_ms=10_000)
+    announced = _announced(path)
+    stops = [order.client_id for order in run.orders("S") if order_name(order.client_id).trade_id in announced[0]]
+    assert stops == announced[:1] and legs(run)[0] == "E", "the stop that stood, and no second one"
+    assert run.orders("T")[0].client_id == announced[1]
+
+
+def _announced(path) -> list[str]:
+    """The exits that the first entry's intent names."""
+    (body, *_) = (body for kind, body in read_journal(path).select("kind", "body").iter_rows() if kind == "intent")
+    return json.loads(body)["exits"]
+
+
+def _killed_and_resumed(traded, promoted, path, children, points, rules, random, between=lambda: None) -> Run:
+    """The run that goes on after it was killed at every point in turn, and ``between`` was called."""
+    chosen = promoted(traded)
 
     async def kill_and_resume() -> Run:
         fees = {"taker_fee": traded.costs.taker_fee_bps / 1e4, "maker_fee": traded.costs.maker_fee_bps / 1e4}
@@ -65,19 +117,7 @@ def test_killed_and_started_again_a_run_keeps_every_invariant(config, promoted, 
                 await asyncio.to_thread(child.join)
                 with closing(child):
                     assert child.exitcode == -signal.SIGKILL
+            between()
             return await trade(Run(exchange, path), traded, minutes=3.0, rules=rules)
 
-    run = asyncio.run(kill_and_resume())
-    check(run, naked_ms=10_000)
-    if point in ("K2", "K3", "K4", "K5"):
-        assert len(run.orders("E")) >= 1 and run.orders("S")
-    if point == "KE":
-        first = run.orders("E")[0]
-        assert (first.status, first.filled) == ("CANCELED", 0) and first.updated_ms - first.created_ms < 40_000
-    if point == "K8":
-        assert legs(run)[:2] in (["E", "X"], ["E", "F"])
-    if point == "K9":
-        for copy in tmp_path.glob("*.backup-????????"):
-            assert read_journal(copy)["seq"][-1] <= read_journal(path)["seq"][-1]
-        copy = back_up(path, datetime(2026, 1, 6, tzinfo=UTC))
-        assert read_journal(copy).equals(read_journal(path)) and not [*tmp_path.glob("*.new")]
+    return asyncio.run(kill_and_resume())

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from live.journal import trades
+from live.journal_trades import trades
 from live.trading_rules import input_names
 from research import engine
 from research.bars import SIGNAL

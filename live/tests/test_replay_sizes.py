@@ -7,7 +7,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from live.config import load_chosen
-from live.journal import trades
+from live.journal_trades import trades
 from live.trading_rules import input_names
 from research import engine
 from research.engine import TradingConfig

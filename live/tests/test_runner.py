@@ -19,7 +19,8 @@ from data.wal import Log
 from live import runner, runs
 from live.desk import Desk
 from live.dispatch import first_open_ms
-from live.journal import read_journal, trades
+from live.journal import read_journal
+from live.journal_trades import trades
 from live.replay import bars_of, write_recording
 from live.tests.random_stream import random_log
 from research import engine

@@ -6,7 +6,8 @@ import pytest
 
 from data import wal
 from data.wal import Kind, Record
-from live.journal import feed_folder, read_journal, trades
+from live.journal import feed_folder, read_journal
+from live.journal_trades import trades
 from live.shadows import Shadows, require_same_feed, shadow_journal, walk_shadows
 from live.tests.paper_run import OFTEN, START, assert_proven, paper
 

@@ -16,7 +16,7 @@ def main(sweep: str, place: str, folder: Path, cache: str) -> None:
     numba.config.CACHE_DIR = cache
     from data.lake import Lake
     from live.config import load_chosen
-    from live.journal import trades
+    from live.journal_trades import trades
     from live.tests.paper_run import paper
     from pipelines import notebook_sweep, notebook_trades
     from pipelines.promote import promote

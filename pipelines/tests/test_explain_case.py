@@ -13,7 +13,8 @@ from data.lake import Lake
 from data.sealer import seal_folder
 from data.wal import Record
 from live.brokers.ticks import TickBroker
-from live.journal import events_of, feed_folder, trades_of
+from live.journal import feed_folder
+from live.journal_trades import events_of, trades_of
 from live.orders import ExitFilled, FundingPaid
 from live.tests.conftest import a_config
 from live.tests.paper_run import OFTEN, START, backtests, paper

@@ -18,7 +18,8 @@ from data.sealer import seal_folder
 from data.wal import Kind, Log, note
 from live.commands import Inbox
 from live.dispatch import first_open_ms
-from live.journal import Journal, feed_folder, trades
+from live.journal import Journal, feed_folder
+from live.journal_trades import trades
 from live.oversight import News
 from live.risk import Level
 from live.session import walk

@@ -5,7 +5,7 @@ from datetime import date
 
 from click.testing import CliRunner
 
-from live.journal import trades
+from live.journal_trades import trades
 from live.shadows import Shadows, shadow_journal
 from live.tests.conftest import a_config
 from live.tests.paper_run import OFTEN, paper
