@@ -30,6 +30,7 @@ from data.venues.signing import (
 
 ONLY_LOOPBACK = "ASTER_ONLY_LOOPBACK"  # set in every test: no signed request leaves the machine
 WITHIN_S = 2.0  # after that an order is in doubt
+KEPT_S = 45.0  # how long a line is kept: a runner asks every 30 s, so its next order needs no handshake
 _SAMPLES = 5  # of the distance between two clocks
 _KEY_HEADER = "X-MBX-APIKEY"
 _WEIGHTS: Mapping[tuple[str, str], int] = {
@@ -118,7 +119,7 @@ class SignedRest:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession()
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(keepalive_timeout=KEPT_S))
         return self
 
     async def __aexit__(self, *_: object) -> None:

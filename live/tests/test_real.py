@@ -13,11 +13,14 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from click.testing import CliRunner
 
 from data.clock import RealClock
 from data.loopback.account_settings import AccountSettings
 from data.loopback.server import Loopback
+from data.venues import aster_signed
 from data.venues.aster import ASTER
 from data.venues.aster_signed import ONLY_LOOPBACK, SignedRest
 from data.venues.questions import Venue
@@ -25,6 +28,7 @@ from data.venues.signing import AgentKey, ApiKey
 from data.wal import Log
 from live import disk
 from live.brokers.aster import AsterAccount
+from live.brokers.overseer import AUDIT_MS
 from live.journal import Journal, feed_folder, read_journal
 from live.journal_trades import trades
 from live.real import permitted
@@ -172,6 +176,34 @@ def test_no_signed_request_leaves_the_machine_in_a_test(key):
     assert os.environ[ONLY_LOOPBACK]
     with pytest.raises(ValueError, match="no signed request leaves this machine"):
         SignedRest(ASTER, RealClock(), key, symbols=frozenset({"BTCUSDT"}))
+
+
+@pytest.mark.parametrize(("kept_s", "lines"), [(None, 1), (0.05, 2)])
+def test_a_line_is_kept_from_one_audit_to_the_next(monkeypatch, kept_s, lines):
+    """An order on a line that is open needs no handshake."""
+    seen = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append(request.transport)
+        return web.json_response({})
+
+    async def ask_twice() -> None:
+        application = web.Application()
+        application.router.add_get("/fapi/v1/time", answer)
+        async with TestServer(application) as server:
+            venue = Venue(
+                name="loopback", rest_url=str(server.make_url("")).rstrip("/"), stream_url="", is_loopback=True
+            )
+            async with SignedRest(venue, RealClock(), AgentKey(AGENT), symbols=frozenset()) as rest:
+                await rest.ask_openly("time")
+                await asyncio.sleep(0.15)
+                await rest.ask_openly("time")
+
+    assert 1_000 * aster_signed.KEPT_S > AUDIT_MS
+    if kept_s is not None:
+        monkeypatch.setattr(aster_signed, "KEPT_S", kept_s)
+    asyncio.run(ask_twice())
+    assert len({*map(id, seen)}) == lines
 
 
 def test_the_command_trades_and_no_key_is_in_anything_that_it_writes(config, promoted, tmp_path):
