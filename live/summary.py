@@ -6,15 +6,15 @@ from typing import Any
 
 import polars as pl
 
-from live import journal as journals
 from live.desk import Desk
 from live.dispatch import Dispatcher
+from live.journal_trades import trades as journal_trades
 from live.shadows import Shadows
 
 
 def summary(mode: str, desks: Sequence[Desk], path: Path, head: str) -> dict[str, Any]:
     """The run's totals and those of every config."""
-    listed = [journals.trades(path, *desk.key) for desk in desks]
+    listed = [journal_trades(path, *desk.key) for desk in desks]
     configs = [
         {
             "config_hash": desk.key[0],
@@ -72,7 +72,7 @@ def shadows_summary(shadows: Shadows) -> dict[str, Any]:
             "config_hash": shadow.config.config_hash,
             "symbol": shadow.config.symbol,
             "strategy": shadow.config.strategy,
-            **_totals(journals.trades(shadow.journal.path, shadow.config.config_hash, shadow.config.symbol)),
+            **_totals(journal_trades(shadow.journal.path, shadow.config.config_hash, shadow.config.symbol)),
             "journal": str(shadow.journal.path),
             "chain_head": shadow.journal.head,
         }

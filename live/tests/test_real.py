@@ -79,19 +79,17 @@ def test_holders_of_old_keys_trade_by_v1(config, tmp_path):
     assert held_and_guarded(run) and not told_of(run, "alert")
 
 
-def test_between_a_fill_and_its_stop_the_log_is_synced_once_and_the_journal_written_once(
-    config, tmp_path, monkeypatch
-):  # fmt: skip
+def test_between_a_fill_and_its_stop_nothing_waits_for_the_disk(config, tmp_path, monkeypatch):
     waits, seen = [], {}
     message = AsterAccount.message
 
     def counted(kind: type, name: str) -> None:
         call = getattr(kind, name)
 
-        def calling(self: object) -> None:
+        def calling(self: object, *given: object) -> None:
             if threading.current_thread() is threading.main_thread():  # else it is nobody's wait
                 waits.append(name)
-            call(self)
+            call(self, *given)
 
         monkeypatch.setattr(kind, name, calling)
 
@@ -108,7 +106,7 @@ def test_between_a_fill_and_its_stop_the_log_is_synced_once_and_the_journal_writ
         often(config), tmp_path / "real.sqlite", minutes=3,
         before=[new("S", lambda run: seen.setdefault("stop", len(waits)))],
     )  # fmt: skip
-    assert sorted(waits[seen["fill"] : seen["stop"]]) == ["_write", "sync"]
+    assert seen["fill"] > 0 and seen["fill"] == seen["stop"], "the entry waited, its stop did not"
     check(run, naked_ms=0)
 
 
