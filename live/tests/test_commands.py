@@ -112,7 +112,7 @@ def played(often, path, wishes, **changes):
         threading.Thread(target=say, args=(exchange,), daemon=True).start()
 
     try:
-        session, head = paper(configs, path, at_the_start=at_the_start, limits=LIMITS, speed=3_600.0, **changes)
+        session, head = paper(configs, path, at_the_start=at_the_start, limits=LIMITS, speed=1_800.0, **changes)
     finally:
         is_over.set()
     with Journal(path.with_suffix(".replayed")) as again:
@@ -138,8 +138,12 @@ def test_flatten_closes_everything_and_nothing_is_entered_until_resume(often, tm
     assert not ((entered > flattened) & (entered < resumed)).any()
     refused = [each["cause"] for each in of_kind(path, "missed") if "HALTED" in each["cause"]]
     assert refused and set(refused) == {"HALTED: operator"}
-    closed = listed.filter(pl.col("reason") == "operator")
-    assert closed.height == answers[0]["answer"].count("USDT")
+    held = listed.filter(
+        pl.col("entry_time").dt.epoch("ms") <= flattened, pl.col("exit_time").dt.epoch("ms") > flattened
+    )
+    assert held.height == answers[0]["answer"].count("USDT")
+    assert held.is_empty() or "operator" in set(held["reason"]), "unless an exit of its own comes first"
+    assert (held["exit_time"].dt.epoch("ms") <= flattened + 120_000).all()
 
 
 def test_close_takes_one_symbol_out_and_its_config_goes_on(often, tmp_path):
