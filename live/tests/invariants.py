@@ -66,7 +66,7 @@ def check_always(run: Run, *, limit: int = 2_400, refused_by_limits: bool = Fals
     intended: set[str] = set()
     for kind, _, name, body in events:
         if kind == "intent":
-            intended.add(name)
+            intended |= {name, *body.get("exits", ())}  # an entry's intent announces the exits of whatever fills
         elif kind == "order" and body["status"] != "INTENT":
             assert name in intended or order_name(name) is None, "I5: an intent before every order"
     assert set(names) <= intended, "I5: the exchange has no order that the journal does not know"
