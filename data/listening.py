@@ -8,7 +8,7 @@ exchange sent in the time between is lost, and for most tables nothing ever brin
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -93,6 +93,8 @@ class Listening:
     Attributes
     ----------
     refused : reason per gap whose repair the exchange refused for good.
+    firsts : by stream what the exchange answered when it was asked what it has before the first stored row, since
+        listening began: the position of the first such row, None for nothing.
     """
 
     def __init__(self, before: Mapping[Key, Listened] | None = None) -> None:
@@ -101,10 +103,12 @@ class Listening:
         self._spans: dict[Key, list[Span]] = {}
         self._lost: dict[Key, list[Span]] = {}
         self._began: dict[Key, int] = {}
+        self._joined: set[Key] = set()
         self._is_told = False  # who listened when the first record came
         self._frames: dict[int, int] = {}  # the last frame of each connection
         self._now_ns = 0
         self.refused: dict[str, str] = {}
+        self.firsts: dict[Key, int | None] = {}
 
     @property
     def now(self) -> datetime:
@@ -144,6 +148,10 @@ class Listening:
         """Since when a stream is recorded, 0 when longer than is known here; None when it never was."""
         return self._began.get(key)
 
+    def join(self, key: Key) -> None:
+        """It is known now what the first row of a stream follows: when listening to it began is not asked any more."""
+        self._joined.add(key)
+
     def holes(self) -> list[Hole]:
         """Where nobody listened, in the last slice and the hour before it; a hole that goes on has no end to tell."""
         if not self._is_told:
@@ -161,7 +169,8 @@ class Listening:
             last = max(self._heard((venue, stream)), key=lambda span: (span.to_ns, span.cause == OPEN), default=None)
             if last is not None:
                 until_ns = max(self._process_ns(), last.from_ns) if last.cause == OPEN else last.to_ns
-                told.append(Listened(venue=venue, stream=stream, until_ns=until_ns, why=last.cause))
+                since_ns = None if (venue, stream) in self._joined else self._began.get((venue, stream)) or None
+                told.append(Listened(venue=venue, stream=stream, until_ns=until_ns, why=last.cause, since_ns=since_ns))
         return told
 
     def _take_note(self, record: Record, told: Mapping[str, Any]) -> None:
@@ -188,6 +197,8 @@ class Listening:
                 self._back(record.connection, told["stream"], record.recv_ns)
             case "refused" if told.get("gap_id"):
                 self.refused[told["gap_id"]] = told["reason"]
+            case "first":
+                self.firsts[told["venue"], told["stream"]] = told["first"]
 
     def _start(self) -> None:
         """A process begins: whoever listened here before died without a word, as far as it did not say goodbye."""
@@ -196,10 +207,7 @@ class Listening:
         for key, spans in self._spans.items():
             self._spans[key] = [span._replace(cause="crash") if span.cause == CUT else span for span in spans]
         self._before = {
-            key: Listened(venue=last.venue, stream=last.stream, until_ns=last.until_ns, why="crash")
-            if last.why in (OPEN, CUT)
-            else last
-            for key, last in self._before.items()
+            key: replace(last, why="crash") if last.why in (OPEN, CUT) else last for key, last in self._before.items()
         }
         self._is_told = True
 
@@ -232,7 +240,7 @@ class Listening:
     def _recall(self, key: Key, recv_ns: int) -> None:
         """Begin where the lake's knowledge of this stream ends."""
         last = self._before.get(key)
-        self._began.setdefault(key, recv_ns if last is None else 0)
+        self._began.setdefault(key, recv_ns if last is None else last.since_ns or 0)
         if self._spans.setdefault(key, []) or last is None or last.why == OPEN:
             return
         self._spans[key].append(Span(0, last.until_ns, last.why))

@@ -74,7 +74,7 @@ class Manifest:
                 "make one, or name another with --lake or ASTER_LAKE"
             )
         ((found,),) = self._ask("PRAGMA user_version")
-        if found == 1:
+        if 1 <= found < FORMAT_VERSION:
             with self._making_lock():
                 manifest_database.bring_forward(self.path)
         elif found != FORMAT_VERSION:
@@ -267,9 +267,9 @@ class Manifest:
                 past = now_ms - SEGMENTS_KEPT_DAYS * 86_400_000
                 database.execute("DELETE FROM segments WHERE is_whole AND sealed_ms < ?", (past,))
             database.executemany(
-                "INSERT INTO listened VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
-                "SET until_ns = excluded.until_ns, why = excluded.why WHERE excluded.until_ns >= until_ns",
-                [(each.venue, each.stream, each.until_ns, each.why) for each in listened],
+                "INSERT INTO listened VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET until_ns = excluded.until_ns, "
+                "why = excluded.why, since_ns = excluded.since_ns WHERE excluded.until_ns >= until_ns",
+                [(each.venue, each.stream, each.until_ns, each.why, each.since_ns) for each in listened],
             )
         return True
 
@@ -301,8 +301,11 @@ class Manifest:
 
     def listened(self) -> dict[tuple[str, str], Listened]:
         """Until when each stream of each venue was listened to."""
-        rows = self._ask("SELECT venue, stream, until_ns, why FROM listened")
-        return {row[:2]: Listened(venue=row[0], stream=row[1], until_ns=row[2], why=row[3]) for row in rows}
+        rows = self._ask("SELECT venue, stream, until_ns, why, since_ns FROM listened")
+        return {
+            (venue, stream): Listened(venue=venue, stream=stream, until_ns=until_ns, why=why, since_ns=since_ns)
+            for venue, stream, until_ns, why, since_ns in rows
+        }
 
     def replaced(self) -> list[Replaced]:
         """Files that were replaced and not yet dropped, oldest first."""

@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 BUSY_WAIT_SECONDS = 60
 _ATTEMPTS = 50  # of a read without the files beside the manifest, while somebody writes after all
 
@@ -32,8 +32,8 @@ CREATE TABLE spans (
 CREATE INDEX spans_by_file ON spans (file);
 CREATE TABLE pending (path TEXT PRIMARY KEY);
 """
-# A new manifest is made in format 1 and brought forward too, so that the way forward is walked every day.
-_FORWARD = """
+# From each format to the next. A new manifest is made in format 1 and brought forward too: the way is walked every day.
+_FORWARD_1 = """
 ALTER TABLE files ADD COLUMN level INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE pending ADD COLUMN owner TEXT NOT NULL DEFAULT '';
 DROP INDEX IF EXISTS spans_by_symbol;
@@ -59,6 +59,10 @@ CREATE TABLE listened (
     PRIMARY KEY (venue, stream)
 );
 """
+_FORWARD_2 = """
+ALTER TABLE listened ADD COLUMN since_ns INTEGER;
+"""
+_FORWARD = (_FORWARD_1, _FORWARD_2)
 _ERRNO = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_READONLY: errno.EROFS,
@@ -87,21 +91,22 @@ def create(path: Path) -> None:
     aside.touch()
     with _told(aside), closing(_connect(aside, "mode=rw")) as database:
         database.executescript(
-            f"BEGIN IMMEDIATE; {_LAYOUT_1} {_FORWARD} PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
+            f"BEGIN IMMEDIATE; {_LAYOUT_1} {' '.join(_FORWARD)} PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
         )
         _go_write_ahead(database)
     aside.replace(path)
 
 
 def bring_forward(path: Path) -> None:
-    """Make a manifest of format 1 one of format 2, in one transaction. Its files stay as they are."""
+    """Make a manifest of an older format one of this format, in one transaction. Its files stay as they are."""
     with _told(path), closing(_connect(path, "mode=rw")) as database:
         _go_write_ahead(database)  # first: while others read this cannot be done, and then all stays as it was
         database.execute("BEGIN IMMEDIATE")
-        if database.execute("PRAGMA user_version").fetchone()[0] == 1:
-            for statement in _FORWARD.split(";")[:-1]:
+        found = database.execute("PRAGMA user_version").fetchone()[0]
+        for statements in _FORWARD[found - 1 :]:  # none where another process was faster
+            for statement in statements.split(";")[:-1]:
                 database.execute(statement)
-            database.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+        database.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
         database.execute("COMMIT")
 
 

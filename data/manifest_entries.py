@@ -101,12 +101,16 @@ class SegmentDone:
 
 @dataclass(frozen=True, kw_only=True)
 class Listened:
-    """Until when a stream was listened to, as far as it is sealed, and why it ended there."""
+    """Until when a stream was listened to, as far as it is sealed, and why it ended there.
+
+    ``since_ns`` is when listening to it began, as long as it is not known what its first row follows; else None.
+    """
 
     venue: str
     stream: str
     until_ns: int
     why: str
+    since_ns: int | None = None
 
 
 def to_ms(moment: datetime) -> int:

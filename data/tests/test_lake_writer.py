@@ -1,6 +1,7 @@
 """Appends of several tables at once, how far the raw log is sealed, and merges: all or nothing."""
 
 import sqlite3
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -235,7 +236,7 @@ def test_the_universe_is_what_traded_at_that_time(tmp_path):
     assert lake.universe(BEFORE, venue="binance") == []
 
 
-# --- a manifest of format 1 ------------------------------------------------------------------------------------------
+# --- a manifest of an older format -----------------------------------------------------------------------------------
 
 
 def as_format_1(lake: Lake) -> None:
@@ -267,6 +268,19 @@ def test_a_lake_of_format_1_is_brought_forward_and_loses_nothing(lake):
     }
     assert forward.verify() == []
     assert Lake(lake.root).sealed_records(NAME) == 2
+
+
+def test_a_lake_of_format_2_is_brought_forward_and_does_not_know_when_listening_began(lake):
+    heard = Listened(venue="aster", stream="btcusdt@aggTrade", until_ns=20, why="open", since_ns=7)
+    lake.append_all({"trades": trades([1])}, origin="wal", listened=[heard])
+    database = sqlite3.connect(lake.root / "manifest.sqlite")
+    database.execute("ALTER TABLE listened DROP COLUMN since_ns")
+    database.execute("PRAGMA user_version = 2")
+    database.close()
+    forward = Lake(lake.root)
+    assert (ids(forward), list(forward.listened().values())) == ([1], [replace(heard, since_ns=None)])
+    forward.append_all({}, origin="wal", listened=[heard])
+    assert list(Lake(lake.root).listened().values()) == [heard]
 
 
 def test_a_snapshot_is_one_file_with_the_lake_of_that_moment(lake, tmp_path):

@@ -55,8 +55,9 @@ def holes(*records: Record, before: list[Listened] | None = None) -> list[tuple[
     return [(hole.from_ns / 1e9, hole.to_ns / 1e9, hole.cause) for hole in found]
 
 
-def until(second: float, why: str) -> Listened:
-    return Listened(venue="aster", stream=QUOTES, until_ns=ns(second), why=why)
+def until(second: float, why: str, since: float | None = None) -> Listened:
+    since_ns = None if since is None else ns(since)
+    return Listened(venue="aster", stream=QUOTES, until_ns=ns(second), why=why, since_ns=since_ns)
 
 
 # --- one process -----------------------------------------------------------------------------------------------------
@@ -124,14 +125,14 @@ def test_a_stream_that_is_silent_on_one_socket_is_heard_on_the_other():
 
 def test_a_process_that_died_listened_until_its_last_frame():
     died = listening(started(0), opened(1), frame(7))
-    assert died.listened() == [until(7, "open")]
+    assert died.listened() == [until(7, "open", since=1)]
     assert holes(started(20), opened(22), before=died.listened()) == [(7, 22, "crash")]
     assert holes(started(0), opened(1), frame(7), started(20), opened(22)) == [(7, 22, "crash")]
 
 
 def test_a_process_that_was_stopped_said_so():
     records = (started(0), opened(1), frame(7), closed(8, reason="stopped"), told(9, "stopped"))
-    assert listening(*records).listened() == [until(8, "stopped")]
+    assert listening(*records).listened() == [until(8, "stopped", since=1)]
     assert holes(started(20), opened(22), before=[until(8, "stopped")]) == [(8, 22, "stopped")]
 
 
@@ -139,6 +140,17 @@ def test_the_first_recording_of_a_stream_has_no_hole_before_it():
     assert holes(started(0), opened(5), frame(6)) == []
     assert listening(started(0), opened(5)).began_ns(("aster", QUOTES)) == ns(5)
     assert listening(started(9), opened(9), before=[until(8, "stopped")]).began_ns(("aster", QUOTES)) == 0
+
+
+def test_when_listening_began_is_handed_on_until_it_is_known_what_the_first_row_follows():
+    key = ("aster", QUOTES)
+    killed = listening(started(0), opened(5), frame(6)).listened()
+    more = listening(started(20), opened(22), frame(23), before=killed)
+    assert (more.began_ns(key), more.listened()) == (ns(5), [until(23, "open", since=5)])
+    more.join(key)
+    assert more.listened() == [until(23, "open")]
+    first = told(30, "first", venue="aster", stream=QUOTES, first=None)
+    assert listening(first, told(31, "first", venue="aster")).firsts == {key: None}
 
 
 def test_the_next_segment_goes_on_where_the_last_one_ended():
@@ -150,7 +162,7 @@ def test_the_next_segment_goes_on_where_the_last_one_ended():
 def test_an_unreadable_end_of_a_segment_is_a_crash_when_the_process_died_of_it_and_else_damage():
     cut = listening(started(0), opened(1), frame(7))
     cut.cut()
-    assert cut.listened() == [until(7, "cut")]
+    assert cut.listened() == [until(7, "cut", since=1)]
     assert holes(started(20), opened(22), before=cut.listened()) == [(7, 22, "crash")]
     goes_on = told(60, "listening", open=[[FIRST, 1, [QUOTES], ns(60)]])
     assert holes(goes_on, frame(61), before=cut.listened()) == [(7, 60, "corrupt")]

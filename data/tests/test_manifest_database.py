@@ -21,7 +21,7 @@ path = Path(sys.argv[1])
 reading = manifest_database.reading(path)
 reading.__enter__()  # as long as somebody reads, the log stays beside the manifest
 with manifest_database.write(path) as database:
-    database.execute("INSERT INTO listened VALUES ('aster', 'a', 1, 'x')")
+    database.execute("INSERT INTO listened VALUES ('aster', 'a', 1, 'x', NULL)")
 os._exit(9)
 """
 
@@ -73,7 +73,7 @@ def test_a_full_disk_shows_what_was_written_last_even_after_a_crash(manifest, di
     assert listened(manifest) == 1
     (disk / "filler").unlink()
     with manifest_database.write(manifest) as database:
-        database.execute("INSERT INTO listened VALUES ('aster', 'b', 1, 'x')")
+        database.execute("INSERT INTO listened VALUES ('aster', 'b', 1, 'x', NULL)")
     assert listened(manifest) == 2
 
 
@@ -88,7 +88,7 @@ def test_a_full_disk_without_anything_beside_the_manifest_can_be_read(disk):
 def test_a_write_that_fails_changes_nothing(tmp_path):
     path = Manifest(tmp_path, create=True).path
     with pytest.raises(ZeroDivisionError), manifest_database.write(path) as database:
-        database.execute("INSERT INTO listened VALUES ('aster', 'a', 1, 'x')")
+        database.execute("INSERT INTO listened VALUES ('aster', 'a', 1, 'x', NULL)")
         raise ZeroDivisionError
     assert listened(path) == 0
 
