@@ -1,8 +1,9 @@
 """The gap ledger: what is missing in the lake, since when, why, and whether it came back.
 
-Trades, klines and mark prices are found by their rows: an id, a bar or a second is missing between two of them.
-Quotes, books, single fills, running bars and liquidations come when they come: missing is the time in which no socket
-listened, and a book whose predecessor never came. Nothing brings those back, so they are unrepairable from the start.
+Trades, klines and mark prices are found by their rows: an id, a bar or a second is missing between two of them; before
+the first one missing is what the exchange has since listening began. Quotes, books, single fills, running bars and
+liquidations come when they come: missing is the time in which no socket listened, and a book whose predecessor never
+came. Nothing brings those back, so they are unrepairable from the start.
 
 The ledger is only added to. The newest row of a gap speaks for it: open, then repaired, partial or unrepairable.
 """
@@ -13,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from data.beginnings import begun
 from data.gaps import (
     HOLES,
     MARK_REPAIRED_MS,
@@ -29,17 +31,18 @@ from data.gaps import (
     step_ms,
 )
 from data.lake import Lake
-from data.ledger_heard import HEARD, Causes, sources, unchained, unheard
+from data.ledger_heard import HEARD, SEEN, Causes, default_cause, sources, unchained, unheard
 from data.listening import Listening
-from data.schema import DEPTH, GAPS, KLINES, MARK_PRICE, TABLES, TRADES, conform
+from data.schema import DEPTH, GAPS, MARK_PRICE, TABLES, TRADES, conform
 from data.schema_clusters import DERIVED
 from data.settling import newest, open_gaps, settle
 from data.stored_runs import around, extent_of, extents, present, to_ms
 from data.table import Table
 
-__all__ = ["SEEN", "Listening", "corrupt", "found", "newest", "open_gaps", "scan_day", "settle", "unknown"]
+__all__ = [
+    "SEEN", "Listening", "corrupt", "found", "known_cause", "newest", "open_gaps", "scan_day", "settle", "unknown",
+]  # fmt: skip
 
-SEEN = (TRADES, KLINES, MARK_PRICE)  # whose rows show what is missing between them
 _DAY = timedelta(days=1)
 _OWNER = ["venue", "symbol", "table", "interval"]
 
@@ -52,7 +55,8 @@ def found(lake: Lake, tables: Mapping[str, pl.DataFrame], told: Listening, now: 
     Parameters
     ----------
     tables : rows that are about to be stored, those of the ledger itself among them: a bar that was given up is known.
-    told : who listened; has taken the records that the rows are from.
+    told : who listened; has taken the records that the rows are from. Learns of which streams it is known now what
+        their first row follows.
     now : when it is found; None for the time of the last record.
     """
     heard = told.holes()
@@ -65,7 +69,13 @@ def found(lake: Lake, tables: Mapping[str, pl.DataFrame], told: Listening, now: 
             holes += [lost | {"cause": causes.of(lost)} for lost in _unseen(lake, table, rows, since)]
     if DEPTH.name in tables and not tables[DEPTH.name].is_empty():
         holes += unchained(lake, tables[DEPTH.name], causes)
-    return unknown(newest(lake, tables.get(GAPS.name)), holes, now or told.now)
+    known = newest(lake, tables.get(GAPS.name))
+    for lost in begun(lake, tables, told):
+        cause = causes.of(lost)
+        if cause == default_cause(TABLES[lost["table"]]):  # long ago, for a symbol that is seldom traded
+            cause = known_cause(known, lost)
+        holes.append(lost | {"cause": cause})
+    return unknown(known, holes, now or told.now)
 
 
 def scan_day(lake: Lake, table: str, day: date, now: datetime | None = None) -> pl.DataFrame:
@@ -90,10 +100,14 @@ def scan_day(lake: Lake, table: str, day: date, now: datetime | None = None) -> 
         if first_ms <= after.first_ms <= last_ms
     ]
     known = newest(lake)
-    lost = known.filter(pl.col("table").is_in([each.name for each in HEARD]), pl.col("from_id").is_null())
-    causes = _causes(lost, contract, {each["interval"] for each in holes})
+    causes = _causes(known, contract, {each["interval"] for each in holes})
     explained = [each | {"cause": causes.of(each)} for each in holes]
     return unknown(known, explained, now or datetime.now(UTC))
+
+
+def known_cause(known: pl.DataFrame, lost: Mapping[str, Any]) -> str:
+    """The cause that the ledger's rows of the time in which nobody listened give a hole."""
+    return _causes(known, TABLES[lost["table"]], {lost["interval"]}).of(lost)
 
 
 def corrupt(lake: Lake, lost: pl.DataFrame, now: datetime) -> pl.DataFrame:
@@ -201,8 +215,9 @@ def _piece(table: Table, owner: Owner, extent: Run, first: int, last: int) -> di
     return hole(table, owner, *edges) | counted
 
 
-def _causes(lost: pl.DataFrame, table: Table, intervals: set[str | None]) -> Causes:
+def _causes(known: pl.DataFrame, table: Table, intervals: set[str | None]) -> Causes:
     """Why rows of a table may be missing, from the ledger's rows of the time in which nobody listened."""
+    lost = known.filter(pl.col("table").is_in([each.name for each in HEARD]), pl.col("from_id").is_null())
     spans = lost.select("venue", "symbol", pl.col("from_time", "to_time").to_physical(), "cause").iter_rows()
     return Causes(
         (venue, table.name, symbol, interval, from_ms, to_ms, cause)

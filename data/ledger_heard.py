@@ -24,6 +24,7 @@ from data.schema import (
 from data.stored_runs import to_ms
 from data.table import Table
 
+SEEN = (TRADES, KLINES, MARK_PRICE)  # whose rows show what is missing between them
 HEARD = (BOOK_TICKER, DEPTH, RAW_TRADES, KLINE_UPDATES, FORCE_ORDERS)  # their rows do not show what is missing
 ALL_LIQUIDATIONS = "!forceOrder@arr"
 _TABLES = {

@@ -269,7 +269,7 @@ class _Recorder:
                 jobs.append(self._ask_another(asking, entries[speaks]))
             if self._config.repair and speaks in self._streams:
                 self._repairs[speaks] = repair = Repair(
-                    session, self._clock, budget, log=self._inbox.answers, note=self._note_refusal,
+                    session, self._clock, budget, log=self._inbox.answers, note=self._note,
                     since_ms=lambda: self._report.since_ms,
                 )  # fmt: skip
                 jobs.append(repair.run())
@@ -353,12 +353,18 @@ class _Recorder:
 
     def _offer_gaps(self) -> None:
         """Ask for what is missing in the lake, apart from what another recorder asks for."""
-        gaps = self._sealing.open_gaps
-        others = recorded_by_others(self._root, self._log.folder) if gaps else set()
+        gaps, begun = self._sealing.open_gaps, self._sealing.begun
+        others = recorded_by_others(self._root, self._log.folder) if gaps or begun else set()
         for venue, repair in self._repairs.items():
             own = {name.partition("@")[0].upper() for name in self._streams[venue]}
-            is_ours = [gap["symbol"] in own or (venue, gap["symbol"]) not in others for gap in gaps]
-            repair.offer([gap for gap, ours in zip(gaps, is_ours, strict=True) if ours and gap["venue"] == venue])
+
+            def is_ours(of: str, symbol: str, venue: str = venue, own: set[str] = own) -> bool:
+                return of == venue and (symbol in own or (venue, symbol) not in others)
+
+            repair.offer(
+                [gap for gap in gaps if is_ours(gap["venue"], gap["symbol"])],
+                [each for each in begun if is_ours(each.venue, each.symbol)],
+            )
 
     async def _report_forever(self, tell: Callable[[Status], None]) -> None:
         for number in itertools.count():

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from data.beginning_questions import Beginning
+
 _RESTART_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # after so many deaths in a row
 _SEGMENTS_PER_CHILD = 240  # four hours: what its allocators keep grows by a tenth of a mebibyte with each
 _LINE_BYTES = 16 << 20  # what it says of a segment holds hundreds of open gaps
@@ -31,6 +33,7 @@ class Sealing:
     landed : rows added per table. already_present, conflicts, quarantined, copies, lossy, cut_bytes : as
         ``data.sealer`` counts them.
     open_gaps : rows of the ledger that REST could still fill, as of the last segment; see ``ledger.open_gaps``.
+    begun : first rows of which it is not known what came before them, as of the last segment.
     """
 
     def __init__(self, logs: Path, lake: Path) -> None:
@@ -48,6 +51,7 @@ class Sealing:
         self.landed: Counter[str] = Counter()
         self.already_present = self.conflicts = self.quarantined = self.copies = self.lossy = self.cut_bytes = 0
         self.open_gaps: list[dict[str, Any]] = []
+        self.begun: list[Beginning] = []
 
     async def start(self) -> None:
         """Start the child."""
@@ -122,6 +126,8 @@ class Sealing:
         """Count what became of one segment."""
         name = told["segment"]
         self.open_gaps = told.get("open", self.open_gaps)
+        if "begun" in told:
+            self.begun = [Beginning(*each) for each in told["begun"]]
         if name is None:  # its first line
             return
         if "error" in told and (self._logs / name).exists():

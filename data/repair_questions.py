@@ -13,7 +13,7 @@ HOUR_MS = 3_600_000
 SETTLING_MS = 300_000  # bars of the last minutes before a fetch were seen to change afterwards
 _REPAIRABLE = ("trades", "klines", "mark_price")
 _MARK_BARS = "1m"
-_PREFIX = {"aster": "/fapi/v3", "binance": "/fapi/v1"}
+PREFIX = {"aster": "/fapi/v3", "binance": "/fapi/v1"}
 
 
 def is_repairable(table: str) -> bool:
@@ -32,7 +32,7 @@ def questions(gap: Mapping[str, Any], now_ms: int) -> list[Question]:
     gap : one of ``ledger.open_gaps``: a row of ``gaps`` with times in ms, and ``remaining``.
     now_ms : bars that closed less than five minutes before are not asked for yet, they may still change.
     """
-    prefix = _PREFIX.get(gap["venue"])
+    prefix = PREFIX.get(gap["venue"])
     if prefix is None or gap["state"] != "open" or not is_repairable(gap["table"]):
         return []
     if gap["table"] == "trades":

@@ -21,7 +21,7 @@ from typing import Any
 import polars as pl
 from filelock import FileLock
 
-from data import instruments, ledger, raw, wal
+from data import beginnings, instruments, ledger, raw, wal
 from data.lake import Lake, Landed
 from data.landing import Lander, Landing
 from data.listening import Listening
@@ -246,7 +246,7 @@ class _Following:
 
     def greet(self) -> None:
         """Tell what is open from earlier."""
-        _tell({"segment": None, "open": self._open()})
+        _tell({"segment": None, **self._lacking()})
 
     def seal(self, names: Iterable[str]) -> None:
         """Seal these and what is left, oldest first."""
@@ -261,13 +261,14 @@ class _Following:
                 told = self._told.pop(path.parent, None) or Listening(self._lake.listened())
                 sealed = seal(path, self._lake, told=told, **self._settings)
                 self._told[path.parent] = told
-                _tell({"segment": name, **sealed.summary(), "open": self._open()})
+                _tell({"segment": name, **sealed.summary(), **self._lacking()})
             except (OSError, CorruptFile) as error:
                 self.left.append(name)
                 _tell({"segment": name, "error": str(error)})
 
-    def _open(self) -> list[dict[str, Any]]:
-        return ledger.open_gaps(self._lake)[:_GAPS_TOLD]
+    def _lacking(self) -> dict[str, list[Any]]:
+        """What the exchange is to be asked: for open gaps, and for what came before first rows."""
+        return {"open": ledger.open_gaps(self._lake)[:_GAPS_TOLD], "begun": beginnings.due(self._lake)[:_GAPS_TOLD]}
 
 
 def _tell(line: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from data import recorder_repair
+from data.beginning_questions import Beginning
 from data.clock import FollowedClock
 from data.recorder_asking import Answered
 from data.recorder_repair import Repair
@@ -43,7 +44,7 @@ class Bench:
         self.budget = Budget(self.clock, 100)
         self.repair = Repair(
             self.exchange, self.clock, self.budget, log=self.logged.extend,
-            note=lambda **told: self.notes.append(told), since_ms=lambda: NOON_MS,
+            note=lambda what, **told: self.notes.append({"note": what} | told), since_ms=lambda: NOON_MS,
         )  # fmt: skip
 
     def round_at(self, seconds: float) -> int:
@@ -103,6 +104,50 @@ def test_a_question_that_is_refused_for_good_is_noted_with_its_gap():
     assert [(note["gap_id"], note["reason"]) for note in bench.notes] == [("a", "aggTrades: HTTP 400")] * 2
     assert bench.round_at(60) == 0
     assert len(bench.exchange.asked) == 2
+
+
+BEGUN = Beginning("aster", "btcusdt@aggTrade", "trades", "BTCUSDT", None, NOON_MS, 9, NOON_MS + 5)
+
+
+def test_what_came_before_a_first_row_is_asked_once_and_noted_and_is_no_gap_yet():
+    bench = Bench(aggTrades=b'[{"a": 8, "T": %d}]' % NOON_MS)
+    bench.repair.offer([], [BEGUN])
+    assert bench.round_at(0) == 1
+    assert bench.notes == [{"note": "first", "venue": "aster", "stream": "btcusdt@aggTrade", "first": 8}]
+    assert (bench.logged, bench.repair.gaps_open, bench.repair.answers) == ([], 0, 0)
+    bench.repair.offer([], [BEGUN])  # its note is not sealed yet
+    assert [minute for minute in range(1, 60) if bench.round_at(60 * minute)] == [10, 30]
+    bench.repair.offer([])
+    assert bench.round_at(86_400) == 0
+
+
+def test_what_came_before_a_first_row_is_asked_again_when_the_exchange_answers_and_later_when_it_refuses():
+    bench = Bench(aggTrades=Unavailable("aggTrades: HTTP 503", 0.0))
+    bench.repair.offer([], [BEGUN])
+    assert bench.round_at(0) == 0
+    assert bench.repair.trouble == "repair waits: aggTrades: HTTP 503"
+    bench.exchange.answers["aggTrades"] = ValueError("aggTrades: HTTP 400")
+    assert [bench.round_at(30), bench.repair.trouble, bench.notes] == [0, None, []]
+    bench.exchange.answers.clear()
+    assert [minute for minute in range(1, 30) if bench.round_at(60 * minute)] == [11]
+    assert bench.notes[0]["first"] is None
+
+
+def test_a_first_row_that_has_its_predecessor_meanwhile_is_asked_about_no_more():
+    bench = Bench()
+    others = [BEGUN._replace(stream=f"{name}@aggTrade") for name in "abcdef"]
+    bench.repair.offer([], [BEGUN, *others])
+
+    async def play() -> None:
+        asking = asyncio.create_task(bench.repair.round())
+        while len(bench.exchange.asked) < 5:  # of a budget of 100 a minute
+            await asyncio.sleep(0.001)
+        bench.repair.offer([], others[:4])
+        bench.clock.tell((NOON_MS + 61_000) * 10**6)
+        await asking
+
+    asyncio.run(play())
+    assert [note["stream"] for note in bench.notes] == ["btcusdt@aggTrade", *(each.stream for each in others[:5])]
 
 
 def test_repair_goes_on_by_itself_as_gaps_are_offered_and_as_time_passes():

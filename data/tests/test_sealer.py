@@ -231,7 +231,7 @@ def test_following_seals_what_it_is_told_and_ends_with_its_input(tmp_path):
         process.stdin.close()
         told.append(json.loads(process.stdout.readline()))
         assert process.wait() == 0
-    assert told[0] == {"segment": None, "open": []}
+    assert told[0] == {"segment": None, "open": [], "begun": []}
     assert told[1] == {
         "segment": names[0],
         "records": 1,
@@ -244,6 +244,7 @@ def test_following_seals_what_it_is_told_and_ends_with_its_input(tmp_path):
         "lossy": 0,
         "cut_bytes": 0,
         "open": [],
+        "begun": [],
     }
     assert told[2]["landed"] == {"book_ticker": 1}
     assert told[3] == {
