@@ -1,7 +1,8 @@
 """What a recorder was asked for and nobody recorded: from where a stream was heard last to the end of a day.
 
 A hole between two rows is seen when the second one comes. Where a recorder has stopped none comes, so a day that is
-over looks for itself until when each stream was heard. What lies before the first recording is no hole of it.
+over looks for itself until when each stream was heard. What lies before the first recording is no hole of it; what lies
+between that and the first row is, and where the recorder did not come to ask for it, it is asked for here.
 """
 
 import json
@@ -12,10 +13,12 @@ from typing import Any
 import polars as pl
 
 from data.answers import AnswerLog
+from data.beginning_questions import Beginning, first_position
+from data.beginnings import before, due, is_recent
 from data.clock import Clock
 from data.gaps import Owner, Run, hole, moment, reach, step_ms
 from data.lake import Lake
-from data.ledger import SEEN, newest, unknown
+from data.ledger import SEEN, known_cause, newest, unknown
 from data.ledger_heard import Carried, carried, unheard
 from data.listening import CUT, OPEN, Hole
 from data.recorder_status import ALIVE, read_statuses
@@ -81,7 +84,8 @@ async def unrecorded(
 ) -> pl.DataFrame:
     """Rows of ``gaps`` for what of these streams nobody heard, as far as the ledger does not know it.
 
-    Asks the exchange which trade was the first behind each end, so that trades are missing from an id to an id.
+    Asks the exchange which trade was the first behind each end, so that trades are missing from an id to an id; and of
+    streams that nobody hears now, which row was the first since listening began, where that is not known.
 
     Parameters
     ----------
@@ -97,6 +101,11 @@ async def unrecorded(
         for lost in found:
             _, to_known_ms = reached.get((lost["table"], lost["symbol"], lost["interval"]), (0, 0))
             lost["from_time"] = max(lost["from_time"], moment(to_known_ms))
+        for beginning in due(lake):
+            is_heard = living.get(beginning.stream, True)  # then its recorder asks
+            if beginning.venue == VENUE and not is_heard and (tables is None or beginning.table in tables):
+                lost = before(beginning, await first_position(beginning, answers.look))
+                found += [each | {"cause": known_cause(known, each)} for each in lost]
         for lost in ends:
             for carries in carried(lost.stream):
                 if carries.table in SEEN and (tables is None or carries.table.name in tables):
@@ -121,11 +130,12 @@ async def _unseen(
     owner: Owner = (lost.venue, symbol, interval)
     end_ms = lost.to_ns // 10**6
     facts = lake.facts([table.name], symbols=[symbol], end=moment(end_ms + 1), venue=lost.venue)
-    stored = extents(table, facts).get(owner)
-    if stored is None:  # it never brought anything
-        return []
-    last, last_ms = max(run.last for run in stored), max(run.last_ms for run in stored)
+    since_ns = lake.listened()[lost.venue, lost.stream].since_ns
+    stored = [run for run in extents(table, facts).get(owner, ()) if is_recent(run, (since_ns or 0) // 10**6)]
     to_id, to_known_ms = reached.get((table.name, symbol, interval), (0, 0))
+    if not stored and not to_known_ms:  # it never brought anything
+        return [] if since_ns is None else await _since(since_ns // 10**6, answers, carries, lost, now_ms)
+    last, last_ms = max((run.last for run in stored), default=0), max((run.last_ms for run in stored), default=0)
     if max(last_ms, to_known_ms) >= end_ms:
         return []
     if table is TRADES:
@@ -139,6 +149,22 @@ async def _unseen(
     if behind - last <= reach(table):
         return []
     return [hole(table, owner, before, after) | {"cause": lost.cause}]
+
+
+async def _since(since_ms: int, answers: AnswerLog, carries: Carried, lost: Hole, now_ms: int) -> list[dict[str, Any]]:
+    """The hole from the first row since listening began to the end, where the exchange has one and the lake none."""
+    table, symbol, interval = carries
+    end_ms = lost.to_ns // 10**6
+    if table is TRADES:
+        newest_trade = await _first_trade(answers, symbol, {})
+        if not newest_trade or newest_trade[0]["T"] < since_ms:
+            return []
+        behind = await _next_id(answers, symbol, end_ms, now_ms)
+    else:
+        behind = end_ms // step_ms(table, interval)
+    beginning = Beginning(lost.venue, lost.stream, table.name, symbol, interval, since_ms, behind, end_ms)
+    holes = before(beginning, await first_position(beginning, answers.look))
+    return [each | {"cause": lost.cause} for each in holes]
 
 
 async def _next_id(answers: AnswerLog, symbol: str, at_ms: int, now_ms: int) -> int:

@@ -19,11 +19,13 @@ from data.repair import repair
 from data.schema import GAPS, TABLES
 from data.stored_runs import to_ms
 from data.synthetic import BTC_LIKE, MarketSpec, generate
+from data.tests.test_beginnings import Newborn, overheard
 from data.unrecorded import asked, unheard_ends, unrecorded
 from data.venues.aster import AsterRest, venue_of
 from data.venues.weights import Budget
 from data.wal import Kind, note
 
+__all__ = ["overheard"]  # a fixture
 Rows = dict[str, pl.DataFrame]
 MIDNIGHT = datetime(2026, 1, 6, tzinfo=UTC)
 START = MIDNIGHT - timedelta(minutes=15)
@@ -43,11 +45,19 @@ STATUS = Status(
 )  # fmt: skip
 
 
-def lake_heard(root: Path, why: str, streams: tuple[str, ...] = STREAMS[:1], rows: Rows | None = None) -> Lake:
+def lake_heard(
+    root: Path,
+    why: str,
+    streams: tuple[str, ...] = STREAMS[:1],
+    rows: Rows | None = None,
+    began: datetime | None = None,
+) -> Lake:
     """A lake that heard streams up to ten minutes before midnight."""
     lake = Lake(root, create=True)
-    until_ns = to_ms(STOPPED) * 10**6
-    heard = [Listened(venue="aster", stream=stream, until_ns=until_ns, why=why) for stream in streams]
+    until_ns, since_ns = to_ms(STOPPED) * 10**6, None if began is None else to_ms(began) * 10**6
+    heard = [
+        Listened(venue="aster", stream=stream, until_ns=until_ns, why=why, since_ns=since_ns) for stream in streams
+    ]
     lake.append_all(rows or {}, origin="test", listened=heard)
     return lake
 
@@ -69,9 +79,11 @@ def stopped(sent, tmp_path) -> Lake:
     return lake
 
 
-async def closed(lake: Lake, at: datetime, end: datetime | None = None) -> dict[str, dict]:
+async def closed(
+    lake: Lake, at: datetime, end: datetime | None = None, source: SyntheticSource | None = None
+) -> dict[str, dict]:
     """By table, what the ledger gets to know at a time of the exchange; it is repaired then."""
-    async with Loopback(SyntheticSource(MARKET), speed=None, start=at) as exchange:
+    async with Loopback(source or SyntheticSource(MARKET), speed=None, start=at) as exchange:
         clock = FollowedClock()
         async with AsterRest(await venue_of(exchange.rest_url), clock) as rest:
             budget = Budget(clock, 2_400)
@@ -109,6 +121,44 @@ def test_the_next_night_goes_on_where_the_last_one_ended(stopped):
     whole = newest(stopped).filter(pl.col("table").is_in(["trades", "klines"]))
     assert whole["state"].to_list() == 4 * ["repaired"]
     assert stopped.scan("klines")["open_time"].to_list() == [START + number * A_MINUTE for number in range(19)]
+
+
+BEGAN = START + 3.4 * A_MINUTE
+
+
+def test_what_a_recorder_missed_that_ended_before_the_first_row_is_missing_since_it_began(sent, tmp_path):
+    lake = lake_heard(tmp_path / "lake", "stopped", STREAMS, began=BEGAN)
+    write_status(lake.root, STATUS)
+    lost = asyncio.run(closed(lake, MIDNIGHT + 8 * A_MINUTE))
+    ids = sent["trades"].filter(pl.col("event_time") >= BEGAN)["agg_trade_id"]
+    assert (lost["trades"]["from_id"], lost["trades"]["to_id"]) == (ids[0], ids[-1])
+    assert {lost[name]["from_time"] for name in ("trades", "mark_price")} == {BEGAN}
+    assert (lost["klines"]["from_time"], lost["klines"]["missing"]) == (START + 2 * A_MINUTE, 12)
+    assert {(each["cause"], each["to_time"]) for each in lost.values()} == {("stopped", MIDNIGHT)}
+    assert lake.scan("trades")["agg_trade_id"].to_list() == ids.to_list()
+    assert asyncio.run(closed(lake, MIDNIGHT + 9 * A_MINUTE)) == {}
+
+
+def test_what_came_before_a_first_row_is_asked_where_its_recorder_did_not_come_to_it(sent, tmp_path):
+    came = sent["trades"].filter(pl.col("event_time").is_between(STOPPED - A_MINUTE, STOPPED))
+    lake = lake_heard(tmp_path / "lake", "stopped", rows={"trades": came}, began=BEGAN)
+    write_status(lake.root, STATUS)
+    asyncio.run(closed(lake, MIDNIGHT + 8 * A_MINUTE))
+    ids = sent["trades"].filter(pl.col("event_time") >= BEGAN)["agg_trade_id"]
+    first, last = came["agg_trade_id"].min(), came["agg_trade_id"].max()
+    found = newest(lake).sort("from_id").select("from_id", "to_id", "state").rows()
+    assert found == [(ids[0], first - 1, "repaired"), (last + 1, ids[-1], "repaired")]
+    assert asyncio.run(closed(lake, MIDNIGHT + 9 * A_MINUTE)) == {}
+
+
+def test_where_nothing_was_traded_since_a_recorder_began_nothing_is_missing_and_one_question_tells(overheard, tmp_path):
+    never = {"BTCUSDT": MIDNIGHT + timedelta(days=1)}
+    lake = lake_heard(tmp_path / "lake", "stopped", began=BEGAN)
+    write_status(lake.root, STATUS)
+    assert asyncio.run(closed(lake, MIDNIGHT + 8 * A_MINUTE, source=Newborn(MARKET, never))) == {}
+    assert [question.params for question in overheard if question.path != "/loopback"] == [
+        {"symbol": "BTCUSDT", "limit": 1}
+    ]
 
 
 def test_what_a_killed_recorder_had_heard_is_not_missing(tmp_path):
