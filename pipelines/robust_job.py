@@ -16,7 +16,7 @@ from pipelines.search_job import find_configs, with_is_found
 from pipelines.sweep_job import bars_for
 from research import formats
 from research.bars import Bars
-from research.evidence import Period, period_of, picks_of, record_pnl
+from research.evidence import Period, period_of, record_pnl
 from research.gate import Finding
 from research.portfolio_record import limits_in_words
 from research.robustness import (
@@ -104,7 +104,7 @@ def _examined(run: RunFolder, lake: Lake, symbol: str, strains: Strains, progres
         symbol, *(run.frame(f"walk_forward_{name}").filter(symbol=symbol) for name in ("folds", "trades", "equity"))
     )
     period = period_of(config.interval, record.equity.height)
-    surface = _surface(config, lake, record, strains, period, progress)
+    surface = _surface(run, lake, record, strains, period, progress)
     net = float(record.folds["net_pnl_usdt"].sum() or 0.0)
     again = surface.filter("is_own")["net_pnl_usdt"][0]
     cost = break_even(record.trades)
@@ -128,11 +128,12 @@ def _examined(run: RunFolder, lake: Lake, symbol: str, strains: Strains, progres
 
 
 def _surface(
-    config: SweepConfig, lake: Lake, record: Record, strains: Strains, period: Period, progress: Progress
+    run: RunFolder, lake: Lake, record: Record, strains: Strains, period: Period, progress: Progress
 ) -> pl.DataFrame:
     """The record under every combination of the strains."""
+    config = run.config
     own_bars = bars_for(config, lake, record.symbol)
-    picks_by_start = _picks_by_start(config, own_bars, record, strains, progress)
+    picks_by_start = _picks_by_start(run, own_bars, record, strains, progress)
     parts = []
     for place, added_ms in enumerate(strains.added_latency_ms):
         costs = replace(config.costs, latency_ms=config.costs.latency_ms + added_ms)
@@ -145,17 +146,26 @@ def _surface(
 
 
 def _picks_by_start(
-    config: SweepConfig, bars: Bars, record: Record, strains: Strains, progress: Progress
+    run: RunFolder, bars: Bars, record: Record, strains: Strains, progress: Progress
 ) -> Mapping[int, Picks]:
     """The run's own picks, and those of the procedure on folds that begin later."""
-    n_rows = bars.frame.height
+    config, n_rows = run.config, bars.frame.height
     later = starts_of(config, n_rows, strains.starts)[1:]
     evaluator = Evaluator(config, bars) if later else None
-    found = {0: picks_of(config, folds_of(config, n_rows), record)}
+    found = {0: _own_picks(run, record, folds_of(config, n_rows))}
     for place, start in enumerate(later):
         tell = _piece(progress, f"picks {record.symbol}", place, len(later))
         found[start] = _picks_anew(config, evaluator, record.symbol, folds_from(config, n_rows, start), tell)
     return found
+
+
+def _own_picks(run: RunFolder, record: Record, folds: list[Fold]) -> Picks:
+    """What the run picked, by its ranked table: of what an optimiser came to, the config file tells nothing."""
+    numbers = record.folds["config"].to_list()
+    is_picked = pl.col("config").is_in([number for number in numbers if number is not None])
+    own = run.scan("results").filter(is_picked, symbol=record.symbol).collect()
+    params = {row["config"]: run.config.params_of(row) for row in own.iter_rows(named=True)}
+    return [(fold, params[number]) for fold, number in zip(folds, numbers, strict=True) if number is not None]
 
 
 def _picks_anew(

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -13,9 +14,13 @@ import pytest
 from live.config import load_chosen
 from pipelines.notebook_sweep import beside_others, open_sweep
 from pipelines.promote import promote
+from pipelines.robust_job import run_robust
 from pipelines.run_history import comparison, history
 from pipelines.runs import open_run
 from pipelines.sweep_job import run_sweep
+from research.surface import Strains
+
+ONE = Strains(added_latency_ms=(0,), fee_multiples=(1.0,), added_slippage_bps=(0.0,), starts=(0.0,))
 
 
 def quiet(what: str, done: int, total: int) -> None:
@@ -107,6 +112,10 @@ def test_optuna_looks_at_train_rows_and_an_interrupted_search_comes_to_the_same(
     assert evaluated.filter("is_found", pl.col("part") == "train").group_by("fold").len()["len"].max() <= 64
     trials = synthetic_lake.scan("trials", symbols=["BTCUSDT"]).filter(pl.col("run") == finished.path.name)
     assert trials["configs"].to_list() == [n_configs]
+
+    (strained,) = run_robust(finished, synthetic_lake, quiet, replace(ONE, starts=(0.0, 0.5)))
+    assert strained.is_repeated
+    assert strained.surface["folds"].to_list() == [4, 3]  # a later start leaves one fold less, and Optuna looks anew
 
 
 def test_a_full_disk_is_said_and_the_sweep_goes_on_when_there_is_room(finished, synthetic_lake, tmp_path, monkeypatch):
