@@ -20,6 +20,7 @@ from pipelines.runs import FINISHED, RUNNING, RunFolder, start_run
 from pipelines.search_job import find_configs, with_is_found
 from research.bars import Bars, build_bars
 from research.cluster_bars import with_clusters_asked_for
+from research.completeness import require_inputs
 from research.engine import backtest, feature_names
 from research.features import cluster_columns_of
 from research.portfolio_record import joint_record
@@ -94,6 +95,7 @@ def run_sweep(
     for done, symbol in enumerate(config.symbols):
         progress("bars", done, len(config.symbols))
         bars[symbol] = bars_for(config, lake, symbol)
+        require_inputs(config.strategy, _feature_names(config), bars[symbol])
     progress("bars", len(bars), len(bars))
 
     code = code_identity()

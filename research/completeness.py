@@ -88,22 +88,44 @@ def starved(strategy: str, names: Sequence[str], bars: Bars) -> tuple[str, ...]:
     ----------
     names : every feature that its configs read.
     """
+    return tuple(_lacking(strategy, names, bars))
+
+
+def require_inputs(strategy: str, names: Sequence[str], bars: Bars) -> None:
+    """Refuse bars on which no config of a strategy could ever enter: something it asks for was not recorded at all.
+
+    Parameters
+    ----------
+    names : every feature that its configs read.
+
+    Raises
+    ------
+    ValueError
+        Naming what is missing and what brings it.
+    """
+    lacking = _lacking(strategy, names, bars)
+    if any(share == 0.0 for share in lacking.values()) and bars.frame["can_enter"].any():
+        raise ValueError(f"{bars.symbol}: {'; '.join(lacking)}")
+
+
+def _lacking(strategy: str, names: Sequence[str], bars: Bars) -> dict[str, float]:
+    """``starved``, each sentence with the share of the rows that have what it misses."""
     rows = bars.frame.filter("can_enter")
     asked = {column for name in names for column in feature_of(name)[0].inputs}
-    told = []
+    told = {}
     for each in _INPUTS:
         there = rows.select(each.is_there.mean()).item() or 0.0
         if not asked.isdisjoint(each.columns) and there < MIN_THERE:
-            told.append(
-                f"{strategy} enters only with {each.what}, which {_share(there)} of the bars have: {each.remedy}"
-            )
+            sentence = f"{strategy} enters only with {each.what}, which {_share(there)} of the bars have: {each.remedy}"
+            told[sentence] = there
     forced = list(FORCED_SIDES.values())
     if not asked.isdisjoint(forced) and not rows.select(pl.sum_horizontal(pl.col(forced).sum())).item():
-        told.append(
+        sentence = (
             f"{strategy} goes by liquidations, and none of {bars.symbol} was recorded in the range: record forceOrder, "
             "or move start and end to where it was recorded"
         )
-    return tuple(told)
+        told[sentence] = 0.0
+    return told
 
 
 def _share(fraction: float) -> str:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import re
 import shutil
 import tomllib
@@ -17,7 +18,7 @@ from pipelines.promote import promote
 from pipelines.robust_job import run_robust
 from pipelines.run_history import comparison, history
 from pipelines.runs import open_run
-from pipelines.sweep_job import run_sweep
+from pipelines.sweep_job import bars_for, run_sweep
 from research.surface import Strains
 
 ONE = Strains(added_latency_ms=(0,), fee_multiples=(1.0,), added_slippage_bps=(0.0,), starts=(0.0,))
@@ -116,6 +117,21 @@ def test_optuna_looks_at_train_rows_and_an_interrupted_search_comes_to_the_same(
     (strained,) = run_robust(finished, synthetic_lake, quiet, replace(ONE, starts=(0.0, 0.5)))
     assert strained.is_repeated
     assert strained.surface["folds"].to_list() == [4, 3]  # a later start leaves one fold less, and Optuna looks anew
+
+
+def test_a_sweep_of_what_was_never_recorded_is_refused_before_a_trial_is_counted(synthetic_lake, tmp_path, monkeypatch):
+    from conftest import SMALL_SWEEP
+
+    def without_funding(*asked):
+        bars = bars_for(*asked)
+        return replace(bars, frame=bars.frame.with_columns(funding_rate=pl.lit(math.nan)))
+
+    monkeypatch.setattr("pipelines.sweep_job.bars_for", without_funding)
+    (tmp_path / "small.toml").write_text(SMALL_SWEEP)
+    before = synthetic_lake.scan("trials").height
+    with pytest.raises(ValueError, match="BTCUSDT: momentum enters only with a funding rate, which none of the bars"):
+        run_sweep(tmp_path / "small.toml", synthetic_lake, tmp_path / "runs", quiet)
+    assert not (tmp_path / "runs").exists() and synthetic_lake.scan("trials").height == before
 
 
 def test_a_full_disk_is_said_and_the_sweep_goes_on_when_there_is_room(finished, synthetic_lake, tmp_path, monkeypatch):

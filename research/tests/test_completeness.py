@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from research.bars import BARS, Bars
-from research.completeness import coverage_of, require_coverage, starved
+from research.completeness import coverage_of, require_coverage, require_inputs, starved
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -95,6 +95,16 @@ def test_one_recorded_quote_that_switched_the_assumed_spread_off_is_named_with_w
 )
 def test_every_input_that_is_missing_is_named(columns, told):
     assert re.search(told, "; ".join(starved("liquidation_fade", FADE, known(**columns))))
+
+
+def test_bars_on_which_nothing_could_ever_be_entered_are_refused():
+    with pytest.raises(ValueError, match="BTCUSDT: liquidation_fade goes by liquidations, and none of BTCUSDT was rec"):
+        require_inputs("liquidation_fade", FADE, known(forced_buy_usdt=0.0))
+    with pytest.raises(ValueError, match=r"a funding rate, which none of the bars have: .* funding_rate_bps in \[sub"):
+        require_inputs("momentum", MOMENTUM, known(funding_rate=float("nan")))
+    one = pl.when(pl.col("row") == 7).then(100.0).otherwise(float("nan"))
+    require_inputs("momentum", MOMENTUM, known(quote_age_ms=one))  # little is not nothing
+    require_inputs("liquidation_fade", FADE, known(can_enter=False, forced_buy_usdt=0.0))  # for another reason
 
 
 def test_what_a_strategy_does_not_ask_for_is_not_missed():
