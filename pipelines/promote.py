@@ -20,6 +20,7 @@ from pipelines.gate_job import findings_of, gate_of, open_holdout
 from pipelines.identity import CHECKOUT
 from pipelines.runs import RunFolder, write_whole
 from pipelines.sweep_job import bars_for, data_of
+from research import formats
 from research.engine import refusals
 from research.portfolio_record import limits_in_words
 
@@ -101,9 +102,11 @@ def findings(run: RunFolder, lake: Lake, row: dict[str, Any]) -> list[str]:
     folds = run.frame("walk_forward_folds").filter(pl.col("symbol") == row["symbol"])
     net = folds["net_pnl_usdt"].sum() or 0.0
     if net <= 0.0:
-        found.append(f"the selection procedure lost {-net:.2f} USDT out of sample over {folds.height} folds")
+        found.append(f"the selection procedure lost {formats.usdt(-net)} USDT out of sample over {folds.height} folds")
+    if not math.isfinite(row["score"]):
+        found.append("this config is not ranked: it, or too many of its neighbours, had too few trades in training")
     if row["out_of_sample_sharpe"] <= 0.0:
-        found.append(f"this config's median out-of-sample Sharpe is {row['out_of_sample_sharpe']:.2f}")
+        found.append(f"this config's median out-of-sample Sharpe is {formats.ratio(row['out_of_sample_sharpe'])}")
     if row["out_of_sample_trades"] < 100:
         found.append(f"only {row['out_of_sample_trades']:.0f} out-of-sample trades")
     if folds["is_hold_beyond_embargo"].any():
@@ -126,7 +129,7 @@ def findings(run: RunFolder, lake: Lake, row: dict[str, Any]) -> list[str]:
         f"the selection procedure {judged['verdict']}",
         *found,
         *(
-            f"{each.name} is {each.value}, not {each.limit}: {each.sentence}"
+            f"{each.name}: {each.value}, where {each.limit} is asked for; {each.sentence}"
             for each in findings_of(run, row["symbol"])
             if each.passes is False and not each.decides
         ),

@@ -148,7 +148,8 @@ def _break_even(found: Robustness) -> Table:
             )
         ),
         note=f"Gross PnL less funding over {formats.usdt(cost.traded_usdt)} USDT traded in "
-        f"{formats.count(cost.fills)} fills. Prices are as filled: spread and slippage are paid already.",
+        f"{formats.count(cost.fills)} fills. Prices are as filled: spread and slippage are paid already."
+        + (" Below zero: it loses even where no fee is charged." if cost.break_even_bps < 0.0 else ""),
     )
 
 

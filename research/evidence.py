@@ -1,5 +1,6 @@
 """What speaks for and against a finished search: every number that the statistical gate looks at, from its record."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -119,8 +120,9 @@ def gather(
     picks, n_rows = picks_of(config, folds, record), search_rows(config, bars.frame.height)
     period = period_of(config.interval, record.equity.height)
     best = results.row(0, named=True)
+    is_ranked = math.isfinite(best["score"])
     chosen = config.trading_config(bars.symbol, config.params_of(best))
-    whole = backtest(chosen, bars, 0, n_rows, min_coverage=0.0)
+    whole = backtest(chosen, bars, 0, n_rows, min_coverage=0.0) if is_ranked else None
     among: tuple[Placebo, ...] = ()
     at_costs: tuple[dict[str, float], ...] = ()
     if picks:
@@ -141,12 +143,12 @@ def gather(
         trades=int(record.folds["trades"].sum() or 0),
         placebos=among,
         earlier_trials=trials.earlier,
-        searched=moments(period_sums(whole.run.bar_pnl, period.bars)),
+        searched=moments(np.empty(0) if whole is None else period_sums(whole.run.bar_pnl, period.bars)),
         trials=trials.total,
         trial_variance=trials.variance / period.per_year,
         overfitting=split,
         superior_p=superior,
-        stands_alone=_stands_alone(config, results, int(best["config"])),
+        stands_alone=_stands_alone(config, results, int(best["config"])) if is_ranked else None,
         at_costs=at_costs,
         callback_ranges=callback_ranges(record, bars, folds),
         starved=() if picks else starved(config.strategy, _names(config), bars),

@@ -48,11 +48,12 @@ class Evidence:
     record : of the walk-forward record's PnL per period.
     placebos : the record among its placebos, by kind.
     earlier_trials : configs that other searches evaluated on these days before this one.
-    searched : of the best-ranked config over the rows that were searched.
+    searched : of the best-ranked config over the rows that were searched; of nothing where none is ranked.
     trials, trial_variance : every config ever evaluated on these days, this search's included, and the variance of
         their Sharpes.
     overfitting, superior_p : None where there were too few periods or configs, or an optimiser chose the configs.
-    stands_alone : True when fewer than half of the best-ranked config's neighbours earned anything in training.
+    stands_alone : True when a quarter of the best-ranked config's neighbourhood earned nothing in training; None where
+        none is ranked.
     at_costs : rows of ``capacity.at_cost_multiples``.
     callback_ranges : smallest callback of its trailing orders over the median bar's range; None without any.
     tick_net_pnl_usdt : what the record earns trade by trade; None where trades were not recorded.
@@ -72,7 +73,7 @@ class Evidence:
     trial_variance: float
     overfitting: Overfitting | None = None
     superior_p: float | None = None
-    stands_alone: bool = False
+    stands_alone: bool | None = False
     at_costs: tuple[dict[str, float], ...] = ()
     callback_ranges: float | None = None
     tick_net_pnl_usdt: float | None = None
@@ -134,8 +135,8 @@ def deciding(evidence: Evidence) -> list[Finding]:
             decides=True,
             sentence=f"{record.n_periods} {evidence.period}s of record are too few to tell, {MIN_PERIODS} are needed"
             if too_short
-            else f"the record's Sharpe of {record.sharpe * year:.2f} after costs is above zero with probability "
-            f"{pays:.2f}",
+            else f"the record's Sharpe of {formats.ratio(record.sharpe * year)} after costs, of {record.n_periods} "
+            f"{evidence.period}s, is above zero with probability {pays:.2f}",
         )
     ]
     findings += [_luck(evidence, too_short)]
@@ -218,9 +219,9 @@ def _luck(evidence: Evidence, too_short: bool) -> Finding:
         variance = sum((value - mean) ** 2 for value in lucky) / len(lucky)
         best = expected_best(tries, mean, variance)
         deflated = deflated_sharpe(evidence.record, n_trials=tries, mean=mean, variance=variance)
-    earlier = (
-        f"{evidence.earlier_trials:,} configs tried before on these days" if evidence.earlier_trials else "one try"
-    )
+    earlier = "one try"
+    if evidence.earlier_trials:
+        earlier = f"{formats.count(evidence.earlier_trials)} configs tried before on these days"
     return Finding(
         name="deflated Sharpe, out of sample",
         value=_share(deflated),
@@ -229,8 +230,8 @@ def _luck(evidence: Evidence, too_short: bool) -> Finding:
         decides=True,
         sentence="the record could not be compared with luck"
         if math.isnan(deflated)
-        else f"the true Sharpe is above the {best * math.sqrt(evidence.periods_per_year):.2f} that luck shows after "
-        f"costs ({earlier}) with probability {deflated:.2f}",
+        else f"the true Sharpe is above the {formats.ratio(best * math.sqrt(evidence.periods_per_year))} that luck "
+        f"shows after costs ({earlier}) with probability {deflated:.2f}",
     )
 
 
@@ -247,14 +248,19 @@ def told(evidence: Evidence) -> list[Finding]:
             limit=f"> {CONVINCING:.2f}",
             passes=None if math.isnan(deflated) else deflated > CONVINCING,
             decides=False,
-            sentence=f"its Sharpe was the best of {evidence.trials:,} ever tried on these days; no selection on "
-            "other rows is credited, and 90 days are too short for it",
+            sentence="its Sharpe against the best that luck would show in as many configs as were ever tried on these "
+            f"days, {formats.count(evidence.trials)}; a selection on other rows is not credited, and even 90 days are "
+            "too short for it",
         ),
         Finding(
             name="record needed for 95 %",
-            value=f"{needed:,.0f} {evidence.period}s" if math.isfinite(needed) else formats.UNKNOWN,
+            value=f"{formats.count(needed)} {evidence.period}s"
+            if math.isfinite(needed)
+            else formats.UNKNOWN
+            if math.isnan(record.sharpe)
+            else "no length",
             limit=f"≤ {record.n_periods}",
-            passes=needed <= record.n_periods,
+            passes=None if math.isnan(record.sharpe) else needed <= record.n_periods,
             decides=False,
             sentence="how long this Sharpe must last until it is above zero beyond doubt",
         ),
@@ -285,9 +291,9 @@ def told(evidence: Evidence) -> list[Finding]:
         ),
         Finding(
             name="neighbours of the best config",
-            value="alone" if evidence.stands_alone else "agree",
+            value={True: "alone", False: "agree", None: formats.UNKNOWN}[evidence.stands_alone],
             limit="agree",
-            passes=not evidence.stands_alone,
+            passes=None if evidence.stands_alone is None else not evidence.stands_alone,
             decides=False,
             sentence="a config whose neighbours lose in training is luck",
         ),

@@ -170,9 +170,8 @@ def robustness_finding(surface: pl.DataFrame, cost: BreakEven, days: pl.DataFram
     if cost.fills:
         sentence = (
             f"{earning} of {total} combinations of later orders, dearer fees, more slippage and later starts earn; "
-            f"nothing is left at fees of {formats.bps(cost.break_even_bps, signed=False)} bps per fill, "
-            f"{formats.bps(cost.charged_bps, signed=False)} were charged; without its best day the record is "
-            f"{formats.usdt(days['without_usdt'][0], signed=True)} USDT"
+            f"{_left(cost)}; without its best day the record is {formats.usdt(days['without_usdt'][0], signed=True)} "
+            "USDT"
         )
     return Finding(
         name="earns on worse terms",
@@ -182,3 +181,11 @@ def robustness_finding(surface: pl.DataFrame, cost: BreakEven, days: pl.DataFram
         decides=False,
         sentence=sentence,
     )
+
+
+def _left(cost: BreakEven) -> str:
+    """The fee at which nothing is left beside what was charged; a record may lose without any."""
+    charged, even = (formats.bps(abs(bps), signed=False) for bps in (cost.charged_bps, cost.break_even_bps))
+    if cost.break_even_bps < 0.0:
+        return f"free of fees it would lose {even} bps per fill, and {charged} were charged"
+    return f"nothing is left at fees of {even} bps per fill, {charged} were charged"

@@ -59,7 +59,7 @@ def test_a_record_among_its_placebos_fails():
 def test_configs_that_were_tried_before_on_these_days_raise_the_bar():
     few, many = (deciding(evidence(earlier_trials=count))[1] for count in (0, 100_000))
     assert (few.passes, many.passes) == (True, False)
-    assert "100,000 configs tried before" in many.sentence
+    assert "100\u202f000 configs tried before" in many.sentence
 
 
 def test_a_record_of_a_few_days_is_not_measured_and_that_is_no_pass():
@@ -67,6 +67,24 @@ def test_a_record_of_a_few_days_is_not_measured_and_that_is_no_pass():
     found = judge(short)
     assert not passes(found)
     assert "5 days of record are too few to tell, 20 are needed" in verdict(found)
+
+
+def test_a_loss_is_told_with_a_real_minus_and_no_length_of_it_would_do():
+    lost = judge(evidence(record=Moments(n_periods=75, sharpe=-3.0 * DAY, skewness=0.0, kurtosis=3.0)))
+    assert "the record's Sharpe of −3.00 after costs, of 75 days, is above zero with probability 0." in verdict(lost)
+    lasts = {one.name: one for one in lost}["record needed for 95 %"]
+    assert (lasts.value, lasts.passes) == ("no length", False)
+
+
+def test_what_is_known_of_the_best_config_is_unknown_where_none_is_ranked():
+    nothing = Moments(n_periods=0, sharpe=math.nan, skewness=0.0, kurtosis=3.0)
+    found = {one.name: one for one in judge(evidence(record=nothing, searched=nothing, stands_alone=None))}
+    for name in (
+        "deflated Sharpe of the best config, in sample",
+        "neighbours of the best config",
+        "record needed for 95 %",
+    ):
+        assert (found[name].value, found[name].passes) == ("–", None)
 
 
 def test_without_a_pick_nothing_passes():

@@ -96,6 +96,12 @@ def test_the_finding_counts_what_earns_and_decides_nothing():
     assert robustness_finding(surface(3.0, -1.0), break_even(trades()), days).passes is False
 
 
+def test_a_record_that_loses_free_of_fees_is_told_so():
+    lost = trades().with_columns(pl.col("gross_pnl_usdt") - 10.0)
+    found = robustness_finding(surface(-3.0), break_even(lost), left_out(["Mon"], [-3.0]))
+    assert "free of fees it would lose 561.1 bps per fill, and 9.9 were charged" in found.sentence  # 3 - 20 over 303
+
+
 def test_a_record_without_a_trade_is_not_measured():
     found = robustness_finding(surface(0.0), break_even(TRADES.to_frame()), left_out([], []))
     assert found.passes is None
