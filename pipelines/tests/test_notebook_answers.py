@@ -16,6 +16,7 @@ from pipelines.nightly import NIGHT, Night, NightSettings
 from pipelines.notebook_views import show
 from pipelines.report import Table
 from pipelines.runs import write_whole
+from research.clusters.maps import MapSettings, map_key
 from research.clusters.validation.verdicts import verdicts
 
 
@@ -120,6 +121,14 @@ def test_controls_stand_where_the_first_symbol_has_no_map(ten_minutes, monkeypat
     offered = {name: by_name(controls)[name].options for name in ("symbol", "source")}
     assert offered == {"symbol": ("ABCUSDT",), "source": (("first with data", ""),)}
     assert drawn == ["No map: no mark price of ABCUSDT at aster and no klines of it at okx in the lake."]
+
+
+def test_klines_of_aster_are_not_said_to_be_missing_where_its_marks_are(ten_minutes):
+    opened = pl.DataFrame({"event_time": [datetime(2026, 1, 5, 12, tzinfo=UTC)], "open_interest": [5.0]})
+    opened = opened.with_columns(venue=pl.lit("aster"), symbol=pl.lit("XYZUSDT"))
+    ten_minutes.append("open_interest", opened, origin="test")
+    made = map_key(ten_minutes, "XYZUSDT", "aster", MapSettings())
+    assert made.reason == "no mark price of XYZUSDT at aster in the lake"
 
 
 def test_a_colour_or_horizon_that_means_nothing_is_refused(tmp_path):

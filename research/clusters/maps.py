@@ -136,7 +136,8 @@ def map_key(lake: "Lake", symbol: str, source: str, settings: MapSettings) -> tu
         aster = None  # marks of another time say nothing of where this venue's prices were
     priced = (_span(lake, ("klines",), symbol, venue) if venue != "aster" else None) or aster
     if priced is None:
-        return Unavailable(reason=f"no mark price of {symbol} at aster and no klines of it at {venue} in the lake")
+        klines = "" if venue == "aster" else f" and no klines of it at {venue}"
+        return Unavailable(reason=f"no mark price of {symbol} at aster{klines} in the lake")
     begin, end = data[0], min(priced[1], aster[1] if aster else priced[1])
     if aster is not None:
         begin = max(begin, aster[0] - _WARM_UP)
