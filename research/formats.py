@@ -71,6 +71,15 @@ def ratio(value: float | None) -> str:
     return number(value, 2)
 
 
+def setting(value: float | None) -> str:
+    """A parameter's value as it was set, 2 000 000 or 1.5; four digits at least of one that a search drew."""
+    if value is None or not math.isfinite(value) or value == round(value):
+        return number(value, 0)
+    decimals = max(0, 3 - math.floor(math.log10(abs(value))))
+    text = number(value, decimals)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def age(seconds: float | None) -> str:
     """How long: 0.4 s, 42 min, 3 h 08 min, 12 d 04 h."""
     if seconds is None or math.isnan(seconds):

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from data.schema import interval_ms
-from research import metrics
+from research import formats, metrics
 from research.bars import Bars
 from research.engine import backtest
 from research.sweep import Fold, SweepConfig, bars_per_year, picks
@@ -37,9 +37,8 @@ class Record:
 
 
 def describe(params: tuple, swept: Sequence[str]) -> str:
-    """The parameters that the sweep varies, as text; what a search drew is cut to four digits."""
-    values = ((name, value) for name, value in params._asdict().items() if name in swept)
-    return ", ".join(f"{name} {value:{'g' if value == round(value) else '.4g'}}" for name, value in values)
+    """The parameters that the sweep varies, as text."""
+    return ", ".join(f"{name} {formats.setting(value)}" for name, value in params._asdict().items() if name in swept)
 
 
 def walk_forward(config: SweepConfig, bars: Bars, folds: list[Fold], evaluated: pl.DataFrame | pl.LazyFrame) -> Record:
@@ -68,7 +67,7 @@ def walk_forward(config: SweepConfig, bars: Bars, folds: list[Fold], evaluated: 
             "test_start": times[fold.test_first],
             "test_end": times[fold.test_last - 1],
             "config": number,
-            "params": "no config had enough trades" if params is None else describe(params, config.swept),
+            "params": "no pick, too few trades" if params is None else describe(params, config.swept),
             "changed": before is not None and number != before,
         }
         if params is None:

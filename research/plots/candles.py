@@ -47,7 +47,7 @@ def draw_candles(bars: pl.DataFrame, tick_size: float) -> tuple[go.Figure, int, 
     notes = ["Candles hollow up, solid down."]
     if interval > bar_interval_ms(bars):
         notes = [f"{formats.count(len(bars))} bars merged to candles of {span(interval)}, hollow up, solid down."]
-    if "mark_price" in bars.columns and bars["mark_price"].fill_nan(None).count():
+    if _has_marks(bars):
         x, y = thin_line(epoch_ms(bars["open_time"]), bars["mark_price"].fill_null(np.nan).to_numpy())
         figure.add_scatter(
             x=x,
@@ -63,6 +63,14 @@ def draw_candles(bars: pl.DataFrame, tick_size: float) -> tuple[go.Figure, int, 
         yaxis=number_axis("price (USDT)"),
     )
     return figure, interval, notes
+
+
+def _has_marks(bars: pl.DataFrame) -> bool:
+    """Whether marks were recorded: where the last price stands in for each of them, there is no line to draw."""
+    if "mark_price" not in bars.columns:
+        return False
+    known = bars.select("close", pl.col("mark_price").fill_nan(None)).drop_nulls()
+    return bool((known["mark_price"] != known["close"]).any())
 
 
 def _mark_gaps(figure: go.Figure, bars: pl.DataFrame) -> list[str]:

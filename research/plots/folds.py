@@ -11,7 +11,9 @@ from research.plots.style import INK, INS, OOS, dress, escaped, number_axis, tim
 from research.thin import epoch_ms
 
 MAX_FOLDS = 60
+_ALL_NUMBERED = 8  # folds; beyond, their bars are thinner than a number
 
+_CHANGED = {0: "never changed", 1: "changed once (bold)"}
 _FIGURES = ("in_sample_sharpe", "oos_sharpe", "oos_low", "oos_high")
 
 _WIDE_PX, _NARROW_PX = 1_100, 290  # drawing widths, on pages of 1,280 and 375, that the parameter texts must fit
@@ -41,7 +43,7 @@ def plot_walk_forward(folds: pl.DataFrame, *, title: str = "Walk-forward: train,
     wide, narrow = (_rows(bars_px, px) for px in (texts.wide_px, texts.narrow_px))
     figure.update_layout(
         xaxis=time_axis(anchor="free", position=0.0, range=texts.range_ms),
-        yaxis=number_axis("fold", domain=wide.windows, autorange="reversed", nticks=5, showgrid=False),
+        yaxis=number_axis("fold", domain=wide.windows, autorange="reversed", showgrid=False, **_fold_ticks(drawn)),
         yaxis2=number_axis("Sharpe", domain=wide.dots, anchor="x", zeroline=True, nticks=5),
     )
     moved = texts.add(figure, drawn, wide.texts, narrow.texts)
@@ -53,6 +55,11 @@ def plot_walk_forward(folds: pl.DataFrame, *, title: str = "Walk-forward: train,
         narrow_plot_px=round(narrow.height),
         narrow={"layout": {"yaxis.domain": narrow.windows, "yaxis2.domain": narrow.dots, "xaxis.nticks": 4, **moved}},
     )
+
+
+def _fold_ticks(folds: pl.DataFrame) -> dict:
+    """Every fold's number where there is room."""
+    return {"dtick": 1} if len(folds) <= _ALL_NUMBERED else {"nticks": 5}
 
 
 @dataclass(frozen=True)
@@ -221,6 +228,6 @@ def _caption(folds: pl.DataFrame, drawn: int) -> str:
     out += f" {idle} did not trade." if idle else ""
     cut = "" if drawn == len(folds) else f" The latest {drawn} of {len(folds)} folds are drawn."
     return (
-        f"{positive} of {len(folds)} folds are positive out of sample; the pick, made on the grey "
-        f"window alone, changed {changes} times (bold).{out}{cut}"
+        f"{positive} of {len(folds)} folds are positive out of sample; the pick, made on the grey window alone, "
+        f"{_CHANGED.get(changes, f'changed {changes} times (bold)')}.{out}{cut}"
     )

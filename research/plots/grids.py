@@ -26,8 +26,8 @@ class Axis:
 
     def at(self, value: float) -> str:
         """The parameter with a value: window 45 min."""
-        number = f"{value:g}".replace("-", formats.MINUS)
-        return " ".join(part for part in (self.column.replace("_", " "), number, self.unit) if part)
+        named = (self.column.replace("_", " "), formats.setting(value), self.unit)
+        return " ".join(part for part in named if part)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def plot_candles(
     Parameters
     ----------
     bars : open_time (UTC, ascending), open, high, low, close (USDT; NaN in bars nothing was seen of), and optionally
-        mark_price, which is drawn as a line.
+        mark_price, which is drawn as a line unless it is the close of every bar: then none was recorded.
     force_orders : rows of ``data.schema.FORCE_ORDERS``.
     """
     figure, interval, notes = draw_candles(bars, tick_size)
@@ -73,9 +73,10 @@ def plot_trades(
     elif drawn.is_empty():
         notes.append("No trade in this range.")
     else:
-        notes.append(f"All {len(drawn)} trades of this range.")
+        notes.append("The one trade of this range." if len(drawn) == 1 else f"All {len(drawn)} trades of this range.")
     if 0 < len(drawn) <= MAX_TRADES_WITH_LEVELS:
-        notes.append("Stop solid, target dotted, price that arms the trailing order dash-dotted.")
+        trails = ", price that arms the trailing order dash-dotted" if drawn["activation_price"].count() else ""
+        notes.append(f"Stop solid, target dotted{trails}.")
     return finish(figure, f"{symbol}: trades on candles of {span(interval)}", notes, plot_px=440)
 
 

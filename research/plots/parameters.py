@@ -73,9 +73,9 @@ def plot_parameters(
     scores : a row per config: the columns of ``x`` and ``y``, oos_sharpe (median over the test folds), is_sharpe
         (over the train folds), trades (out of sample). One row per (x, y): fix other parameters first.
     chosen : (x value, y value) of the config that the procedure picked on the train folds; the test grid shows
-        whether its neighbours agree and never selects. None when nothing was picked.
+        whether its neighbours agree and never selects. None where the train folds rank none.
     min_trades : cells with fewer trades stay blank.
-    configs_tried : all that was ever tried on this data, for the caption.
+    configs_tried : all that was ever tried on these days, by this search and others, for the caption.
     limit : Sharpe at which the colours end, the same in all figures of a report.
     """
     grids = Grids.of(scores, x.column, y.column, min_trades)
@@ -314,7 +314,7 @@ def _values(values: list[float], at_most: int) -> dict:
     index = list(range(0, len(values), step))
     return {
         "tickvals": index,
-        "ticktext": [f"{values[i]:g}".replace("-", formats.MINUS) for i in index],
+        "ticktext": [formats.setting(values[i]) for i in index],
         "range": [-0.5, len(values) - 0.5],
     }
 
@@ -337,7 +337,7 @@ def _caption(
 
     sentences = []
     if chosen is None:
-        sentences.append("The procedure picked no config.")
+        sentences.append("None is marked as chosen: the train folds rank no config.")
     else:
         inside = (
             f"inside a plateau of {_configs(int(shape.members.sum()))}"
@@ -363,5 +363,5 @@ def _caption(
             f"{_configs(blank)} with fewer than {min_trades} trades {'is' if blank == 1 else 'are'} blank."
         )
     here = formats.count(np.isfinite(grids.trades).sum())
-    sentences.append(f"{here} configs tried here, {formats.count(configs_tried)} on this data in all.")
+    sentences.append(f"{here} configs are here, {formats.count(configs_tried)} were ever tried on these days.")
     return " ".join(sentences)

@@ -32,6 +32,13 @@ def test_a_price_has_the_decimals_of_its_tick():
     assert formats.quantity(0.041, 0.001) == "0.041"
 
 
+def test_a_setting_is_told_as_it_was_set_and_never_as_a_power_of_ten():
+    settings = (2e6, -10.0, 1.5, 0.25, 1.23456, 51_234.56, 0.0)
+    told = ["2\u202f000\u202f000", "−10", "1.5", "0.25", "1.235", "51\u202f235", "0"]
+    assert [formats.setting(value) for value in settings] == told
+    assert formats.setting(float("nan")) == "–"
+
+
 def test_large_money_is_shortened():
     assert formats.usdt(99_999.99) == "99\u202f999.99"
     assert formats.usdt(239_000.0) == "239.0\u202fk"

@@ -122,7 +122,7 @@ def parameters(frame: pl.DataFrame | None = None, **more: object) -> go.Figure:
 
 def every_figure() -> dict[str, go.Figure]:
     market = {"symbol": "BTCUSDT", "tick_size": 0.1}
-    marked = bars().with_columns(mark_price=pl.col("close"))
+    marked = bars().with_columns(mark_price=pl.col("close") + 0.1)
     return {
         "candles": plots.plot_candles(marked, **market, force_orders=force_orders()),
         "trades": plots.plot_trades(bars(), trades(200), **market),
@@ -228,6 +228,12 @@ def test_what_was_not_seen_has_a_band():
     assert "3.0\u202f% of the range was not seen, in one gap" in FIGURES["candles"].layout.meta["caption"]
 
 
+def test_a_mark_for_which_the_last_price_stands_in_is_no_line():
+    assert "mark price" in [one.name for one in FIGURES["candles"].data]
+    stood_in = plots.plot_candles(bars().with_columns(mark_price="close"), symbol="X", tick_size=0.1)
+    assert "mark price" not in [one.name for one in stood_in.data]
+
+
 def test_rising_candles_are_hollow_and_falling_ones_solid():
     assert trace(FIGURES["candles"], "rising").marker.color == TOKENS["surface"][0]
     assert trace(FIGURES["candles"], "falling").marker.color == TOKENS["ink"][0]
@@ -319,6 +325,12 @@ def test_the_circle_is_where_the_procedure_chose():
     assert "Chosen on the train folds: k 3, window bars 20" in FIGURES["parameters"].layout.meta["caption"]
 
 
+def test_without_a_ranked_config_none_is_marked_and_the_caption_says_so():
+    caption = parameters(chosen=None, configs_tried=7_209).layout.meta["caption"]
+    assert "None is marked as chosen: the train folds rank no config." in caption
+    assert caption.endswith("30 configs are here, 7\u202f209 were ever tried on these days.")
+
+
 def test_a_large_grid_leaves_its_numbers_to_the_hover():
     assert trace(parameters(scores(21, 3)), "out of sample").texttemplate is None
 
@@ -353,6 +365,13 @@ def test_the_text_of_a_shorter_last_fold_keeps_its_distance():
     for each in (in_time, short):
         notes = [note.x for note in plots.plot_walk_forward(each).layout.annotations if note.name != "caption"]
         assert np.diff(notes).tolist() == 3 * [10 * 86_400_000]
+
+
+def test_every_fold_has_its_number_and_the_caption_counts_the_changes():
+    assert FIGURES["folds"].layout.yaxis.dtick == 1
+    assert "changed 2 times (bold)" in FIGURES["folds"].layout.meta["caption"]
+    kept = plots.plot_walk_forward(folds().with_columns(changed=False))
+    assert "never changed." in kept.layout.meta["caption"]
 
 
 def test_a_fold_without_a_pick_is_counted_and_not_drawn_as_zero():
