@@ -185,6 +185,7 @@ def sweep(config, runs_path, executor, ray_address, notebook, lake_path, as_json
     from pipelines.sweep_job import run_sweep
     from pipelines.sweep_report import write_sweep_report
     from research.portfolio_record import limits_in_words
+    from research.sweep import NOT_RANKED, ranked
 
     lake = open_lake(lake_path)
     with progress_bars() as tell:
@@ -208,6 +209,7 @@ def sweep(config, runs_path, executor, ray_address, notebook, lake_path, as_json
                     "portfolio": portfolio_rows(run) if len(run.config.symbols) > 1 else [],
                     "gate": {symbol: gate_of(run, symbol) for symbol in run.config.symbols}})  # fmt: skip
         return
+    best = ranked(results.filter(results["rank"] <= 5))
     print_rows(
         [
             {
@@ -220,10 +222,13 @@ def sweep(config, runs_path, executor, ray_address, notebook, lake_path, as_json
                 "trades out": int(row["out_of_sample_trades"]),
                 "liquidated out": int(row["out_of_sample_liquidations"]),
             }
-            for row in results.filter(results["rank"] <= 5).iter_rows(named=True)
+            for row in best.iter_rows(named=True)
         ],
         "best five by train folds; test folds (out) never rank",
     )
+    for symbol in run.config.symbols:
+        if symbol not in best["symbol"]:
+            print(f"{symbol}: {NOT_RANKED}")
     if len(run.config.symbols) > 1:
         shared = limits_in_words(run.config.portfolio)
         print_rows(portfolio_rows(run), f"out of sample; together within: {shared}; picked and judged each alone")

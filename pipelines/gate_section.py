@@ -33,7 +33,7 @@ def gate_section(findings: Sequence[Finding], judged: Mapping[str, Any]) -> Sect
 
 def _findings(title: str, findings: Sequence[Finding]) -> Table:
     rows = tuple((one.name, one.value, one.limit, _SIGNS[one.passes], one.sentence) for one in findings)
-    return Table(title=title, columns=("finding", "value", "limit", "", "in words"), align="lrrll", rows=rows)
+    return Table(title=title, columns=("finding", "value", "limit", "result", "in words"), align="lrrll", rows=rows)
 
 
 def _costs(rows: Sequence[Mapping[str, float]]) -> Table:
@@ -52,8 +52,8 @@ def _capacity(rows: Sequence[Mapping[str, Any]]) -> Table:
     lacking = [
         sentence
         for name, sentence in (
-            ("within_touch", "no quantities were recorded at the best prices, so depth is not known"),
-            ("volume_share", "no volume was recorded"),
+            ("within_touch", "No quantities were recorded at the best prices, so depth is not known. "),
+            ("volume_share", "No volume was recorded. "),
         )
         if all(row[name] is None for row in rows)
     ]
@@ -71,6 +71,5 @@ def _capacity(rows: Sequence[Mapping[str, Any]]) -> Table:
             for row in rows
         ),
         note="Share of entries whose notional stood at the best price when they were decided, and the median notional "
-        f"over the volume of that bar. {'; '.join(lacking) + '. ' if lacking else ''}What an order moves beyond the "
-        "best price is not modelled.",
+        f"over the volume of that bar. {''.join(lacking)}What an order moves beyond the best price is not modelled.",
     )

@@ -96,7 +96,7 @@ def liquidations_section(bars: Bars, forced: pl.DataFrame) -> Section:
         for row in sides.iter_rows(named=True)
     )
     if not rows:
-        return Section(title="Liquidations", intro=f"None was recorded. {LOWER_BOUND}")
+        return Section(title="Liquidations", intro="None was recorded.")
     tick = float(bars.instrument["tick_size"])
     return Section(
         title="Liquidations",
@@ -152,7 +152,9 @@ def gaps_section(
             align="lrrr",
             rows=rows,
             note=f"{formats.UNKNOWN} where rows come when they come: how many should have come cannot be known, and "
-            "the last column is the longest silence.",
+            "the last column is the longest silence."
+            if streams["missing"].has_nulls()
+            else "",
         )
     ]
     if not ledger.is_empty():

@@ -18,7 +18,8 @@ from pipelines.runs import RunFolder, default_runs, open_run
 from pipelines.sweep_report import equity_for_plot
 from research import formats, metrics, plots
 from research.plots.style import Figure
-from research.sweep import RANKED_BY, bars_per_year
+from research.sweep import NOT_RANKED, RANKED_BY, bars_per_year
+from research.sweep import ranked as ranked_rows
 
 SHOWN_CONFIGS = 10
 
@@ -94,7 +95,7 @@ def ranked(sweep: Sweep) -> HTML | Markdown:
     rows = tuple(
         (
             formats.count(row["rank"]),
-            *(f"{row[name]:g}" for name in sweep.swept),
+            *(formats.setting(row[name]) for name in sweep.swept),
             formats.ratio(row["in_sample_sharpe"]),
             formats.ratio(row["out_of_sample_sharpe"]),
             formats.usdt(row["out_of_sample_net_pnl_usdt"], signed=True),
@@ -102,8 +103,10 @@ def ranked(sweep: Sweep) -> HTML | Markdown:
             formats.count(row["out_of_sample_trades"]),
             formats.count(row["out_of_sample_liquidations"]),
         )
-        for row in sweep.results.head(SHOWN_CONFIGS).iter_rows(named=True)
+        for row in ranked_rows(sweep.results.head(SHOWN_CONFIGS)).iter_rows(named=True)
     )
+    if not rows:
+        return Markdown(NOT_RANKED)
     measured = ("Sharpe in sample", "Sharpe out", "net out, USDT", "drawdown out, USDT", "trades out", "liquidated out")
     return show(
         Table(
@@ -111,7 +114,8 @@ def ranked(sweep: Sweep) -> HTML | Markdown:
             columns=("rank", *(words(name) for name in sweep.swept), *measured),
             align="r" * (1 + len(sweep.swept) + len(measured)),
             rows=rows,
-            note=f"Ranked by {RANKED_BY[sweep.run.config.selection]} on the train folds; test folds (out) never rank.",
+            note=f"Ranked by {RANKED_BY[sweep.run.config.selection]} on the train folds; test folds (out) never rank. "
+            "Of the folds, Sharpe is the median, drawdown the deepest, the rest the sum.",
         )
     )
 
@@ -204,7 +208,7 @@ def sweep_sentence(sweep: Sweep) -> Markdown:
     if picked.is_empty():
         return Markdown(f"**None: no config of {sweep.symbol} had {config.min_trades} trades on a train fold.**")
     chosen = {name: picked[name].unique().sort().to_list() for name in sweep.swept}
-    kept = [f"{words(name)} {values[0]:g}" for name, values in chosen.items() if len(values) == 1]
+    kept = [f"{words(name)} {formats.setting(values[0])}" for name, values in chosen.items() if len(values) == 1]
     changed = [words(name) for name, values in chosen.items() if len(values) > 1]
     figures = metrics.summary(
         sweep.trades, sweep.equity, capital_usdt=config.capital_usdt, bars_per_year=bars_per_year(config.interval)

@@ -1,6 +1,7 @@
 """The report of a sweep: what the procedure earned out of sample, whether neighbours agree, what was promoted."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from data.lake import Lake
+from data.schema import interval_ms
 from pipelines.gate_job import ROBUST, findings_of, gate_of
 from pipelines.gate_section import gate_section
 from pipelines.market_report import covered_days, gaps_section, liquidations_section, market_section
@@ -19,7 +21,9 @@ from pipelines.sweep_job import bars_for
 from research import formats, metrics, plots
 from research.bars import Bars
 from research.engine import TradingConfig, assumptions
-from research.sweep import RANKED_BY, SweepConfig, bars_per_year
+from research.evidence import Period, record_pnl
+from research.sweep import NOT_RANKED, RANKED_BY, SweepConfig, bars_per_year, ranked
+from research.walk_forward import BOOTSTRAP_BLOCK_HOURS
 
 SYNTHETIC = "synthetic, with a planted edge: what it earns says nothing about Aster"
 MIN_TRADES = 100
@@ -74,13 +78,11 @@ def write_sweep_report(
     verdict = Verdict(
         headline=gate_headline(gates),
         sentence=(
-            f"{config.strategy} on {symbol} {config.interval}{stand_in}: following the procedure earned "
-            f"{formats.bps(record['net_bps_per_trade'], signed=True)} bps per trade out of sample after costs, "
-            f"{formats.usdt(record['net_pnl_usdt'], signed=True)} USDT in all."
+            f"{config.strategy} on {symbol} {config.interval}{stand_in}: following the procedure {_earned(record)}"
         ),
         key_numbers=(
-            ("Sharpe, out of sample", formats.ratio(record["sharpe"])),
-            ("worst drawdown", formats.percent(record["max_drawdown"])),
+            ("Sharpe, out of sample, 90 % interval", _sharpe_in_words(run, config, symbol, record["sharpe"])),
+            (f"worst drawdown, of {formats.usdt(config.capital_usdt)} USDT", formats.percent(record["max_drawdown"])),
             ("trades", formats.count(record["trades"])),
             ("folds positive", f"{int((folds['net_pnl_usdt'] > 0).sum())} of {folds.height}"),
         ),
@@ -113,6 +115,26 @@ def write_sweep_report(
         facts=facts,
         not_modelled=NOT_MODELLED + (() if bars.instrument.get("brackets") else (OWN_LIQUIDATION,)),
     )
+
+
+def _earned(record: Mapping[str, float]) -> str:
+    if not record["trades"]:
+        return "traded nothing out of sample."
+    return (
+        f"earned {formats.bps(record['net_bps_per_trade'], signed=True)} bps per trade out of sample after costs, "
+        f"{formats.usdt(record['net_pnl_usdt'], signed=True)} USDT in all."
+    )
+
+
+def _sharpe_in_words(run: RunFolder, config: SweepConfig, symbol: str, sharpe: float) -> str:
+    """A record's Sharpe and between what it lies, by the bootstrap that its folds have, too."""
+    equity = run.frame("walk_forward_equity").filter(pl.col("symbol") == symbol)
+    bars_per_hour = max(1, 3_600_000 // interval_ms(config.interval))
+    hours = Period(name="hour", bars=bars_per_hour, per_year=bars_per_year(config.interval) / bars_per_hour)
+    pnl = record_pnl(equity, hours)
+    low, high = metrics.bootstrap_sharpe(pnl, hours.per_year, block=BOOTSTRAP_BLOCK_HOURS)
+    interval = "" if math.isnan(low) else f" [{formats.number(low, 1)}, {formats.number(high, 1)}]"
+    return formats.ratio(sharpe) + interval
 
 
 def _tried(run: RunFolder, symbol: str) -> str:
@@ -221,7 +243,7 @@ def parameter_figure(run: RunFolder, symbol: str):
         chosen=(best[x.column], best[y.column]) if np.isfinite(best["score"]) else None,
         folds=folds,
         min_trades=config.min_trades,
-        configs_tried=run.manifest["configs"],
+        configs_tried=gate_of(run, symbol)["trials"]["total"],
         limit=colour_limit(run.frame("results")["out_of_sample_sharpe"]),
     )
 
@@ -235,11 +257,11 @@ def colour_limit(sharpe: pl.Series) -> float:
 
 def _parameters(run: RunFolder, config: SweepConfig, symbol: str) -> Section:
     swept = config.swept
-    best = run.frame("results").filter((pl.col("symbol") == symbol) & (pl.col("rank") <= 10))
+    best = ranked(run.frame("results").filter((pl.col("symbol") == symbol) & (pl.col("rank") <= 10)))
     rows = tuple(
         (
             formats.count(row["rank"]),
-            *(f"{row[name]:g}" for name in swept),
+            *(formats.setting(row[name]) for name in swept),
             formats.ratio(row["out_of_sample_sharpe"]),
             formats.usdt(row["out_of_sample_net_pnl_usdt"], signed=True),
             formats.count(row["out_of_sample_trades"]),
@@ -248,7 +270,7 @@ def _parameters(run: RunFolder, config: SweepConfig, symbol: str) -> Section:
         for row in best.iter_rows(named=True)
     )
     figure = parameter_figure(run, symbol)
-    measured = ("Sharpe", "net, USDT", "trades", "liquidated")
+    measured = ("Sharpe, median fold", "net, USDT", "trades", "liquidated")
     return Section(
         title="Do neighbouring parameters agree?",
         intro=f"Ranked by {RANKED_BY[config.selection]} on the train folds; test folds never rank.",
@@ -259,6 +281,7 @@ def _parameters(run: RunFolder, config: SweepConfig, symbol: str) -> Section:
                 columns=("rank", *(name.replace("_", " ") for name in swept), *measured),
                 align="r" * (1 + len(swept) + len(measured)),
                 rows=rows,
+                note="" if rows else NOT_RANKED,
             ),
         ),
     )
@@ -270,6 +293,9 @@ def equity_for_plot(equity: pl.DataFrame, *, is_oos: bool) -> pl.DataFrame:
         pl.Series("drawdown_usdt", metrics.drawdown(equity["equity_usdt"].to_numpy())),
         pl.lit(is_oos).alias("is_oos"),
     )
+
+
+_NET = "net, bps per trade"
 
 
 def _walk_forward(run: RunFolder, bars: Bars, config: SweepConfig, symbol: str, folds: pl.DataFrame) -> Section:
@@ -295,12 +321,13 @@ def _walk_forward(run: RunFolder, bars: Bars, config: SweepConfig, symbol: str, 
     )
     return Section(
         title="What following the procedure would have traded",
-        intro="Each fold's config was picked on its train rows alone; only the test rows are shown.",
+        intro="Each fold's config was picked on its train rows alone; only the test rows are shown"
+        + ("." if trades.is_empty() else ", trade by trade the UTC day with most trades."),
         figures=tuple(figures),
         tables=(
             Table(
                 title="Folds",
-                columns=("fold", "test rows, UTC", "picked", "Sharpe in sample", "Sharpe out", "trades", "net, bps"),
+                columns=("fold", "test rows, UTC", "picked", "Sharpe in sample", "Sharpe out", "trades", _NET),
                 align="rllrrrr",
                 rows=rows,
             ),

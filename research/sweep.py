@@ -36,6 +36,10 @@ RANKED_BY = {
     "plateau": "the lower quartile of each config's neighbourhood",
     "best": "each config's own Sharpe",
 }  # on the train folds, per selection
+NOT_RANKED = (
+    "No config is ranked: on half of the train folds or more, each of them or too many of its neighbours had too few "
+    "trades."
+)
 
 
 @dataclass(frozen=True)
@@ -233,7 +237,8 @@ def results_table(config: SweepConfig, evaluated: pl.DataFrame | pl.LazyFrame) -
 
     Ranked by the median over train folds of the selection score; test-fold columns are shown and never rank. Most test
     rows are train rows of later folds, on which an optimiser looked for configs: what was earned out of sample is told
-    by the record of the ``picks``.
+    by the record of the ``picks``. A config that could not be picked on half of the train folds has a score of -inf:
+    it is not ``ranked``.
 
     Parameters
     ----------
@@ -264,6 +269,11 @@ def results_table(config: SweepConfig, evaluated: pl.DataFrame | pl.LazyFrame) -
     table = pl.concat(tables)
     lead = ["symbol", "rank", "config", "score"]
     return table.select(*lead, *(name for name in table.columns if name not in lead))
+
+
+def ranked(results: pl.DataFrame) -> pl.DataFrame:
+    """The rows of a ``results_table`` whose rank means something; none at worst, see ``NOT_RANKED``."""
+    return results.filter(pl.col("score").is_finite())
 
 
 def _over_folds(rows: pl.LazyFrame, prefix: str) -> dict[str, np.ndarray]:

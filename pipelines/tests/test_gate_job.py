@@ -1,6 +1,8 @@
 """The gate in a sweep's folder, and the holdout that promotion opens."""
 
 import json
+import math
+import re
 import shutil
 import tomllib
 
@@ -11,9 +13,11 @@ from data.lake import Lake
 from live.config import load_chosen
 from pipelines.gate_job import findings_of, gate_of
 from pipelines.promote import promote
+from pipelines.runs import RunFolder
 from pipelines.sweep_job import run_sweep
 from pipelines.sweep_report import write_sweep_report
 from research.resting import RestingEntry
+from research.sweep import NOT_RANKED
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +70,20 @@ def test_the_report_shows_the_gate(swept):
     assert "Is it luck?" in page
     assert "NOT PROMOTABLE" in page
     assert "rank among sign-shuffled data" in page
+    assert re.search(r"<dt>Sharpe, out of sample, 90 % interval</dt><dd>−?[\d.]+ \[−?[\d.]+, −?[\d.]+\]</dd>", page)
+    assert "<dt>worst drawdown, of 1\u202f000.00 USDT</dt>" in page
+    total = gate_of(run, "BTCUSDT")["trials"]["total"]
+    assert f"9 configs are here, {total} were ever tried on these days." in page
+
+
+def test_a_report_on_configs_that_nobody_could_rank_shows_no_ranks(swept, tmp_path):
+    run, lake = swept
+    copied = RunFolder(shutil.copytree(run.path, tmp_path / "unranked"))
+    copied.write_frame("results", run.frame("results").with_columns(score=pl.lit(-math.inf)))
+    page = write_sweep_report(copied, lake).read_text()
+    best_ten = page.split("Best ten by train folds")[1].split("</div>")[0]
+    assert NOT_RANKED in best_ten and "<td" not in best_ten
+    assert "None is marked as chosen: the train folds rank no config." in page
 
 
 def test_a_config_whose_entries_rest_is_swept_confirmed_judged_and_promoted(synthetic_lake, tmp_path):
