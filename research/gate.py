@@ -258,7 +258,7 @@ def told(evidence: Evidence) -> list[Finding]:
             if math.isfinite(needed)
             else formats.UNKNOWN
             if math.isnan(record.sharpe)
-            else "no length",
+            else "none is enough",
             limit=f"≤ {record.n_periods}",
             passes=None if math.isnan(record.sharpe) else needed <= record.n_periods,
             decides=False,

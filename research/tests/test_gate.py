@@ -69,11 +69,11 @@ def test_a_record_of_a_few_days_is_not_measured_and_that_is_no_pass():
     assert "5 days of record are too few to tell, 20 are needed" in verdict(found)
 
 
-def test_a_loss_is_told_with_a_real_minus_and_no_length_of_it_would_do():
+def test_a_loss_is_told_with_a_real_minus_and_no_length_of_it_is_enough():
     lost = judge(evidence(record=Moments(n_periods=75, sharpe=-3.0 * DAY, skewness=0.0, kurtosis=3.0)))
     assert "the record's Sharpe of −3.00 after costs, of 75 days, is above zero with probability 0." in verdict(lost)
     lasts = {one.name: one for one in lost}["record needed for 95 %"]
-    assert (lasts.value, lasts.passes) == ("no length", False)
+    assert (lasts.value, lasts.passes) == ("none is enough", False)
 
 
 def test_what_is_known_of_the_best_config_is_unknown_where_none_is_ranked():
