@@ -55,7 +55,8 @@ class Plateau:
         NaN where the cell itself has no score.
     members : bool, same shape. Cells of the plateau; all False when the best lower quartile is not above zero.
     chosen : (row, column) of the best lower quartile, a tie goes to the higher score; None without any score.
-    lone_best : (row, column) of the best single score when it lies off the plateau, else None.
+    lone_best : (row, column) of the best single score when it lies off the plateau, else None; where no score is above
+        zero there is no winner that could stand alone.
     """
 
     lower_quartile: np.ndarray
@@ -97,9 +98,8 @@ def plateau(grid: np.ndarray) -> Plateau:
     if lower_quartile[chosen] > 0.0:
         members = _connected(scored & (np.nan_to_num(lower_quartile) >= lower_quartile[chosen] / 2.0), chosen)
     best = _cell(int(np.nanargmax(grid)), grid.shape)
-    return Plateau(
-        lower_quartile=lower_quartile, members=members, chosen=chosen, lone_best=None if members[best] else best
-    )
+    is_alone = not members[best] and grid[best] > 0.0
+    return Plateau(lower_quartile=lower_quartile, members=members, chosen=chosen, lone_best=best if is_alone else None)
 
 
 def outline(members: np.ndarray) -> tuple[list[float | None], list[float | None]]:
