@@ -119,6 +119,16 @@ class Stepped:
 
         self.do(answered())
 
+    def writes(self) -> None:
+        """The journal is written as far as the runner has heard, at one moment of the market."""
+
+        async def written() -> None:
+            with self.run.clock.hold():
+                while self.run.session._journal._waiting:
+                    await asyncio.sleep(_LOOK_S)
+
+        self.do(written())
+
     def end(self) -> None:
         """Stop the runner in good order and close the exchange."""
         self.run.stop.set()

@@ -234,6 +234,7 @@ class RunnerOnLoopback(RuleBasedStateMachine):
         if self.was_paid:  # nothing but a new connection shows that a dead one has not told it
             self.at.do(self.at.exchange.cut())
         self.at.lets_pass(REST_S)
+        self.at.writes()
         check_always(self.at.run, refused_by_limits=True)
         check_at_rest(self.at.run)
         statuses = {name: json.loads(body)["status"] for name, body in self._orders_told()}
