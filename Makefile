@@ -24,7 +24,8 @@ test: $(READY)
 	$(BIN)/pytest -n auto --dist loadscope --no-loadscope-reorder
 
 lab: $(READY)
-	$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.app_settings_dir=pipelines/lab
+	$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.app_settings_dir=pipelines/lab \
+		--LabApp.extra_labextensions_path=pipelines/lab/extensions
 
 lint: $(READY)
 	$(BIN)/ruff check .
