@@ -1,5 +1,6 @@
 """A stored map and the market around it, as notebook 02 shows them: one range, minutes of the mark, frozen colours."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,6 @@ import polars as pl
 from data.lake import Lake
 from pipelines.cluster_data import mapped_symbols, mark_minutes
 from pipelines.clusters_job import StoredMap, read_map
-from pipelines.notebook_views import progress
 from research.clusters.inputs import Unavailable, liquidations
 from research.clusters.maps import MapKey
 from research.clusters.profiles import Profiles
@@ -83,8 +83,12 @@ class Seen:
     symbols: tuple[str, ...] = ()
 
 
-def look(asked: Question) -> Seen:
+def look(asked: Question, tell: Callable[[str, int, int], None] | None = None) -> Seen:
     """Read a map from the lake, building what is missing of it; a reason where there is no data.
+
+    Parameters
+    ----------
+    tell : is told (what, done, total) while it is built.
 
     Raises
     ------
@@ -103,7 +107,7 @@ def look(asked: Question) -> Seen:
         raise LookupError(f"no open interest or liquidations of {symbol} in {asked.folder}; it has {', '.join(there)}")
     asked = replace(asked, symbol=symbol)
     source = asked.source or None
-    options = {"cluster_columns": _CLUSTER_COLUMNS, "tell_late": True, "progress": progress()}
+    options = {"cluster_columns": _CLUSTER_COLUMNS, "tell_late": True, "progress": tell}
     found = read_map(lake, symbol, source, *_reading(asked), **options)
     if isinstance(found, Unavailable):
         return Seen(asked=asked, reason=found.reason, symbols=there)

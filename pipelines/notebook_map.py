@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 import ipywidgets
 import numpy as np
 import polars as pl
-from IPython.display import HTML, Markdown, display
+from IPython.display import HTML, DisplayHandle, Markdown, display
 
 from data.config import parse_utc
 from data.lake import Lake, default_lake
 from pipelines.cluster_data import mapped_sources
 from pipelines.map_view import DAY, SHOWN_DAYS, Question, Seen, look, moment, of_leverage, tick_size
-from pipelines.notebook_views import NOTHING, named, show
+from pipelines.notebook_views import NOTHING, named, progress, show
 from pipelines.report import Table
 from research import formats, plots
 from research.clusters.profiles import SOURCES
@@ -21,7 +21,7 @@ from research.clusters.raster import is_fresh
 from research.clusters.tiers import MapConfig
 from research.overlays import overlays as overlays_named
 from research.plots.cluster_lives import ENDS, cluster_lives
-from research.plots.style import Figure
+from research.plots.style import Figure, for_notebook
 
 SHOWN_CLUSTERS = 15
 DAYS = (1, 3, 7, 14, 30, 60)
@@ -67,7 +67,8 @@ def look_at(
             leverage_high=leverage_high,
             colour=colour,
             overlays=overlays_named(overlays),
-        )
+        ),
+        progress(),
     )
 
 
@@ -88,11 +89,17 @@ def whereabouts(seen: Seen) -> Markdown:
     )
 
 
-def explore(seen: Seen) -> Figure | Markdown | ipywidgets.Widget:
+def explore(seen: Seen) -> Figure | Markdown | None:
     """The map; with controls above it where somebody can use them, which is in JupyterLab and not in a job."""
     if "JPY_SESSION_NAME" not in os.environ:
         return liquidation_map(seen)
-    return _controls(seen) if seen.symbols else NOTHING
+    if not seen.symbols:
+        return NOTHING
+    place = DisplayHandle()
+    controls = _controls(seen, place)._repr_mimebundle_() | {"text/plain": "The controls work while the kernel runs."}
+    display(controls, raw=True)
+    place.display(_stored(seen), raw=True)
+    return None
 
 
 def liquidation_map(seen: Seen) -> Figure | Markdown:
@@ -123,7 +130,7 @@ def active_clusters(seen: Seen) -> HTML | Markdown:
         (
             formats.count(row["cluster_id"]),
             "longs" if row["side"] == "long" else "shorts",
-            f"{formats.price(row['price_lo'], tick)} – {formats.price(row['price_hi'], tick)}",
+            f"{formats.price(row['price_lo'], tick)}\u00a0–\u00a0{formats.price(row['price_hi'], tick)}",
             formats.bps(row["dist_bps"]),
             formats.usdt(row["open_interest"] if row["open_interest"] is not None else row["mass_src_usd"]),
             formats.number(row["leverage_tier"], 0),
@@ -266,8 +273,18 @@ def _tiers_words(config: MapConfig) -> str:
     return f"{', '.join(shares)} of what opens (a prior, not measured)"
 
 
-def _controls(seen: Seen) -> ipywidgets.Widget:
-    """Symbol, source, range, leverage, colour and lines above the map; a change draws it anew."""
+def _stored(seen: Seen) -> dict:
+    """The map, or why there is none, as a notebook stores it."""
+    if seen.map is None:
+        return {"text/markdown": f"No map: {seen.reason}."}
+    return for_notebook(liquidation_map(seen))
+
+
+def _controls(seen: Seen, place: DisplayHandle) -> ipywidgets.Widget:
+    """Symbol, source, range, leverage, colour and lines; a change draws the map anew in its place.
+
+    The map is an output of the cell and no part of these: it stays in a saved notebook, where they are gone.
+    """
     asked, lake = seen.asked, Lake(seen.asked.folder)
     style = {"style": {"description_width": "64px"}, "layout": {"width": "256px"}}
     slider = style | {"continuous_update": False}
@@ -297,7 +314,7 @@ def _controls(seen: Seen) -> ipywidgets.Widget:
     if asked.overlays not in offered.values():
         offered[", ".join(overlay.label for overlay in asked.overlays)] = asked.overlays
     lines = ipywidgets.Dropdown(options=list(offered.items()), value=asked.overlays, description="lines", **style)
-    place, state = ipywidgets.Output(), ipywidgets.Label()
+    state, failed = ipywidgets.Label(), ipywidgets.Output()
 
     def wanted() -> Question:
         low, high = leverage.value
@@ -315,15 +332,19 @@ def _controls(seen: Seen) -> ipywidgets.Widget:
 
     read = [(wanted(), seen)]
 
+    def tell(what: str, done: int, total: int) -> None:
+        state.value = f"{what}: {done} of {total}"
+
     def draw(_change: dict | None = None) -> None:
         state.value = "drawing"
+        failed.clear_output()
         question = wanted()
-        with place:
+        with failed:
             if read[0][0] != question:  # another colour is the same map
-                read[:] = [(question, look(question))]
-            now = read[0][1]
-            place.clear_output(wait=True)
-            display(Markdown(f"No map: {now.reason}.") if now.map is None else liquidation_map(_in(now, colour.value)))
+                read[:] = [(question, look(question, tell))]
+            drawn = _stored(_in(read[0][1], colour.value))
+            place.update({"text/markdown": ""}, raw=True)  # Plotly's renderer does not take a second figure
+            place.update(drawn, raw=True)
         state.value = ""
 
     def offer(_change: dict) -> None:
@@ -335,11 +356,9 @@ def _controls(seen: Seen) -> ipywidgets.Widget:
     symbol.observe(offer, names="value")
     for control in (source, until, days, leverage, colour, lines):
         control.observe(draw, names="value")
-    with place:
-        display(liquidation_map(seen) if seen.map is not None else Markdown(f"No map: {seen.reason}."))
     columns = {"grid_template_columns": "repeat(auto-fill, 264px)", "width": "800px", "max_width": "100%"}
     controls = ipywidgets.GridBox([symbol, source, until, days, leverage, colour, lines], layout=columns)
-    return ipywidgets.VBox([ipywidgets.HBox([controls, state], layout={"flex_flow": "row wrap"}), place])
+    return ipywidgets.VBox([ipywidgets.HBox([controls, state], layout={"flex_flow": "row wrap"}), failed])
 
 
 def _sources(lake: Lake, symbol: str) -> list[tuple[str, str]]:

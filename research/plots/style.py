@@ -101,14 +101,15 @@ _BUTTONS_PX = 18  # of Plotly, top right
 _LEGEND_ROW_PX = 21
 _HALF_SCREEN_PX = 640  # of drawing
 _CAPTION_LINE_PX = 17
-_CAPTION_CHARACTERS = 118
+_CHARACTER_PX = 5.5  # of a caption
+_COLUMN_PX = 592  # of a notebook's outputs on a screen of 1024 px, with JupyterLab's list of files beside them
 
 
 def time_axis(**more: Any) -> dict:
     """Settings of an axis of UTC times given as milliseconds since 1970."""
     stops = [
-        ([None, 60_000], "%H:%M:%S\n%d %b"),
-        ([60_000, 86_400_000], "%H:%M\n%d %b"),
+        ([None, 59_999], "%H:%M:%S\n%d %b"),
+        ([60_000, 86_399_999], "%H:%M\n%d %b"),
         ([86_400_000, "M1"], "%d %b\n%Y"),
         (["M1", None], "%b\n%Y"),
     ]
@@ -172,7 +173,7 @@ def dress(
         "narrow_left": narrow_left_px,
         "right": right_px,
     }
-    lines = textwrap.wrap(caption, _CAPTION_CHARACTERS)
+    lines = textwrap.wrap(caption, int((_COLUMN_PX - left_px - 12) / _CHARACTER_PX))
     figure.update_layout(
         template=TEMPLATE,
         meta={"title": title, "caption": caption, "frame": frame, "narrow": narrow or {}},
@@ -269,6 +270,11 @@ def for_page(figure: go.Figure) -> dict:
         "layout": layout,
         "narrow": {"layout": narrow_layout, "data": narrow.get("data", {})},
     }
+
+
+def for_notebook(figure: go.Figure) -> dict:
+    """The figure as a notebook stores it: content by MIME type."""
+    return pio.renderers["plotly_mimetype"].to_mimebundle(figure.to_dict())
 
 
 def paint(drawing: Any, theme: Theme) -> Any:
