@@ -234,7 +234,8 @@ def _draw_scale(figure: go.Figure, profiles: Profiles, scale: MassScale, is_z: b
 def _length(bars: pl.DataFrame) -> str:
     first, last = time_range(bars)
     days = (last - first) / 86_400_000
-    return f"{days:.0f} days" if days >= 1.5 else formats.age((last - first) / 1000)
+    # A range ends with the last minute that was seen: a day may be one short.
+    return f"{days:.0f} days" if days >= 1.5 else "1 day" if days > 0.99 else formats.age((last - first) / 1000)
 
 
 def _lead(

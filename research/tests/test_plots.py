@@ -1,5 +1,6 @@
 import json
 from datetime import UTC, date, datetime, timedelta
+from html import unescape
 
 import numpy as np
 import plotly.graph_objects as go
@@ -8,6 +9,7 @@ import pytest
 
 from data.coverage import COVERAGE
 from research import plots
+from research.plots import style
 from research.plots.equity import spread, worst_drawdowns
 from research.plots.style import DARK, MASS_RAMP, OOS_RAMP, TOKENS, for_page, paint
 from research.tests.figure_parts import colours
@@ -184,6 +186,26 @@ def test_a_figure_says_what_it_shows_and_what_was_cut(figure):
     assert page["caption"].endswith(".")
     assert page["layout"].keys().isdisjoint({"title", "template", "meta"})
     assert all(note.get("name") != "caption" for note in page["layout"]["annotations"])
+
+
+def test_captions_fit_the_outputs_of_a_notebook_beside_its_files(figure):
+    (caption,) = [one for one in figure.layout.annotations if one.name == "caption"]
+    room_px = 592 - figure.layout.margin.l
+    # 5.5 px a character, as Chromium draws them at 12 px.
+    assert [line for line in caption.text.split("<br>") if 5.5 * len(unescape(line)) > room_px] == []
+
+
+def test_days_are_told_by_their_date_and_parts_of_a_day_by_the_hour():
+    stops = style.time_axis()["tickformatstops"]
+    shown = {step: next(stop["value"] for stop in stops if _holds(stop["dtickrange"], step)) for step in (
+        1_000, 60_000, 43_200_000, 86_400_000)}  # fmt: skip
+    assert list(shown.values()) == ["%H:%M:%S\n%d %b", "%H:%M\n%d %b", "%H:%M\n%d %b", "%d %b\n%Y"]
+
+
+def _holds(span: list, step_ms: int) -> bool:
+    """As Plotly reads it: both ends belong to it; a month is longer than any number here."""
+    low, high = [0 if span[0] is None else span[0], np.inf if isinstance(span[1], str) else span[1]]
+    return low <= step_ms <= high
 
 
 def test_a_page_draws_only_figures_of_the_house():

@@ -257,6 +257,11 @@ def test_a_reactive_map_is_not_called_an_estimate():
     assert "Liquidations were not recorded" in page["caption"]
 
 
+def test_a_day_that_lacks_its_last_minute_is_called_a_day():
+    minutes = bars(DAY - 1)
+    assert liquidation_map(bars=minutes).layout.meta["title"].endswith(", 1 day")
+
+
 def test_a_map_without_a_snapshot_is_refused():
     with pytest.raises(ValueError, match="XYZUSDT, map of binance: no snapshot"):
         liquidation_map(profiles=profiles().rows(slice(0)))
