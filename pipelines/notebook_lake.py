@@ -23,6 +23,7 @@ from research import formats, plots
 from research.plots.style import Figure
 
 SHOWN_GAPS = 12
+SHOWN_SYMBOLS = 12
 COMPLETE = 0.999  # fraction of expected rows from which a day counts as complete
 
 
@@ -34,6 +35,7 @@ class Contents:
     ----------
     lake : None where there is none yet.
     symbols : those looked at; none where the lake has no market data.
+    elsewhere : how many more the lake has rows of, none of them from aster.
     coverage : ``data.coverage.COVERAGE``.
     holes : ``data.gaps.HOLES`` and their ``cause`` from the ledger (null where it knows none), longest first.
     """
@@ -41,6 +43,7 @@ class Contents:
     folder: Path
     lake: Lake | None = None
     symbols: tuple[str, ...] = ()
+    elsewhere: int = 0
     start: datetime | None = None
     end: datetime | None = None
     coverage: pl.DataFrame = field(default_factory=COVERAGE.to_frame)
@@ -68,7 +71,8 @@ def look_into(lake: str, symbols: str, start: str, end: str) -> Contents:
     there = symbols_in(opened)
     if not there:
         return Contents(folder=folder, lake=opened)
-    chosen = [symbol.strip().upper() for symbol in symbols.split(",") if symbol.strip()] or there
+    named_ones = [symbol.strip().upper() for symbol in symbols.split(",") if symbol.strip()]
+    chosen = named_ones or _from_aster(opened) or there
     for symbol in chosen:
         if symbol not in there:
             near = difflib.get_close_matches(symbol, there, n=1)
@@ -83,7 +87,10 @@ def look_into(lake: str, symbols: str, start: str, end: str) -> Contents:
     table = pl.concat(covered).sort("table", "symbol", "interval", "date", nulls_last=True)
     holes = _holes(opened, table, span, tell)
     tell("symbols read", len(chosen), len(chosen))
-    return Contents(folder=folder, lake=opened, symbols=tuple(chosen), coverage=table, holes=holes, **span)
+    elsewhere = 0 if named_ones else len(there) - len(chosen)
+    return Contents(
+        folder=folder, lake=opened, symbols=tuple(chosen), elsewhere=elsewhere, coverage=table, holes=holes, **span
+    )
 
 
 def synthetic_lake() -> str:
@@ -104,8 +111,16 @@ def whereabouts(contents: Contents) -> Markdown:
             "cells from here on again."
         )
     first, last = contents.coverage["first_time"].min(), contents.coverage["last_time"].max()
+    more = len(contents.symbols) - SHOWN_SYMBOLS
     return Markdown(
-        f"`{contents.folder}`: {', '.join(contents.symbols)}, {formats.moment(first)} to {formats.moment(last)}."
+        f"`{contents.folder}`: {', '.join(contents.symbols[:SHOWN_SYMBOLS])}"
+        + (f" and {formats.count(more)} more" if more > 0 else "")
+        + f", {formats.moment(first)} to {formats.moment(last)}."
+        + (
+            f" Of {formats.count(contents.elsewhere)} more it has only other venues' rows."
+            if contents.elsewhere
+            else ""
+        )
     )
 
 
@@ -242,6 +257,12 @@ def lake_sentence(contents: Contents) -> Markdown:
     verdict = "No" if empty or missing else "Yes"
     unknown = f"; of {formats.count(silent)} more only the silences are known" if silent else ""
     return Markdown(f"**{verdict}, as far as rows can be counted: {', '.join(parts)}{unknown}.**")
+
+
+def _from_aster(lake: Lake) -> list[str]:
+    """Symbols of which something of aster's own was recorded: of other venues nothing is counted."""
+    tables = [name for name in TABLES if name not in LEDGERS]
+    return lake.facts(tables=tables, venue="aster")["symbol"].unique().sort().to_list()
 
 
 def _holes(lake: Lake, covered: pl.DataFrame, span: dict, tell: Callable[[str, int, int], None]) -> pl.DataFrame:

@@ -109,18 +109,32 @@ def by_name(controls: ipywidgets.VBox) -> dict[str, ipywidgets.Widget]:
     return {one.description: one for one in controls.children[0].children[0].children}
 
 
+def explored(monkeypatch, shown) -> tuple[ipywidgets.VBox, list[dict]]:
+    """The controls that JupyterLab shows above a map, and what stands below them, one after the other."""
+    controls, drawn = [], []
+    monkeypatch.setenv("JPY_SESSION_NAME", "02.ipynb")
+    controls_of = notebook_map._controls
+    monkeypatch.setattr(notebook_map, "_controls", lambda *given: controls.append(controls_of(*given)) or controls[0])
+    monkeypatch.setattr(notebook_map, "display", lambda stored, raw: drawn.append(stored["text/plain"]))
+    for name in ("display", "update"):
+        monkeypatch.setattr(notebook_map.DisplayHandle, name, lambda _, stored, raw: drawn.append(stored))
+    assert notebook_map.explore(shown) is None
+    assert drawn.pop(0) == "The controls work while the kernel runs."  # what an export of the notebook shows of them
+    return controls[0], drawn
+
+
 def test_controls_stand_where_the_first_symbol_has_no_map(ten_minutes, monkeypatch):
     opened = pl.DataFrame({"event_time": [datetime(2026, 1, 5, 12, tzinfo=UTC)]}).with_columns(
         venue=pl.lit("okx"), symbol=pl.lit("ABCUSDT"), open_interest=pl.lit(5.0)
     )
     ten_minutes.append("open_interest", opened, origin="test")
-    monkeypatch.setenv("JPY_SESSION_NAME", "02.ipynb")
-    monkeypatch.setattr(notebook_map, "display", lambda shown: drawn.append(shown.data))
-    drawn: list = []
-    controls = notebook_map.explore(seen(ten_minutes.root))
+    controls, drawn = explored(monkeypatch, seen(ten_minutes.root))
     offered = {name: by_name(controls)[name].options for name in ("symbol", "source")}
     assert offered == {"symbol": ("ABCUSDT",), "source": (("first with data", ""),)}
-    assert drawn == ["No map: no mark price of ABCUSDT at aster and no klines of it at okx in the lake."]
+    reason = "No map: no mark price of ABCUSDT at aster and no klines of it at okx in the lake."
+    assert drawn == [{"text/markdown": reason}]
+    by_name(controls)["days"].value = 7
+    assert drawn[1:] == [{"text/markdown": ""}, {"text/markdown": reason}]
 
 
 def test_klines_of_aster_are_not_said_to_be_missing_where_its_marks_are(ten_minutes):
@@ -155,3 +169,16 @@ def test_a_single_night_is_told_in_words(tmp_path):
         night.folder / NIGHT, json.dumps({"day": "2026-01-05", "lake": "", "settings": {"symbols": ["A"]}}).encode()
     )
     assert notebook_nights.nights_sentence(night).data == "**There was one night so far, and it needed nobody.**"
+
+
+def test_a_lake_of_many_symbols_names_a_dozen_and_counts_those_of_other_venues(ten_minutes):
+    rows = ten_minutes.scan("klines")
+    for number in range(14):
+        name = f"{chr(ord('A') + number)}AAUSDT"
+        venue = "aster" if number < 13 else "okx"
+        ten_minutes.append("klines", rows.with_columns(symbol=pl.lit(name), venue=pl.lit(venue)), origin="test")
+    contents = notebook_lake.look_into(str(ten_minutes.root), "", "", "")
+    told = notebook_lake.whereabouts(contents).data
+    assert "AAAUSDT, BAAUSDT" in told and "LAAUSDT and 2 more, 05 Jan 2026" in told
+    assert told.endswith("Of 1 more it has only other venues' rows.")
+    assert "NAAUSDT" not in notebook_lake.completeness(contents).data
