@@ -177,7 +177,11 @@ def _head_panel(figure: go.Figure, bins: pl.DataFrame, score: dict, number: int)
     )  # fmt: skip
     if bins.is_empty():
         figure.add_annotation(
-            text="too little data:<br>no prediction whose outcome is known", x=0.5, y=0.5, font={"size": 12}, **place
+            text="too little data:<br>no prediction<br>whose outcome<br>is known",
+            x=0.5,
+            y=0.5,
+            font={"size": 12},
+            **place,
         )
 
 
