@@ -29,6 +29,7 @@ from research.fills import (
     funding_paid_usdt,
     gross_pnl_usdt,
     quiet_band,
+    still_open,
 )
 from research.jit import njit, njit_uncounted
 from research.kernel import mark_equity
@@ -311,11 +312,13 @@ def find_outcomes(
                 miss(outcomes[k], row)
             else:
                 reached = work.moments[moment]
-                trailing = Trailing(reached.extreme, work.armed_rows[activation] < reached.row)
+                result = still_open(Trailing(reached.extreme, work.armed_rows[activation] < reached.row))
+                if reached.row < last:
+                    levels = levels_of(plans, setting, side, entry, terms)
+                    result = exit_in_bar(side, levels, result.trailing, reached.row, market)
                 write_outcome(
-                    outcomes[k], side, entry, plans.quantities[stop], row, last,
-                    levels_of(plans, setting, side, entry, terms), reached, trailing, work.doubtful_bars[setting],
-                    market, terms,
+                    outcomes[k], side, entry, plans.quantities[stop], row, last, result, reached,
+                    work.doubtful_bars[setting], market, terms,
                 )  # fmt: skip
         which[setting, candidate] = k
     return end

@@ -126,6 +126,12 @@ def stay_out() -> Decision:
 
 
 @njit
+def still_open(trailing: Trailing) -> Exit:
+    """What a bar did in which nothing triggered."""
+    return Exit(OPEN, math.nan, False, False, trailing)
+
+
+@njit
 def size_multiple(side: int, i: int, multiples: np.ndarray) -> float:
     """Of ``sizing.size_multiples`` the one of an entry decided on row ``i``."""
     return multiples[0, i] if side > 0 else multiples[1, i]

@@ -13,7 +13,7 @@ from research.fills import (
 from research.jit import njit_uncounted
 from research.kernel import mark_equity
 from research.liquidation import exit_price
-from research.resting_bars import exit_in_held_bar, funding_in_held_bar_usdt
+from research.resting_bars import funding_in_held_bar_usdt
 
 MISSED = -1  # stands beside fills.REASONS: wanted, but not filled
 
@@ -63,9 +63,9 @@ def miss(outcome, row):
 
 @njit_uncounted
 def write_outcome(
-    outcome, side, entry, quantity, row, last, levels, moment, trailing, doubtful_bars, market, terms, has_rested=False
+    outcome, side, entry, quantity, row, last, result, moment, doubtful_bars, market, terms, has_rested=False
 ):  # fmt: skip
-    """The outcome of an entry filled in ``row`` whose first order triggers at ``moment``, or still open at ``last``."""
+    """The outcome of an entry filled in ``row`` that ends at ``moment`` with this result, or is open at ``last``."""
     i = moment.row
     is_fill_bar = has_rested and i == row
     fees = fee_usdt(entry, quantity, terms.maker_fee_bps if has_rested else terms.taker_fee_bps)
@@ -76,7 +76,6 @@ def write_outcome(
         gross = quantity * moment.pnl + fees + funding
         reason, held_bars, next_row = OPEN, last - row, last
     else:
-        result = exit_in_held_bar(side, entry, levels, trailing, i, market, is_fill_bar)
         reason, held_bars, next_row = result.reason, i - row + 1, next_entry_row(i, terms)
         doubtful_bars += int(result.is_ambiguous)
         if not result.at_open:

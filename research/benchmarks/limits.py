@@ -47,7 +47,7 @@ def listed(measured: dict, block: int) -> Path:
     moved = _FLAT_BYTES / block + _trades_bytes(measured)
     return Path(
         "arbitrary list", measured, moved,
-        "asking the flat configs of a block in order of strictness, so that a row stops at the first that stays out",
+        "placing and following the exit orders of several entries of a row at once, in vector instructions",
     )  # fmt: skip
 
 

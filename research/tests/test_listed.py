@@ -3,12 +3,14 @@
 ``ASTER_JUDGE_PAIRS=32000`` asks for 2,000 worlds of each kind.
 """
 
+import math
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from research import kernel, listed
+from research import entry_path, kernel, listed
 from research.benchmarks.bench_sweep import TERMS, bench_minutes, random_configs
 from research.strategies import compiled, momentum
 from research.strategies.registry import STRATEGIES
@@ -62,17 +64,60 @@ def test_a_list_gives_the_figures_of_the_kernel(make_world):
     assert (closed[[kernel.STATS.index(name) for name in counts_of(make_world)]] > 0).all()
 
 
-def test_how_the_list_is_cut_changes_no_bit(monkeypatch):
+@pytest.mark.parametrize(("per_block", "per_leaf", "n_threads"), [(3, 2, 2), (3, 16, 5), (7, 1, 1), (2_048, 3, 3)])
+def test_how_the_list_is_cut_changes_no_bit(monkeypatch, per_block, per_leaf, n_threads):
     for seed in SEEDS[:10]:
         world = sized_world(momentum_world, seed)
         configs = configs_around(world, seed)
         over = (world.terms, world.first, world.last)
         whole = listed.sweep(momentum, world.market, world.features, configs, *over)
         with monkeypatch.context() as cut:
-            cut.setattr(listed, "CONFIGS_PER_BLOCK", 3)
+            cut.setattr(listed, "CONFIGS_PER_BLOCK", per_block)
+            cut.setattr(listed, "CONFIGS_PER_LEAF", per_leaf)
+            cut.setattr(listed, "get_num_threads", lambda: n_threads)
             pieces = listed.sweep(momentum, world.market, world.features, configs[::-1], *over)
         for name in kernel.STATS:
             np.testing.assert_array_equal(pieces[name][::-1], whole[name])
+
+
+def test_every_thread_has_its_share_of_every_set(monkeypatch):
+    """Thirty configs of three windows, two threads: ten of a window are five and five, in leaves of at most four."""
+    monkeypatch.setattr(listed, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(listed, "CONFIGS_PER_LEAF", 4)
+    configs = random_configs(30)
+    windows = momentum.Params._fields.index("volatility_window_bars")
+    configs[:, windows] = np.tile((10.0, 30.0, 60.0), 10)
+    columns = configs[:, [windows]].astype(np.uint64)
+    order, leaves, sets, blocks = listed._cut(momentum, configs, columns)
+    assert sorted(order) == list(range(30))
+    assert leaves.tolist() == [0, 4, 5, 9, 10, 14, 15, 19, 20, 24, 25, 29, 30]
+    assert sets.tolist() == [0, 2, 4, 6, 8, 10, 12]
+    assert blocks.tolist() == [0, 3, 6]
+    assert configs[order, windows].tolist() == 2 * [10.0, 10.0, 10.0, 10.0, 10.0, *5 * [30.0], *5 * [60.0]]
+
+
+def test_a_list_without_two_configs_alike_is_the_kernels_too():
+    """Every config looks at features of its own."""
+    world = momentum_world(3)
+    random, windows = np.random.default_rng(3), range(100, 140)
+    features = dict(world.features)
+    for window in windows:
+        features[f"volatility_bps_{window}"] = random.permutation(features["volatility_bps_10"])
+    configs = configs_around(world, 3)
+    configs[:, momentum.Params._fields.index("volatility_window_bars")] = windows
+    ours, theirs = both(replace(world, features=features), configs)
+    assert_same(ours, theirs, "40 sets")
+    assert ours["trades"].min() < ours["trades"].max()
+
+
+def test_a_level_is_found_where_numpy_finds_it():
+    random = np.random.default_rng(0)
+    for n_values in (1, 63, 64, 65, 255, 256, 257, 300, 511, 512, 513, 1_500):
+        rising = np.full((2, 2_048), math.inf)
+        rising[1, :n_values] = np.sort(random.integers(0, n_values, n_values)).astype(float)
+        for level in (-math.inf, 0.0, math.inf, *random.integers(-1, n_values + 1, 40).astype(float)):
+            found = entry_path._first_at(rising, 1, n_values, level)
+            assert min(found, n_values) == np.searchsorted(rising[1, :n_values], level), (n_values, level)
 
 
 def test_a_market_that_is_long_held_is_passed_piece_by_piece():

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from research.strategies import liquidation_fade
-from research.strictness import loosest_of
+from research.strictness import is_ordered, likeness, loosest_of
 
 
 def test_the_loosest_of_a_block_is_as_loose_as_any_of_it_in_everything():
@@ -19,7 +19,18 @@ def test_the_loosest_of_a_block_is_as_loose_as_any_of_it_in_everything():
 
 
 def test_of_a_strategy_that_names_nothing_none_is_known():
-    assert loosest_of(SimpleNamespace(Params=liquidation_fade.Params), np.ones((4, 8)), np.array([0, 4])).shape == (
-        0,
-        8,
-    )
+    nameless, table = SimpleNamespace(Params=liquidation_fade.Params), np.arange(32.0).reshape(4, 8)
+    assert loosest_of(nameless, table, np.array([0, 4])).shape == (0, 8)
+    assert likeness(nameless, table).tolist() == [0, 0, 0, 0]
+    assert is_ordered(liquidation_fade) and not is_ordered(nameless)
+
+
+def test_beside_each_other_are_those_that_are_alike_in_everything():
+    """Two parameters of four values each: quarters of quarters, and what never differs is left out."""
+    fields = liquidation_fade.Params._fields
+    table = np.ones((16, len(fields)))
+    table[:, fields.index("min_usdt")] = np.repeat([1.0, 2.0, 3.0, 4.0], 4)
+    table[:, fields.index("max_spread_ticks")] = np.tile([1.0, 2.0, 3.0, 4.0], 4)
+    along = np.argsort(likeness(liquidation_fade, table))
+    assert along.tolist() == [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15]
+    assert len(np.unique(likeness(liquidation_fade, table))) == 16
