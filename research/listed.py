@@ -27,8 +27,8 @@ from research.sizing import unscaled
 from research.strategies.compiled import decide, params_at, row_at
 from research.strictness import is_ordered, likeness, loosest_of
 
-CONFIGS_PER_BLOCK = 2_048
-CONFIGS_PER_LEAF = 16
+CONFIGS_PER_BLOCK = 4_096
+CONFIGS_PER_LEAF = 32
 _NOBODY = -1
 
 

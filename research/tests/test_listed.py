@@ -64,7 +64,7 @@ def test_a_list_gives_the_figures_of_the_kernel(make_world):
     assert (closed[[kernel.STATS.index(name) for name in counts_of(make_world)]] > 0).all()
 
 
-@pytest.mark.parametrize(("per_block", "per_leaf", "n_threads"), [(3, 2, 2), (3, 16, 5), (7, 1, 1), (2_048, 3, 3)])
+@pytest.mark.parametrize(("per_block", "per_leaf", "n_threads"), [(3, 2, 2), (3, 16, 5), (7, 1, 1), (4_096, 3, 3)])
 def test_how_the_list_is_cut_changes_no_bit(monkeypatch, per_block, per_leaf, n_threads):
     for seed in SEEDS[:10]:
         world = sized_world(momentum_world, seed)
