@@ -58,7 +58,7 @@ def test_figures_stand_side_by_side_with_their_targets(measured):
     assert [figure["baseline_value"] for figure in limits[1:]] == [60.0, 30.0, 2.0]  # that could be moved in the time
     a_look_up = 1_000 * OUTCOME.itemsize / 300_000
     assert [figure["value"] for figure in limits[1:]] == pytest.approx(
-        [0.75 * 33 + 0.25 * 24, 33 / 2_048 + a_look_up, 81 * 33 / 6_561 + a_look_up]
+        [0.75 * 33 + 0.25 * 24, 33 / 4_096 + a_look_up, 81 * 33 / 6_561 + a_look_up]
     )
     assert [(figure["value"], figure["holds"]) for figure in seconds] == [(14.0, True), (190.0, False), (5.0, True)]
     assert [memory["holds"] for memory in memories] == [True, True, True, False, True, True]
