@@ -23,9 +23,10 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/pytest -n auto --dist loadscope --no-loadscope-reorder
 
+# In a container root is all there is; the server listens on this machine alone.
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.app_settings_dir=pipelines/lab \
-		--LabApp.extra_labextensions_path=pipelines/lab/extensions
+		--LabApp.extra_labextensions_path=pipelines/lab/extensions $(if $(filter 0,$(shell id -u)),--allow-root)
 
 lint: $(READY)
 	$(BIN)/ruff check .

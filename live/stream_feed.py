@@ -74,6 +74,7 @@ class StreamFeed:
     Attributes
     ----------
     bars, gaps : how many slots were told as one and as the other.
+    past_gaps : those of the gaps that lie in the history, which the exchange does not have.
     told_until_ms : open_time of the first slot that was not told.
     next_ms : the slot whose bar is waited for.
     ended_ms : when the feed ended last; None while it goes on.
@@ -94,7 +95,7 @@ class StreamFeed:
         map_feed: MapFeed | None = None,
     ) -> None:
         self.symbol, self.interval, self.length_ms = symbol, interval, interval_ms(interval)
-        self.bars = self.gaps = 0
+        self.bars = self.gaps = self.past_gaps = 0
         self.first_ms = first_ms
         self.ended_ms: int | None = None
         self.next_ms = first_ms
@@ -246,8 +247,10 @@ class StreamFeed:
         for event in events:
             if isinstance(event, (BarClosed, Gap)):
                 self.bars += isinstance(event, BarClosed)
-                self.gaps += isinstance(event, Gap)
                 self.told_until_ms = event.row.open_ms + self.length_ms
+                if isinstance(event, Gap):
+                    self.gaps += 1
+                    self.past_gaps += self.told_until_ms <= self._since_ms
         return events
 
     def _on_trade(self, trade: Trade | None) -> list[Event]:

@@ -49,6 +49,7 @@ def feed_summary(mode: str, dispatcher: Dispatcher, folder: Path, path: Path, he
             "rows": seat.feed.bars + seat.feed.gaps,
             "bars": seat.feed.bars,
             "gaps": seat.feed.gaps,
+            "past_gaps": seat.feed.past_gaps,
             "rows_start_ms": seat.feed.first_ms,
             "rows_end_ms": seat.feed.told_until_ms,
             "ended_ms": seat.feed.ended_ms,
@@ -60,6 +61,7 @@ def feed_summary(mode: str, dispatcher: Dispatcher, folder: Path, path: Path, he
         "feed": str(folder),
         "bars": sum(feed["bars"] for feed in feeds),
         "gaps": sum(feed["gaps"] for feed in feeds),
+        "past_gaps": sum(feed["past_gaps"] for feed in feeds),
         "reconnects": dispatcher.reconnects,
         "configs": [config | feed for config, feed in zip(result["configs"], feeds, strict=True)],
     }
@@ -92,8 +94,9 @@ def for_people(result: dict[str, Any]) -> list[str]:
         )
         lines += [f"  {sentence}" for sentence in config["assumptions"]]
     if "feed" in result:
+        before = f" ({result['past_gaps']} of them from before it listened)" if result["past_gaps"] else ""
         lines.append(
-            f"{result['bars']} bars told, {result['gaps']} gaps, {result['reconnects']} reconnects; input log "
+            f"{result['bars']} bars told, {result['gaps']} gaps{before}, {result['reconnects']} reconnects; input log "
             f"{result['feed']}"
         )
     for shadow in result.get("shadows", ()):

@@ -100,6 +100,8 @@ def test_at_tick_resolution_rows_and_trades_are_those_of_the_lake(heard):
         feed, events, listed, bars, ticks = heard(seed, "tick")
         assert_same_rows(events, bars)
         assert feed.bars + feed.gaps == bars.frame.height
+        ends_ms = bars.frame.filter("is_gap")["open_time"].dt.epoch("ms") + feed.length_ms
+        assert (feed.gaps, feed.past_gaps) == (ends_ms.len(), (ends_ms <= feed._since_ms).sum())
         assert_orders_meet_the_last_tick(events, bars, ticks)
         frames.append(bars.frame)
         found.append(listed)
