@@ -189,17 +189,22 @@ class Connection(WSListener):
         held = self._clock.hold() if self.follows else nullcontext()  # so that the exchange's time does not race us
         with held:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                transport, _ = await ws_connect(
-                    lambda: self,
-                    url + self._path,
-                    enable_auto_pong=False,
-                    enable_auto_ping=False,
-                    max_redirects=0,
-                    max_frame_size=_LONGEST_MESSAGE,
-                    read_buffer_init_size=_READ_BUFFER,
-                    extra_headers=self._headers,
-                    logger_name=_PICOWS_LOG,
-                )
+                try:
+                    transport, _ = await ws_connect(
+                        lambda: self,
+                        url + self._path,
+                        enable_auto_pong=False,
+                        enable_auto_ping=False,
+                        max_redirects=0,
+                        max_frame_size=_LONGEST_MESSAGE,
+                        read_buffer_init_size=_READ_BUFFER,
+                        extra_headers=self._headers,
+                        logger_name=_PICOWS_LOG,
+                    )
+                except asyncio.CancelledError:
+                    if self.was_connected:  # a moment ago, and nobody has taken it over
+                        self._transport.disconnect(graceful=False)
+                    raise
         if not self.was_connected:  # picows returns as if all were well when the peer hangs up before its answer
             raise ConnectionResetError("closed before the upgrade was answered")
         return transport

@@ -62,6 +62,29 @@ def test_a_connection_of_rare_events_is_asked_before_it_is_given_up():
     assert asyncio.run(scene()).reasons[0] == "silent for 400 s"
 
 
+def test_a_stream_that_is_stopped_as_it_is_connected_leaves_no_line_open():
+    class Stopping(Heard):
+        """Its stream is stopped before anybody has taken the connection over."""
+
+        def opened(self, *told) -> None:
+            super().opened(*told)
+            for task in asyncio.all_tasks() - {self.waits}:
+                task.cancel()
+
+    async def scene():
+        async with Exchange(quietly) as exchange:
+            sink = Stopping(fast())
+            venue = Venue(name="test", rest_url="", stream_url=exchange.url)
+            stream = Stream(venue, ("btcusdt@aggTrade",), clock=sink.clock, sink=sink, sockets=1)
+            sink.waits = asyncio.current_task()
+            await asyncio.wait({asyncio.create_task(stream.run())})
+            async with asyncio.timeout(5):
+                await exchange.peers[0].transport.wait_disconnected()
+            return sink
+
+    assert asyncio.run(scene()).reasons == ["stopped"]
+
+
 class Stepped(ScaledClock):
     """The machine's clock was set meanwhile."""
 
