@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# What JupyterLab writes into each notebook that it saves; it says nothing of the notebook.
+LAB_ADDS := codemirror_mode file_extension mimetype nbconvert_exporter pygments_lexer version
 
 .PHONY: install demo test lab lint lock
 
@@ -14,7 +16,8 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.lock)"
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
-	@! git rev-parse --git-dir >/dev/null 2>&1 || $(BIN)/nbstripout --install
+	@! git rev-parse --git-dir >/dev/null 2>&1 || { $(BIN)/nbstripout --install && git config filter.nbstripout.extrakeys \
+		"$(patsubst %,metadata.language_info.%,$(LAB_ADDS))"; }
 	@touch $(READY)
 
 demo: $(READY)

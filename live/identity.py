@@ -36,11 +36,22 @@ def code_identity() -> CodeIdentity:
     return CodeIdentity(
         code_hash=digest.hexdigest(),
         commit=_git("rev-parse", "HEAD"),
-        is_dirty=None if (status := _git("status", "--porcelain", "--", ":!live/configs")) is None else bool(status),
+        is_dirty=is_dirty(),
         lock_hash=hashlib.sha256((CHECKOUT / "requirements.lock").read_bytes()).hexdigest(),
         engine_version=ENGINE_VERSION,
         fill_model_version=FILL_MODEL_VERSION,
     )
+
+
+def is_dirty() -> bool | None:
+    """Whether a file differs from what was committed, or is new; None where there is no git or no repository.
+
+    What a filter takes out of a notebook is no difference, though ``git status`` takes another size for one.
+    """
+    others = "--", ":!live/configs"
+    changed = _git("diff", "HEAD", "--name-only", *others)
+    new = _git("ls-files", "--others", "--exclude-standard", *others)
+    return None if changed is None or new is None else bool(changed or new)
 
 
 def _git(*arguments: str) -> str | None:
