@@ -18,6 +18,14 @@ _DAY_NS = 86_400 * 10**9
 _RULES = ("exchangeInfo", "indexreferences")  # answers that seldom say something new
 
 
+async def ask_within(rest: AsterRest, budget: Budget, question: Question) -> bytes:
+    """The body of an answer, asked for once the budget has room; raises what ``AsterRest.ask`` raises."""
+    await budget.take(weight_of(question.path, question.params))
+    body = await rest.ask(question)
+    budget.told(rest.used_weight)
+    return body
+
+
 class Answered(NamedTuple):
     """An answer as it goes into the log: when, to what, since when this process listens (milliseconds), the body."""
 
@@ -112,7 +120,7 @@ class Asking:
             while waiting:
                 pending = waiting[0]
                 try:
-                    body = await self._ask(pending.question)
+                    body = await ask_within(self._rest, self._budget, pending.question)
                 except Unavailable as error:
                     self._put_off(waiting.pop(0), waiting, error)
                     break
@@ -128,12 +136,6 @@ class Asking:
             self._pending = waiting + self._pending
             if answers:
                 self._log(answers)
-
-    async def _ask(self, question: Question) -> bytes:
-        await self._budget.take(weight_of(question.path, question.params))
-        body = await self._rest.ask(question)
-        self._budget.told(self._rest.used_weight)
-        return body
 
     def _put_off(self, pending: _Pending, waiting: list[_Pending], error: Unavailable) -> None:
         """Let a question wait behind the others, or give it up."""

@@ -8,16 +8,16 @@ So nothing reaches the lake but through the log, and a repair that is killed is 
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from data.beginning_questions import Beginning, first_position
 from data.clock import Clock
-from data.recorder_asking import Answered, sleep_until
+from data.recorder_asking import Answered, ask_within, sleep_until
 from data.recorder_logs import LOG
 from data.repair_questions import questions
 from data.venues.aster import AsterRest, Unavailable
-from data.venues.questions import Question
-from data.venues.weights import Budget, weight_of
+from data.venues.weights import Budget
 
 _AGAIN_S = 600.0  # a gap that is still open so long after its answers were logged is asked again; doubles every time
 _LONGEST_AGAIN_S = 86_400.0
@@ -134,7 +134,7 @@ class Repair:
         asked = questions(gap, self._clock.now_ms())
         for question in asked:
             try:
-                body = await self._ask(question)
+                body = await ask_within(self._rest, self._budget, question)
             except ValueError as error:
                 told = {"path": question.path, "params": dict(question.params), "reason": str(error)}
                 LOG.warning("REST refuses", extra={"told": told})
@@ -148,19 +148,13 @@ class Repair:
     async def _look_before(self, name: str, beginning: Beginning) -> None:
         """Ask which row is the first since listening began."""
         try:
-            first = await first_position(beginning, self._ask)
+            first = await first_position(beginning, partial(ask_within, self._rest, self._budget))
         except ValueError as error:
             LOG.warning("REST refuses", extra={"told": {"stream": beginning.stream, "reason": str(error)}})
         else:
             self._note("first", venue=beginning.venue, stream=beginning.stream, first=first)
             self._looked += 1
         self._put_off(name)
-
-    async def _ask(self, question: Question) -> bytes:
-        await self._budget.take(weight_of(question.path, question.params))
-        body = await self._rest.ask(question)
-        self._budget.told(self._rest.used_weight)
-        return body
 
     def _put_off(self, name: str) -> None:
         """Ask again only when what was answered must have been sealed."""
