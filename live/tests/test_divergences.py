@@ -391,8 +391,7 @@ def test_d27_what_trades_is_what_was_swept_and_every_config_of_the_grid_can_be_e
     """A config that was in no grid against a ranking, in sample, of 6,561 others."""
     path = promoted(CONFIG)
     assert load_chosen(path).config == CONFIG
-    by_hand = path.read_text().replace("momentum_multiple = 1.0", "momentum_multiple = 12.0")
-    path.write_text(by_hand)
+    path.write_text(path.read_text().replace("momentum_multiple = 1.0", "momentum_multiple = 12.0"))
     with pytest.raises(ValueError, match="it was edited after promotion; promote again"):
         load_chosen(path)
     assert "it is not approved" in refused(load_chosen(promoted(CONFIG)))[0]

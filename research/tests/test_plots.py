@@ -1,5 +1,5 @@
 import json
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from html import unescape
 
 import numpy as np
@@ -7,146 +7,19 @@ import plotly.graph_objects as go
 import polars as pl
 import pytest
 
-from data.coverage import COVERAGE
 from research import plots
 from research.plots import style
-from research.plots.equity import spread, worst_drawdowns
 from research.plots.style import DARK, MASS_RAMP, OOS_RAMP, TOKENS, for_page, paint
 from research.tests.figure_parts import colours
+from research.tests.figure_samples import FIGURES, START, bars, trace, trades
 from research.thin import MAX_CANDLES, MAX_LINE_POINTS, merge_candles
-from research.trades import TRADES
 
-START = datetime(2026, 2, 10, tzinfo=UTC)
 LIGHT = {light for light, _ in TOKENS.values()} | {*OOS_RAMP, *MASS_RAMP}
-
-
-def bars(n: int = 2_000, minutes: int = 1) -> pl.DataFrame:
-    """A price that rises one tick per bar; bars 500 to 559 were not seen."""
-    opened = 100.0 + 0.1 * np.arange(n)
-    opened[500:560] = np.nan
-    times = [START + timedelta(minutes=minutes * i) for i in range(n)]
-    frame = pl.DataFrame({"open_time": times, "open": opened, "high": opened + 0.3, "low": opened - 0.2})
-    return frame.with_columns(pl.col("open_time").dt.cast_time_unit("ms"), close=pl.col("open") + 0.1)
-
-
-def trades(n: int, reason: str = "target") -> pl.DataFrame:
-    """Trades a minute apart that gain their own number in USDT; every second one is short."""
-    rows = [
-        {
-            "trade_id": f"t{i}", "symbol": "BTCUSDT", "side": 1 - 2 * (i % 2),
-            "entry_row_time": START + timedelta(minutes=i), "entry_time": START + timedelta(minutes=i),
-            "exit_time": START + timedelta(minutes=i + 5), "quantity": 1.0, "entry_price": 100.0, "exit_price": 101.0,
-            "stop_price": 99.0, "target_price": 101.0, "activation_price": 100.5, "callback_bps": 20.0,
-            "reason": reason, "gross_pnl_usdt": float(i), "fees_usdt": 0.1, "funding_usdt": 0.0,
-            "net_pnl_usdt": float(i), "is_ambiguous": False,
-        }
-        for i in range(n)
-    ]  # fmt: skip
-    return pl.DataFrame(rows, schema=TRADES)
-
-
-def force_orders() -> pl.DataFrame:
-    """Two longs closed for 1 000 USDT each in one candle, a short closed for 500 in another."""
-    times = [START + timedelta(minutes=minute) for minute in (0, 1, 60)]
-    return pl.DataFrame(
-        {"event_time": times, "side": ["SELL", "SELL", "BUY"], "average_price": [100.0] * 3,
-         "filled_quantity": [10.0, 10.0, 5.0]},
-        schema_overrides={"event_time": pl.Datetime("ms", "UTC")},
-    )  # fmt: skip
-
-
-def equity(n: int = 9_000) -> pl.DataFrame:
-    curve = np.cumsum(np.sin(np.arange(n) / 50.0))
-    peak = np.maximum.accumulate(np.maximum(curve, 0.0))
-    return pl.DataFrame(
-        {
-            "time": [START + timedelta(minutes=i) for i in range(n)],
-            "equity_usdt": curve,
-            "drawdown_usdt": curve - peak,
-            "exposure_usdt": 1_000.0 * np.sign(np.sin(np.arange(n) / 300.0)),
-            "is_oos": np.arange(n) >= n // 3,
-        }
-    )
-
-
-def scores(columns: int = 6, rows: int = 5) -> pl.DataFrame:
-    """A hill of out-of-sample Sharpe in the middle; the last column has too few trades."""
-    cells = [
-        (
-            x,
-            10.0 * y,
-            1.5 - abs(x - columns // 2) - abs(y - 1 - rows // 2),
-            2.0 - abs(x - 3),
-            10 if x == columns else 100,
-        )
-        for x in range(1, columns + 1)
-        for y in range(1, rows + 1)
-    ]
-    return pl.DataFrame(cells, schema=["k", "window_bars", "oos_sharpe", "is_sharpe", "trades"], orient="row")
-
-
-def folds(n: int = 4, params: str = "k 2, window 45") -> pl.DataFrame:
-    def row(i: int) -> dict:
-        at = START + timedelta(days=10 * i)
-        return {
-            "fold": i + 1, "train_start": at, "train_end": at + timedelta(days=30),
-            "test_start": at + timedelta(days=31), "test_end": at + timedelta(days=41),
-            "in_sample_sharpe": 2.0, "oos_sharpe": None if i == 2 else 1.0 - i, "oos_low": None if i == 2 else -1.0 - i,
-            "oos_high": None if i == 2 else 2.0, "trades": 30, "net_bps": 1.1,
-            "params": params if i != 1 else params.replace("45", "60"), "changed": i in (1, 2),
-        }  # fmt: skip
-
-    return pl.DataFrame([row(i) for i in range(n)])
-
-
-def coverage(days: int = 20) -> pl.DataFrame:
-    """klines lack rows on the second day, trades of a day in the middle are gone for good, quotes begin late."""
-    damage = {("klines", 1): "open", ("trades", 9): "unrepairable", ("klines", 5): "repaired"}
-    rows = [
-        {
-            "table": table, "symbol": "BTCUSDT", "interval": "1m" if table == "klines" else None,
-            "date": date(2026, 2, 10) + timedelta(days=day), "covered": 0.9, "missing": 7, "is_estimate": False,
-            "longest_gap_ms": 90_000,
-            "state": "missing" if table == "book_ticker" and day < 3
-            else "unknown" if table == "book_ticker" else damage.get((table, day), "complete"),
-        }
-        for table in ("klines", "trades", "book_ticker")
-        for day in range(days)
-    ]  # fmt: skip
-    return pl.DataFrame(rows, schema=COVERAGE)
-
-
-def parameters(frame: pl.DataFrame | None = None, **more: object) -> go.Figure:
-    axes = {"x": plots.Axis(column="k", label="k (σ)"), "y": plots.Axis(column="window_bars", label="window (bars)")}
-    settings = {"title": "Sharpe", "chosen": (3, 20.0), "folds": 4, "min_trades": 60, "configs_tried": 30}
-    return plots.plot_parameters(scores() if frame is None else frame, **axes, **(settings | more))
-
-
-def every_figure() -> dict[str, go.Figure]:
-    market = {"symbol": "BTCUSDT", "tick_size": 0.1}
-    marked = bars().with_columns(mark_price=pl.col("close") + 0.1)
-    return {
-        "candles": plots.plot_candles(marked, **market, force_orders=force_orders()),
-        "trades": plots.plot_trades(bars(), trades(200), **market),
-        "few trades": plots.plot_trades(bars(100), trades(4), **market),
-        "liquidations": plots.plot_liquidations(bars(), force_orders(), **market),
-        "equity": plots.plot_equity(equity(), title="Equity"),
-        "parameters": parameters(),
-        "folds": plots.plot_walk_forward(folds()),
-        "gap calendar": plots.plot_gap_calendar(coverage()),
-    }
-
-
-FIGURES = every_figure()
 
 
 @pytest.fixture(params=FIGURES)
 def figure(request) -> go.Figure:
     return FIGURES[request.param]
-
-
-def trace(figure: go.Figure, name: str) -> go.Figure:
-    return next(one for one in figure.data if one.name == name)
 
 
 def test_every_colour_is_one_of_the_palette(figure):
@@ -304,132 +177,3 @@ def test_a_triangle_says_sum_prints_and_largest():
     mark = trace(FIGURES["liquidations"], "realised: longs closed (forced sell)")
     assert mark.hovertext[0].startswith("<b>2\u202f000.00</b> USDT liquidated<br>2 prints, largest 1\u202f000.00")
     assert mark.marker.sizemode == "area"
-
-
-# lines and equity
-
-
-def test_in_sample_is_grey_dashed_and_shaded_and_out_of_sample_is_ink():
-    inside, outside = trace(FIGURES["equity"], "in sample"), trace(FIGURES["equity"], "out of sample")
-    assert (inside.line.color, outside.line.color) == (TOKENS["ins"][0], TOKENS["ink"][0])
-    assert inside.line.dash
-    assert len(FIGURES["equity"].layout.shapes) == 1
-
-
-def test_drawdowns_are_ranked_by_depth_and_last_from_peak_to_recovery():
-    days = np.arange(10) * 86_400_000.0
-    falls = worst_drawdowns(days, np.array([0.0, -1, -3, 0, 0, -5, 0, -2, -2, -2]))
-    assert [(fall["depth_usdt"], fall["days"]) for fall in falls] == [(-5.0, 2.0), (-3.0, 3.0), (-2.0, 3.0)]
-
-
-def test_labels_are_moved_apart_and_stay_inside():
-    assert spread([0.5, 0.52, 0.99], 0.2, 0.1) == pytest.approx([0.5, 0.7, 0.9])
-
-
-# parameters, folds, coverage
-
-
-def test_cells_with_too_few_trades_show_a_dot_and_no_colour():
-    grid = trace(FIGURES["parameters"], "out of sample")
-    assert [row[-1] for row in grid.text] == ["·"] * 5
-    assert np.isnan(grid.z[:, -1]).all()
-    assert list(grid.text[2]) == ["−0.5", "0.5", "1.5", "0.5", "−0.5", "·"]
-
-
-def test_the_grid_is_centred_on_zero_with_fixed_limits():
-    grid = trace(parameters(limit=2.0), "out of sample")
-    assert (grid.zmin, grid.zmax) == (-2.0, 2.0)
-
-
-def test_the_circle_is_where_the_procedure_chose():
-    circle = trace(FIGURES["parameters"], "chosen on the train folds")
-    assert (circle.x[0], circle.y[0]) == (2, 1)
-    assert "Chosen on the train folds: k 3, window bars 20" in FIGURES["parameters"].layout.meta["caption"]
-
-
-def test_without_a_ranked_config_none_is_marked_and_the_caption_says_so():
-    caption = parameters(chosen=None, configs_tried=7_209).layout.meta["caption"]
-    assert "None is marked as chosen: the train folds rank no config." in caption
-    assert caption.endswith("30 configs are here, 7\u202f209 were ever tried on these days.")
-
-
-def test_a_large_grid_leaves_its_numbers_to_the_hover():
-    assert trace(parameters(scores(21, 3)), "out of sample").texttemplate is None
-
-
-def test_a_choice_off_the_grid_is_refused():
-    with pytest.raises(ValueError, match="not on the axis"):
-        parameters(chosen=(3.5, 20.0))
-
-
-def test_a_grid_with_two_configs_in_one_cell_is_refused():
-    with pytest.raises(ValueError, match="fix the other parameters first"):
-        parameters(pl.concat([scores(), scores()]))
-
-
-def test_parameters_that_changed_are_bold():
-    texts = [note.text for note in FIGURES["folds"].layout.annotations if note.name != "caption"]
-    assert texts == ["k 2<br>window 45", "k 2<br><b>window 60</b>", "k 2<br><b>window 45</b>", "k 2<br>window 45"]
-
-
-def test_texts_too_long_for_their_fold_are_turned_upright_and_cut():
-    crowded = plots.plot_walk_forward(folds(40, params=", ".join(f"a_long_parameter_{i} 45" for i in range(5))))
-    notes = [note for note in crowded.layout.annotations if note.name != "caption"]
-    assert {note.textangle for note in notes} == {-90}
-    assert max(len(note.text) for note in notes) <= len("<b></b>") + 32
-
-
-def test_the_text_of_a_shorter_last_fold_keeps_its_distance():
-    in_time = folds()
-    short = in_time.with_columns(
-        pl.when(pl.col("fold") == 4).then("test_start").otherwise("test_end").alias("test_end")
-    )  # fmt: skip
-    for each in (in_time, short):
-        notes = [note.x for note in plots.plot_walk_forward(each).layout.annotations if note.name != "caption"]
-        assert np.diff(notes).tolist() == 3 * [10 * 86_400_000]
-
-
-def test_every_fold_has_its_number_and_the_caption_counts_the_changes():
-    assert FIGURES["folds"].layout.yaxis.dtick == 1
-    assert "changed 2 times (bold)" in FIGURES["folds"].layout.meta["caption"]
-    kept = plots.plot_walk_forward(folds().with_columns(changed=False))
-    assert "never changed." in kept.layout.meta["caption"]
-
-
-def test_a_fold_without_a_pick_is_counted_and_not_drawn_as_zero():
-    assert "1 without a pick stayed out of the market" in FIGURES["folds"].layout.meta["caption"]
-    assert np.isnan(trace(FIGURES["folds"], "out-of-sample Sharpe, 90 % interval").y[2])
-
-
-def test_a_fold_in_which_nothing_was_traded_is_not_one_without_a_pick():
-    idle = plots.plot_walk_forward(folds().with_columns(pl.col("oos_sharpe").fill_null(float("nan"))))
-    assert "1 did not trade" in idle.layout.meta["caption"]
-    assert "without a pick" not in idle.layout.meta["caption"]
-
-
-def test_the_most_damaged_stream_comes_first():
-    labels = list(FIGURES["gap calendar"].layout.yaxis.ticktext)
-    assert labels == ["trades BTCUSDT", "klines BTCUSDT 1m", "book_ticker BTCUSDT"]
-
-
-def test_days_without_any_row_are_blank():
-    recorded = trace(FIGURES["gap calendar"], "recorded")
-    assert np.isnan(recorded.z[2][:3]).all()
-    assert not np.isnan(recorded.z[2][3:]).any()
-
-
-def test_damage_has_a_sign_of_its_own():
-    signs = {one.text[0] for one in FIGURES["gap calendar"].data if one.type == "scatter" and one.text}
-    assert signs == {"<b>R</b>", "<b>!</b>", "<b>✕</b>"}
-
-
-def test_a_day_that_lacks_one_row_in_a_thousand_counts_as_complete():
-    nearly = plots.plot_gap_calendar(coverage().with_columns(covered=pl.lit(0.999)))
-    state = trace(nearly, "state")
-    assert state.z[list(nearly.layout.yaxis.ticktext).index("trades BTCUSDT")].tolist() == [0.0] * 20
-    assert "7 missing" in state.hovertext[0][0]
-
-
-def test_a_state_nobody_knows_is_refused():
-    with pytest.raises(ValueError, match="unknown coverage states \\['lost'\\]"):
-        plots.plot_gap_calendar(coverage().with_columns(state=pl.lit("lost")))
