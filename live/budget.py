@@ -14,8 +14,7 @@ from data.venues.weights import LIMIT_PER_MINUTE
 
 MINUTE_MS = 60_000
 ORDERS_PER_MINUTE = 1_200
-EXIT_EVERY_MS = 1_000  # between ways out while the exchange answers 429
-LEAST_BAN_MS = 120_000
+EXIT_EVERY_MS = 1_000  # between ways out while the exchange answers 429; nothing asks a ban sooner whether it is over
 
 
 class Urgency(IntEnum):
@@ -104,15 +103,16 @@ class RequestBudget:
         """The header X-MBX-USED-WEIGHT-1M of an answer; an answer that was overtaken tells less and changes nothing."""
         self._told = max(self._told, (now_ms // MINUTE_MS, used_weight))
 
-    def throttled(self, now_ms: int, retry_after_ms: int | None = None) -> None:
-        """The exchange answered 429: until the minute is over, or as long as it says, nothing but exits, slowly."""
-        until_ms = (now_ms // MINUTE_MS + 1) * MINUTE_MS if retry_after_ms is None else now_ms + retry_after_ms
-        self._throttled_until_ms = max(self._throttled_until_ms, until_ms)
+    def throttled(self, now_ms: int, wait_ms: int) -> None:
+        """The exchange answered 429 or 403: so long nothing but exits, slowly."""
+        self._throttled_until_ms = max(self._throttled_until_ms, now_ms + wait_ms)
 
-    def banned(self, now_ms: int, retry_after_ms: int | None = None) -> None:
-        """The exchange answered 418: nothing at all until the ban is over. Positions rest on the stops it holds."""
-        wait_ms = max(LEAST_BAN_MS, retry_after_ms or 0)
-        self._banned_until_ms = max(self._banned_until_ms, now_ms + wait_ms)
+    def banned(self, now_ms: int, wait_ms: int) -> None:
+        """The exchange answered 418: nothing at all until the ban is over. Positions rest on the stops it holds.
+
+        What was about to get its stop waits too: as long as the exchange says, so that no position is naked longer.
+        """
+        self._banned_until_ms = max(self._banned_until_ms, now_ms + max(wait_ms, EXIT_EVERY_MS))
 
     def _next_ms(self, now_ms: int) -> int:
         """When something is forgotten: the oldest request, or the minute that the exchange counts."""

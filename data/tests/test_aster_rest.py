@@ -233,6 +233,13 @@ def test_a_status_asks_for_so_much_patience(status, retry_after, wait_s):
     assert told_wait_s(status, retry_after, START_MS + 15_000) == wait_s
 
 
+def test_of_the_header_and_the_text_of_a_ban_the_longer_wait_counts():
+    text = f'{{"code":-1003,"msg":"Way too many requests; IP banned until {START_MS + 20_000}."}}'
+    waits_s = [told_wait_s(418, retry_after, START_MS, text) for retry_after in (None, "7", "soon", "30")]
+    assert waits_s == [20.0, 20.0, 20.0, 30.0]
+    assert told_wait_s(418, None, START_MS + 30_000, text) == 0.0
+
+
 @pytest.mark.parametrize(
     ("answer", "wait_s"),
     [

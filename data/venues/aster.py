@@ -86,12 +86,13 @@ class Unavailable(Exception):
         self.retry_after_s = retry_after_s
 
 
-def told_wait_s(status: int, retry_after: str | None, now_ms: int) -> float | None:
+def told_wait_s(status: int, retry_after: str | None, now_ms: int, text: str = "") -> float | None:
     """Seconds that an HTTP status asks to wait before trying again; None when trying again would not help.
 
     Parameters
     ----------
     retry_after : the header ``Retry-After``, seconds or an HTTP date; what is neither counts as absent.
+    text : of the body, which may tell when a ban ends; where the header tells too, the longer wait counts.
 
     Source
     ------
@@ -100,15 +101,29 @@ def told_wait_s(status: int, retry_after: str | None, now_ms: int) -> float | No
     """
     if status not in (403, 408, 418, 425, 429) and status < 500:
         return None
-    if retry_after is not None:
-        if retry_after.strip().isdecimal():
-            return float(retry_after)
-        with contextlib.suppress(ValueError):
-            until = email.utils.parsedate_to_datetime(retry_after)
-            until = until if until.tzinfo else until.replace(tzinfo=UTC)
-            return max(until.timestamp() - now_ms / 1_000, 0.0)
+    told = [wait_s for wait_s in (_until_told_s(text, now_ms), _header_s(retry_after, now_ms)) if wait_s is not None]
     own = {403: _FIREWALL_S, 418: _BAN_S, 429: _until_next_minute_s(now_ms)}
-    return own.get(status, 0.0)
+    return max(told) if told else own.get(status, 0.0)
+
+
+def _header_s(retry_after: str | None, now_ms: int) -> float | None:
+    """Seconds from now that the header asks for."""
+    if retry_after is None:
+        return None
+    if retry_after.strip().isdecimal():
+        return float(retry_after)
+    try:
+        until = email.utils.parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    until = until if until.tzinfo else until.replace(tzinfo=UTC)
+    return max(until.timestamp() - now_ms / 1_000, 0.0)
+
+
+def _until_told_s(text: str, now_ms: int) -> float | None:
+    """Seconds from now to the end of a ban that a message tells: "IP banned until 1767225900000."."""
+    found = re.search(r"until (\d{13})\b", text)
+    return None if found is None else max((int(found[1]) - now_ms) / 1_000, 0.0)
 
 
 class Answer(NamedTuple):
@@ -146,13 +161,9 @@ def fate(path: str, outcome: Answer | Exception, now_ms: int) -> Exception | Non
     status, headers, body = outcome
     code, text = _error_of(body)
     described = f"HTTP {status}, code {code}: {text}" if code is not None else f"HTTP {status}: {_begin_of(body)}"
-    wait_s = told_wait_s(status, headers.get("Retry-After"), now_ms)
-    if code in (-1003, -1015):
-        banned_until = re.search(r"until (\d{13})\b", text)
-        if banned_until:
-            wait_s = max((int(banned_until[1]) - now_ms) / 1_000, 0.0)
-        elif wait_s is None:
-            wait_s = _until_next_minute_s(now_ms)
+    wait_s = told_wait_s(status, headers.get("Retry-After"), now_ms, text)
+    if code in (-1003, -1015) and wait_s is None:  # whatever the status
+        wait_s = told_wait_s(429, None, now_ms, text)
     elif code == -1016:
         wait_s = wait_s or _SHUT_DOWN_S
     elif code in (-1000, -1001, -1006, -1007) or (status == 200 and body.lstrip()[:1] == b"<"):

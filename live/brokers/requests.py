@@ -95,15 +95,14 @@ class Requests:
             self.budget.told(int(weight), now_ms)
         if answer.status < 400:
             return
-        wait_s = told_wait_s(answer.status, answer.headers.get("Retry-After"), now_ms)
-        wait_ms = None if wait_s is None else round(wait_s * 1_000)
-        if answer.status == 429:
-            self.budget.throttled(now_ms, wait_ms)
-        elif answer.status == 418:
-            self.budget.banned(now_ms, wait_ms)
+        text = answer.body.decode(errors="replace")
+        if answer.status in (403, 418, 429):
+            wait_s = told_wait_s(answer.status, answer.headers.get("Retry-After"), now_ms, text)
+            heeds = self.budget.banned if answer.status == 418 else self.budget.throttled
+            heeds(now_ms, round(wait_s * 1_000))
+        if answer.status == 418:
             self._alarm("banned", f"HTTP 418, silent for {wait_s:g} s")
         elif answer.status == 403:
-            self.budget.throttled(now_ms, wait_ms)
             self._alarm("firewall", "HTTP 403")
-        elif any(f'"code":{code}' in answer.body.decode(errors="replace") for code in _CLOCK_CODES):
+        elif any(f'"code":{code}' in text for code in _CLOCK_CODES):
             self._alarm("clock", "the exchange refused our time")

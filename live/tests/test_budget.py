@@ -45,7 +45,7 @@ def test_the_exchange_counts_others_of_this_address_too():
 
 def test_f20_while_throttled_only_exits_leave_one_a_second():
     budget = RequestBudget(LIMITS)
-    budget.throttled(10_000)
+    budget.throttled(10_000, 50_000)
     assert budget.wait_ms(Urgency.CERTAINTY, 1, 0, 10_000) == 50_000
     assert budget.wait_ms(Urgency.EXIT, 1, 1, 10_000) == 0
     budget.spend(Urgency.EXIT, 1, 1, 10_000)
@@ -55,10 +55,17 @@ def test_f20_while_throttled_only_exits_leave_one_a_second():
 
 def test_f21_while_banned_nothing_leaves():
     budget = RequestBudget(LIMITS)
-    budget.banned(10_000)
-    assert all(budget.wait_ms(urgency, 1, 0, 10_000) == 120_000 for urgency in Urgency)
-    budget.banned(10_000, retry_after_ms=300_000)
-    assert budget.wait_ms(Urgency.EXIT, 1, 1, 200_000) == 110_000
+    budget.banned(10_000, 18_000)
+    assert all(budget.wait_ms(urgency, 1, 0, 10_000) == 18_000 for urgency in Urgency)
+    budget.banned(28_000, 300_000)
+    budget.banned(28_000, 120_000)
+    assert budget.wait_ms(Urgency.EXIT, 1, 1, 200_000) == 128_000
+
+
+def test_a_ban_that_is_over_at_once_is_asked_a_second_later():
+    budget = RequestBudget(LIMITS)
+    budget.banned(10_000, 0)
+    assert budget.wait_ms(Urgency.EXIT, 1, 1, 10_000) == 1_000
 
 
 @pytest.mark.parametrize("name", ["buffer", "reserve"])

@@ -105,6 +105,16 @@ def test_f21_418_for_two_minutes_while_a_position_is_open(run_real):
     assert legs(run) == ["E", "S"] and not run.amount  # the stop that stood on the exchange
 
 
+@in_both_modes("F21")
+def test_f21_a_stop_that_meets_a_ban_stands_when_the_exchange_says_that_it_is_over(run_real):
+    refuse = new("S", lambda run: run.strike("status", status=418, retry_after_s=18.0))
+    run = run_real(before=[refuse], always={"refused_by_limits": True, "naked_ms": 20_000})
+    first, second = (asked.ms for asked in run.asked if asked.is_new("S"))
+    assert 18_000 <= second - first < 20_000
+    assert not [asked for asked in run.asked if first < asked.ms < first + 18_000]
+    assert held_and_guarded(run)
+
+
 @pytest.mark.parametrize("path", ["positionRisk", "openOrders", "allOrders", "userTrades"])
 @pytest.mark.parametrize("kind", ["status", "html", "error_object", "half_body", "cut_after"])
 @in_both_modes("F22")

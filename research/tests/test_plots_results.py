@@ -7,7 +7,6 @@ from research.plots.equity import spread, worst_drawdowns
 from research.plots.style import TOKENS
 from research.tests.figure_samples import FIGURES, coverage, folds, parameters, scores, trace
 
-
 # lines and equity
 
 
