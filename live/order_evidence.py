@@ -111,7 +111,7 @@ class Unread:
 def order_of_rest(body: Mapping[str, Any], asked_ms: int) -> OrderSeen:
     """An order out of the answer to placing, cancelling or asking, or out of a list of orders."""
     return OrderSeen(
-        client_order_id=_text(body, "clientOrderId"),
+        client_order_id=_name(body, "clientOrderId", "orderId"),
         order_id=_whole(body, "orderId"),
         symbol=_text(body, "symbol"),
         side=_side(body, "side"),
@@ -176,7 +176,7 @@ def of_stream(message: Mapping[str, Any]) -> list[OrderSeen | TradeSeen | Positi
 
 def _order_of_stream(told: Mapping[str, Any], time_ms: int) -> OrderSeen:
     return OrderSeen(
-        client_order_id=_text(told, "c"),
+        client_order_id=_name(told, "c", "i"),
         order_id=_whole(told, "i"),
         symbol=_text(told, "s"),
         side=_side(told, "S"),
@@ -196,7 +196,7 @@ def _trade_of_stream(told: Mapping[str, Any]) -> TradeSeen:
     return TradeSeen(
         trade_id=_whole(told, "t"),
         order_id=_whole(told, "i"),
-        client_order_id=_text(told, "c"),
+        client_order_id=_name(told, "c", "i"),
         symbol=_text(told, "s"),
         side=_side(told, "S"),
         position_side=_text(told, "ps"),
@@ -226,6 +226,12 @@ def _inner(message: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if not isinstance(told, Mapping):
         raise ValueError(f"{message.get('e')}: expected an object in {name!r}, got {told!r}")
     return told
+
+
+def _name(body: Mapping[str, Any], name: str, number: str) -> str:
+    """A client order id; every deleveraging has the same one, so the order's number goes with it."""
+    told = _text(body, name)
+    return f"{told}-{_whole(body, number)}" if told == DELEVERAGED else told
 
 
 def _text(body: Mapping[str, Any], name: str) -> str:

@@ -20,7 +20,7 @@ from enum import StrEnum
 from live import exchange_orders
 from live.exchange_orders import Contract, Place
 from live.order_answers import NOTHING_TO_CLOSE, STANDS_ALREADY, WOULD_TRIGGER
-from live.order_evidence import ZERO, PositionSeen
+from live.order_evidence import ZERO, OrderSeen, PositionSeen
 from live.order_state import Order, Status
 from live.orders import Leg, client_order_id, next_attempt
 from research.fills import Levels
@@ -60,8 +60,12 @@ class Amounts:
 
     def are_zero_since(self, told_ms: int) -> bool:
         """Both say that nothing is held, and both know what happened up to then (exchange's clock)."""
-        words = (self.streamed, self.asked)
-        return all(word is not None and word.amount == 0 and word.told_ms >= told_ms for word in words)
+        return len(self.words) == 2 and all(word.amount == 0 and word.told_ms >= told_ms for word in self.words)
+
+    @property
+    def words(self) -> list[PositionSeen]:
+        """Those that there are."""
+        return [word for word in (self.streamed, self.asked) if word is not None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +148,14 @@ class Trade:
         """The exchange was asked after an order left, and holds something."""
         asked = self.amounts.asked
         return asked is not None and asked.asked_ms > (order.sent_ms or 0) and asked.amount * self.side > 0
+
+    def may_be_closed_by(self, seen: OrderSeen) -> bool:
+        """Whether an order of the exchange's own is of this trade's time: one of a trade before it is told again."""
+        entries = [order for order in self.of(Leg.ENTRY) if order.filled]
+        held_ms = [fill.time_ms for order in entries for fill in order.trades]
+        held_ms = held_ms or [each.told_ms for each in entries or self.amounts.words]
+        is_way_out = seen.is_forced and (seen.symbol, seen.side) == (self.symbol, -self.side)
+        return is_way_out and bool(held_ms) and seen.told_ms >= min(held_ms)
 
     def of(self, leg: Leg) -> list[Order]:
         """Its orders of one kind, by attempt."""

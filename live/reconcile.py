@@ -209,7 +209,7 @@ def caught_up(trade: Trade, exchange: ExchangeView, position: PositionSeen) -> T
         if seen.symbol == trade.symbol and of_trade:
             known = orders.get(seen.client_order_id) or _forgotten(seen)
             orders[seen.client_order_id] = heard(known, seen)
-        elif seen.is_forced and seen.symbol == trade.symbol and seen.side == -trade.side and _is_after(seen, trade):
+        elif trade.may_be_closed_by(seen):
             orders[seen.client_order_id] = heard(orders.get(seen.client_order_id) or forced(seen), seen)
     for key, order in orders.items():
         fills = (fill for fill in exchange.fills if fill.symbol == order.symbol and fill.order_id == order.order_id)
@@ -335,11 +335,6 @@ def _forgotten(seen: OrderSeen) -> Order:
 def _is_of(trade: Trade, position: PositionSeen) -> bool:
     sides = {"LONG": (1,), "SHORT": (-1,)}.get(position.position_side, (1, -1))
     return trade.symbol == position.symbol and trade.side in sides and trade.phase is not Phase.OVER
-
-
-def _is_after(seen: OrderSeen, trade: Trade) -> bool:
-    entered = [fill.time_ms for order in trade.of(Leg.ENTRY) for fill in order.trades]
-    return bool(entered) and seen.told_ms >= min(entered)
 
 
 def _identity(trade: Trade) -> tuple[str, str, int]:

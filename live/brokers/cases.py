@@ -237,7 +237,7 @@ class Cases:
             if known is not None:
                 self.hear_of(case, seen.client_order_id, seen)
                 return []
-            if seen.side == -case.trade.side and case.trade.quantity > 0:
+            if case.trade.quantity > 0 and case.trade.may_be_closed_by(seen):
                 order = forced(seen)
                 case.keep(order)
                 self._changed.append((case, replace(order, status=Status.SENT, told_filled=ZERO), order))

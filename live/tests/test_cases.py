@@ -45,3 +45,38 @@ def test_asking_for_a_position_again_and_again_does_not_keep_the_audit_away():
     cases.hear([streamed], 1_000)
     cases.hear([replace(streamed, asked_ms=9_000)], 9_000)
     assert cases.heard_ms == {BTC: 1_000}
+
+
+def test_a_deleveraging_of_a_trade_before_is_told_again_and_closes_nothing():
+    """The audit lists orders of the last two minutes: a restarted runner entered anew within them."""
+    before = seen(Leg.CLOSE, "FILLED", filled="1", client_order_id="adl_autoclose-7", order_id=7, told_ms=900)
+    cases = Cases()
+    case = Case(trade=held(), contract=CONTRACT, is_entry_told=True)  # entered at 1 000
+    cases.add(case)
+    assert not cases.hear([before], 2_000) and case.trade.quantity == 1
+    own = replace(before, client_order_id="adl_autoclose-8", order_id=8, told_ms=1_500)
+    assert cases.hear([own, before], 2_000) == [own] and case.trade.quantity == 0
+
+
+def test_a_trade_can_be_deleveraged_more_than_once():
+    cases = Cases()
+    case = Case(trade=held(), contract=CONTRACT, is_entry_told=True)
+    cases.add(case)
+    for number, part in ((7, "0.25"), (8, "0.5")):
+        forced = seen(Leg.CLOSE, "FILLED", filled=part, client_order_id=f"adl_autoclose-{number}", order_id=number)
+        at = fill(forced, number, part)
+        assert cases.hear([forced, replace(at, client_order_id=None)], 2_000) == [forced]  # REST tells no name
+    assert case.trade.quantity == Decimal("0.25")
+    assert not any(each.owes_trades for each in case.trade.orders.values())
+
+
+def test_a_position_taken_over_is_closed_by_what_came_after_it():
+    cases = Cases()
+    adopted = replace(held(), orders={}, adjustment=Decimal(1))
+    adopted = replace(adopted, amounts=adopted.amounts.heard(position("1", told_ms=1_000)))
+    case = Case(trade=adopted, contract=CONTRACT, is_entry_told=True)
+    cases.add(case)
+    forced = seen(Leg.CLOSE, "FILLED", filled="1", client_order_id="autoclose-1", told_ms=999)
+    assert not cases.hear([forced], 2_000)
+    later = replace(forced, told_ms=1_001)
+    assert cases.hear([later], 2_000) == [later] and case.trade.quantity == 0

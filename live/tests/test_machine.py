@@ -35,6 +35,7 @@ SEED = int(os.environ.get("ASTER_MACHINE_SEED", "0"))
 STEPS = 16
 USER = "user*"  # names of accounts' streams
 REST_S = 150.0  # until everything is heard: a ban, two audits and a lost order
+AUDITS_S = 75.0  # two, until a fill is found of which a dead stream said nothing
 NAKED_MS = 1_000
 EAGER = {"momentum_multiple": 0.05, "volume_multiple": 0.1}  # enters at almost every bar
 REFUSALS = (-2021, -4045, -1111, -4061, -2019, -2022)
@@ -235,6 +236,8 @@ class RunnerOnLoopback(RuleBasedStateMachine):
         if self.was_paid:  # nothing but a new connection shows that a dead one has not told it
             self.at.do(self.at.exchange.cut())
         self.at.lets_pass(REST_S)
+        while self._last_fill_ms() > self.at.now_ms - AUDITS_S * 1_000:  # exits alone: it is paused
+            self.at.lets_pass(AUDITS_S)
         self.at.writes()
         check_always(self.at.run, refused_by_limits=True)
         check_at_rest(self.at.run)
@@ -255,6 +258,9 @@ class RunnerOnLoopback(RuleBasedStateMachine):
         self.at.do(self.at.exchange.trouble(Faults(streams=(fault,))))
         self.at.excuse(excused_s)
         self.at.lets_pass(5)
+
+    def _last_fill_ms(self):
+        return max((fill.time_ms for fill in self.at.run.account.ledger.fills), default=0)
 
     def _held(self):
         return [each for each in self.at.run.account.ledger.positions(BTC) if each.amount]

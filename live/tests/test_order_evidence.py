@@ -36,6 +36,18 @@ def test_what_is_about_something_else_tells_nothing():
     assert of_stream({"e": "listenKeyExpired", "E": 1}) == []
 
 
+def test_deleveragings_are_told_apart_by_their_number():
+    for order in of_stream(UPDATE | {"o": UPDATE["o"] | {"c": "adl_autoclose"}}):
+        assert order.client_order_id == "adl_autoclose-22542179"
+    assert order_of_rest(_deleveraged(), 5).client_order_id == "adl_autoclose-22542179"
+
+
+def _deleveraged() -> dict:
+    told = {"clientOrderId": "adl_autoclose", "orderId": 22542179, "symbol": "BTCUSDT", "side": "SELL"}
+    told |= {"positionSide": "BOTH", "status": "FILLED", "origType": "LIMIT", "origQty": "1", "executedQty": "1"}
+    return told | {"stopPrice": "0", "updateTime": 1780000000205}
+
+
 @pytest.mark.parametrize("broken", [{"q": None}, {"S": "LONG"}, {"z": "NaN"}, {"i": "22542179"}, {"c": 7}])
 def test_a_message_that_is_not_understood_is_said_to_be(broken):
     with pytest.raises(ValueError, match="expected"):
