@@ -1,7 +1,7 @@
 """Files of one UTC date become one file with the same rows, in the table's order.
 
 The same rows give the same bytes, whatever files they lay in before. They pass through memory slice by slice, so a day
-may be longer than memory.
+may be longer than memory. A slice may lie in every file, so a day that is short enough is read once and cut in memory.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +22,8 @@ from data.schema import DEPTH, RAW, conform
 from data.table import Table
 
 _SLICE_BYTES = 160 << 20  # in memory; some four of them are there at a time
+_HELD_BYTES = 3 * _SLICE_BYTES  # days up to here are held whole, while smaller slices pass
+_SLICE_OF_HELD_BYTES = _SLICE_BYTES // 2
 _PAYLOAD_BYTES = 250  # of a raw message
 _MAX_FILE_BYTES = 2 << 30
 _STORED_ROW_BYTES = {RAW.name: 40, DEPTH.name: 60}  # on the disk, about; other tables take less than the next number
@@ -67,7 +69,7 @@ def merge(lake: Lake, table: Table, day: date, entries: Sequence[FileEntry], *, 
         parquet.prove(lake.root, entry)
     counts = _counts(lake, table, day, entries)
     stored = _Stored(lake.root, table, entries)
-    pieces = _Pieces(_ahead(stored.read, list(_slices(stored, counts, _rows_at_once(table)))))
+    pieces = _Pieces(_ahead(stored.read, list(_slices(stored, counts, _rows_at_once(stored)))))
     files, duplicates = [], 0
     for rows in file_rows(list(counts.values()), _max_file_rows(table)):
         path = lake.place(table.name, day)
@@ -101,11 +103,10 @@ def file_rows(runs: Sequence[int], most: int) -> list[int]:
 
 
 class _Stored:
-    """The rows of the files; files that look alike but for their columns read as one."""
+    """The rows of the files; files that look alike but for their columns read as one. ``is_held``: they are read."""
 
     def __init__(self, root: Path, table: Table, entries: Sequence[FileEntry]) -> None:
         self.table = table
-        self._rows = sum(entry.rows for entry in entries)
         by_time = sorted(entries, key=lambda entry: (entry.min_time, entry.path))  # nearly in order already
         self._frame = pl.scan_parquet(
             [root / entry.path for entry in by_time],
@@ -114,6 +115,9 @@ class _Stored:
             hive_partitioning=False,
             glob=False,
         )
+        self.is_held = sum(entry.rows for entry in entries) * _row_bytes(table) <= _HELD_BYTES
+        if self.is_held:
+            self._frame = self._frame.collect().lazy()
 
     def times(self, symbol: str) -> list[tuple[datetime, int]]:
         """How many rows of a symbol there are, by time: in order."""
@@ -130,7 +134,7 @@ class _Stored:
             rows = rows.filter(pl.col(self.table.time) >= part.start)
         if part.end is not None:
             rows = rows.filter(pl.col(self.table.time) < part.end)
-        return _in_order(conform(rows.collect(), self.table), self.table)
+        return _in_order(conform(rows.collect().rechunk(), self.table), self.table)
 
     @staticmethod
     def _of_symbols(rows: pl.LazyFrame, first: str, last: str) -> pl.LazyFrame:
@@ -175,7 +179,7 @@ def _counts(lake: Lake, table: Table, day: date, entries: Sequence[FileEntry]) -
 
 def _slices(stored: _Stored, counts: Mapping[str, int], most: int) -> Iterator[_Slice]:
     """Cut everything into slices of so many rows at most, as far as the finest cut allows; in order."""
-    if sum(counts.values()) <= most * 3 // 2:  # alone, it takes no more memory than two that are worked on at a time
+    if sum(counts.values()) <= most:
         yield _Slice()
         return
     has_symbols = "symbol" in stored.table.columns
@@ -252,15 +256,27 @@ def _duplicates(rows: pl.DataFrame, table: Table) -> int:
     for _, own in by_symbol(rows.select({*table.key, "symbol"} & set(rows.columns))):
         keyed = own.drop_nulls(table.key)
         telling = [name for name in table.key if keyed[name].dtype != pl.String or keyed[name].n_unique() > 1]
+        if len(telling) == 1 and _is_ascending(keyed[telling[0]]):
+            continue
         total += keyed.height - (keyed.n_unique(telling) if telling else min(keyed.height, 1))
     return total
 
 
-def _rows_at_once(table: Table) -> int:
-    width = sum(
+def _is_ascending(column: pl.Series) -> bool:
+    """Whether each is more than the one before; text is not looked at."""
+    values = column.to_physical()
+    return values.dtype.is_integer() and bool((values[1:] > values[:-1]).all())
+
+
+def _rows_at_once(stored: _Stored) -> int:
+    return (_SLICE_OF_HELD_BYTES if stored.is_held else _SLICE_BYTES) // _row_bytes(stored.table)
+
+
+def _row_bytes(table: Table) -> int:
+    """Of a row in memory, about."""
+    return sum(
         _PAYLOAD_BYTES if dtype == pl.Binary else 16 if dtype == pl.String else 8 for dtype in table.columns.dtypes()
     )
-    return _SLICE_BYTES // width
 
 
 def _max_file_rows(table: Table) -> int:

@@ -2,6 +2,7 @@
 
 import random
 from datetime import UTC, date, datetime, timedelta
+from itertools import product
 
 import polars as pl
 import pytest
@@ -74,7 +75,8 @@ def test_slices_change_nothing(lake, monkeypatch):
         lake.append("trades", pl.concat([trades(numbers), trades(numbers, "ETHUSDT")]), origin="")
     lake.append("trades", trades(range(10), "ASTERUSDT"), origin="")
     whole = merged(lake)
-    for rows_at_once in (250, 60, 7):
+    for held_bytes, rows_at_once in product((0, 1 << 20), (250, 60, 7)):
+        monkeypatch.setattr(merging, "_HELD_BYTES", held_bytes)
         monkeypatch.setattr(merging, "_rows_at_once", lambda _, rows=rows_at_once: rows)
         again = merged(lake)
         assert hashes(again) == hashes(whole)
@@ -82,7 +84,9 @@ def test_slices_change_nothing(lake, monkeypatch):
         assert one.described.facts.equals(other.described.facts)
 
 
-def test_rows_without_a_symbol_are_merged_too(lake, monkeypatch):
+@pytest.mark.parametrize("held_bytes", [0, 1 << 20])
+def test_rows_without_a_symbol_are_merged_too(lake, monkeypatch, held_bytes):
+    monkeypatch.setattr(merging, "_HELD_BYTES", held_bytes)
     monkeypatch.setattr(merging, "_rows_at_once", lambda _: 2)
     told = {"file": "0/a.wal", "raw": "x", "quarantined_time": MIDNIGHT}
     for line, symbol in enumerate((None, "BTCUSDT", None, "ASTERUSDT", None)):
