@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,18 @@ from data.beginning_questions import Beginning
 
 _RESTART_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # after so many deaths in a row
 _SEGMENTS_PER_CHILD = 240  # four hours: what its allocators keep grows by a tenth of a mebibyte with each
+_TOLD_AHEAD = 4  # segments: it never waits for a name, and one that is replaced in the middle of many ends soon
 _LINE_BYTES = 16 << 20  # what it says of a segment holds hundreds of open gaps
 
 
 class Sealing:
     """``python -m data.sealer --follow`` as a child of this process.
 
-    It is told the names of closed segments and says of each what landed; what it could not seal it tries again with
-    every further name. It has its own session, so Ctrl-C does not reach it, and when this process dies it finishes what
-    it was told and ends. A child that dies is started again and given what it had not finished; one that has sealed
-    many segments is replaced by a fresh one, so that memory which it keeps does not add up over weeks.
+    It is told the names of closed segments, a few ahead, and says of each what landed; what it could not seal it tries
+    again with every further name. It has its own session, so Ctrl-C does not reach it, and when this process dies it
+    finishes what it was told and ends. A child that dies is started again and given what it had not finished; one that
+    has sealed many segments is replaced by a fresh one, however many wait, so that memory which it keeps does not add
+    up over weeks.
 
     Parameters
     ----------
@@ -41,7 +43,9 @@ class Sealing:
         self._logs = logs
         self._process: asyncio.subprocess.Process | None = None
         self._following: asyncio.Task | None = None
-        self._given: dict[str, None] = {}  # in order
+        self._given: dict[str, None] = {}  # in order; not sealed yet
+        self._untold: deque[str] = deque()  # of them, what this child does not know of
+        self._unanswered: set[str] = set()  # of them, what it was told and has not tried
         self._refused: dict[str, str] = {}  # segments that could not be sealed so far, and why
         self._news = asyncio.Event()
         self._death: str | None = None
@@ -72,7 +76,8 @@ class Sealing:
         """Give it segments that nobody writes to any more; those that it has already are left out."""
         new = [name for name in names if name not in self._given]
         self._given.update(dict.fromkeys(new))
-        self._write(new)
+        self._untold += new
+        self._tell_on()
 
     async def drained(self) -> None:
         """Return when everything it was given is sealed or refused."""
@@ -83,7 +88,7 @@ class Sealing:
     async def finish(self) -> None:
         """Return when everything is sealed or refused, and the child has ended."""
         self._is_closing = True
-        self._process.stdin.close()
+        self._tell_on()
         await self._following
 
     async def _follow(self) -> None:
@@ -91,6 +96,7 @@ class Sealing:
         while True:
             async for line in self._process.stdout:
                 self._heard(json.loads(line))
+                self._tell_on()
                 self._news.set()
             status = await self._process.wait()
             is_replaced = status == 0 and self._sealed >= _SEGMENTS_PER_CHILD
@@ -103,9 +109,8 @@ class Sealing:
                 return
             self._refused.clear()
             await self._spawn()
-            self._write(self._given)
-            if self._is_closing:
-                self._process.stdin.close()
+            self._untold = deque(self._given)
+            self._tell_on()
 
     async def _spawn(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
@@ -116,11 +121,19 @@ class Sealing:
             limit=_LINE_BYTES,
         )
         self._sealed = 0
+        self._unanswered.clear()
 
-    def _write(self, names: Iterable[str]) -> None:
-        """Name segments to the child; one that is dead or about to end leaves them to the next."""
-        if self._process.returncode is None and not self._process.stdin.is_closing():
-            self._process.stdin.write("".join(f"{name}\n" for name in names).encode())
+    def _tell_on(self) -> None:
+        """Name the next segments to the child; one that is dead, or about to end, leaves them to the next."""
+        names = self._process.stdin
+        if self._process.returncode is not None or names.is_closing():
+            return
+        while self._untold and len(self._unanswered) < _TOLD_AHEAD and self._sealed < _SEGMENTS_PER_CHILD:
+            name = self._untold.popleft()
+            self._unanswered.add(name)
+            names.write(f"{name}\n".encode())
+        if self._sealed >= _SEGMENTS_PER_CHILD or (self._is_closing and not self._untold):
+            names.close()
 
     def _heard(self, told: dict[str, Any]) -> None:
         """Count what became of one segment."""
@@ -130,6 +143,7 @@ class Sealing:
             self.begun = [Beginning(*each) for each in told["begun"]]
         if name is None:  # its first line
             return
+        self._unanswered.discard(name)
         if "error" in told and (self._logs / name).exists():
             self._refused[name] = told["error"]
             return
@@ -140,8 +154,6 @@ class Sealing:
         self._death = None
         self._deaths = 0
         self._sealed += 1
-        if self._sealed >= _SEGMENTS_PER_CHILD and not self._given:
-            self._process.stdin.close()
         self.landed.update(told["landed"])
         for count in ("conflicts", "quarantined", "copies", "lossy", "cut_bytes"):
             setattr(self, count, getattr(self, count) + told[count])
