@@ -151,9 +151,11 @@ class Trade:
 
     def may_be_closed_by(self, seen: OrderSeen) -> bool:
         """Whether an order of the exchange's own is of this trade's time: one of a trade before it is told again."""
-        entries = [order for order in self.of(Leg.ENTRY) if order.filled]
+        entries = self.of(Leg.ENTRY)
         held_ms = [fill.time_ms for order in entries for fill in order.trades]
-        held_ms = held_ms or [each.told_ms for each in entries or self.amounts.words]
+        held_ms = held_ms or [order.told_ms for order in entries if order.filled]
+        if not entries:  # taken over
+            held_ms = [word.told_ms for word in self.amounts.words if word.amount]
         is_way_out = seen.is_forced and (seen.symbol, seen.side) == (self.symbol, -self.side)
         return is_way_out and bool(held_ms) and seen.told_ms >= min(held_ms)
 

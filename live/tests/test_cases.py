@@ -58,6 +58,13 @@ def test_a_deleveraging_of_a_trade_before_is_told_again_and_closes_nothing():
     assert cases.hear([own, before], 2_000) == [own] and case.trade.quantity == 0
 
 
+def test_an_entry_that_rests_was_not_deleveraged_before():
+    before = seen(Leg.CLOSE, "FILLED", filled="1", client_order_id="adl_autoclose-7", order_id=7, told_ms=1_000)
+    resting = replace(held(), orders={name(Leg.ENTRY): order(Leg.ENTRY, seen(Leg.ENTRY))})
+    resting = replace(resting, amounts=resting.amounts.heard(position("0", told_ms=1_000)))
+    assert not resting.may_be_closed_by(before)
+
+
 def test_a_trade_can_be_deleveraged_more_than_once():
     cases = Cases()
     case = Case(trade=held(), contract=CONTRACT, is_entry_told=True)
