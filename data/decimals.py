@@ -47,6 +47,8 @@ def _digits_of(floats: np.ndarray, known: int) -> int | None:
             counts = np.rint(left * 10.0**digits)
         # both are exact below 2^53, so their quotient is what reading the decimal text gives
         fits = (np.abs(counts) < _WHOLE) & (counts / 10.0**digits == left)
+        if fits.all():  # as nearly always
+            return max(known, digits)
         if fits.any():
             known = max(known, digits)
             left = left[~fits]
