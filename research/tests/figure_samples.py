@@ -38,12 +38,11 @@ def trades(n: int, reason: str = "target") -> pl.DataFrame:
     return pl.DataFrame(rows, schema=TRADES)
 
 
-def force_orders() -> pl.DataFrame:
+def force_orders(start: datetime = START, price: float = 100.0) -> pl.DataFrame:
     """Two longs closed for 1 000 USDT each in one candle, a short closed for 500 in another."""
-    times = [START + timedelta(minutes=minute) for minute in (0, 1, 60)]
     return pl.DataFrame(
-        {"event_time": times, "side": ["SELL", "SELL", "BUY"], "average_price": [100.0] * 3,
-         "filled_quantity": [10.0, 10.0, 5.0]},
+        {"event_time": [start + timedelta(minutes=minute) for minute in (0, 1, 60)], "side": ["SELL", "SELL", "BUY"],
+         "average_price": [price] * 3, "filled_quantity": [1_000.0 / price, 1_000.0 / price, 500.0 / price]},
         schema_overrides={"event_time": pl.Datetime("ms", "UTC")},
     )  # fmt: skip
 

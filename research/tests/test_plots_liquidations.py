@@ -17,6 +17,7 @@ from research.plots.cluster_lives import cluster_lives
 from research.plots.realised import bar_realised
 from research.plots.style import DARK, MASS_RAMP, OOS_RAMP, TOKENS, for_page, paint
 from research.tests.figure_parts import colours
+from research.tests.figure_samples import force_orders
 from research.tests.test_clusters_raster import DAY, FIVE_MINUTES_MS, SCALE, START, START_MS, profiles
 
 LIGHT = {light for light, _ in TOKENS.values()} | {*OOS_RAMP, *MASS_RAMP}
@@ -50,20 +51,10 @@ def clusters() -> pl.DataFrame:
     return pl.DataFrame([*rows, nothing], schema=CLUSTERS.columns)
 
 
-def force_orders() -> pl.DataFrame:
-    """Two longs closed for 1 000 USDT each in the first minutes, a short for 500 an hour later."""
-    times = [START + timedelta(minutes=minute) for minute in (0, 1, 60)]
-    return pl.DataFrame(
-        {"event_time": times, "side": ["SELL", "SELL", "BUY"], "average_price": [1_000.0] * 3,
-         "filled_quantity": [1.0, 1.0, 0.5]},
-        schema_overrides={"event_time": pl.Datetime("ms", "UTC")},
-    )  # fmt: skip
-
-
 def liquidation_map(**more: object) -> go.Figure:
     drawn = {
         "profiles": profiles(stale=slice(100, 112)), "bars": bars(), "scale": SCALE, "tick_size": 0.01,
-        "clusters": clusters(), "events": CLUSTER_EVENTS.empty(), "force_orders": force_orders(),
+        "clusters": clusters(), "events": CLUSTER_EVENTS.empty(), "force_orders": force_orders(START, price=1_000.0),
     } | more  # fmt: skip
     return plots.plot_liquidation_map(drawn.pop("profiles"), drawn.pop("bars"), **drawn)
 
