@@ -31,7 +31,7 @@ from data.gaps import (
     step_ms,
 )
 from data.lake import Lake
-from data.ledger_heard import HEARD, SEEN, Causes, default_cause, sources, unchained, unheard
+from data.ledger_heard import HEARD, SEEN, Causes, default_cause, rechained, sources, unchained, unheard
 from data.listening import Listening
 from data.schema import DEPTH, GAPS, MARK_PRICE, TABLES, TRADES, conform
 from data.schema_clusters import DERIVED
@@ -50,6 +50,8 @@ _OWNER = ["venue", "symbol", "table", "interval"]
 def found(lake: Lake, tables: Mapping[str, pl.DataFrame], told: Listening, now: datetime | None = None) -> pl.DataFrame:
     """Rows of ``gaps`` for what these rows and notes show to be missing and the ledger does not know.
 
+    And for books that it knows to be missing and that are among these rows.
+
     What lies before the first day of listening is history, and its holes are no gaps of the recording.
 
     Parameters
@@ -67,15 +69,17 @@ def found(lake: Lake, tables: Mapping[str, pl.DataFrame], told: Listening, now: 
         rows = tables.get(table.name)
         if rows is not None and not rows.is_empty():
             holes += [lost | {"cause": causes.of(lost)} for lost in _unseen(lake, table, rows, since)]
-    if DEPTH.name in tables and not tables[DEPTH.name].is_empty():
-        holes += unchained(lake, tables[DEPTH.name], causes)
-    known = newest(lake, tables.get(GAPS.name))
+    known, now = newest(lake, tables.get(GAPS.name)), now or told.now
+    books, came = tables.get(DEPTH.name), GAPS.empty()
+    if books is not None and not books.is_empty():
+        holes += unchained(lake, books, causes)
+        came = rechained(lake, books, known, now)
     for lost in begun(lake, tables, told):
         cause = causes.of(lost)
         if cause == default_cause(TABLES[lost["table"]]):  # long ago, for a symbol that is seldom traded
             cause = known_cause(known, lost)
         holes.append(lost | {"cause": cause})
-    return unknown(known, holes, now or told.now)
+    return pl.concat([unknown(known, holes, now), came])
 
 
 def scan_day(lake: Lake, table: str, day: date, now: datetime | None = None) -> pl.DataFrame:

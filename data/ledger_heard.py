@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -14,14 +14,16 @@ from data.schema import (
     BOOK_TICKER,
     DEPTH,
     FORCE_ORDERS,
+    GAPS,
     KLINE_UPDATES,
     KLINES,
     MARK_PRICE,
     RAW_TRADES,
     TABLES,
     TRADES,
+    conform,
 )
-from data.stored_runs import to_ms
+from data.stored_runs import MS, to_ms
 from data.table import Table
 
 SEEN = (TRADES, KLINES, MARK_PRICE)  # whose rows show what is missing between them
@@ -33,6 +35,7 @@ _TABLES = {
 }  # fmt: skip
 _LATE_MS = 2_000  # clocks differ, and messages are on their way: a cause is looked for so far around a hole
 _CHAINED = 0.5  # of the books; where they name their predecessors at all, nearly every one does
+_OWNER = ("venue", "symbol", "levels")  # of a chain of books
 _FEWEST_BOOKS = 10  # to say whether they do
 _CHAIN_SILENCE = timedelta(seconds=5)
 
@@ -87,18 +90,10 @@ def unchained(lake: Lake, rows: pl.DataFrame, causes: "Causes") -> list[dict[str
 
     Judged only where books name their predecessors at all, which the exchange documents for changes, not for books.
     """
-    columns = ["venue", "symbol", "levels", "update_id", "previous_update_id", "event_time"]
-    owner = ("venue", "symbol", "levels")
-    new = rows.select(*columns, is_new=True)
-    begin = new["event_time"].min()
-    stored = lake.scan(DEPTH.name, start=begin - _CHAIN_SILENCE, end=begin, columns=columns, venue=None)
-    books = pl.concat([stored.with_columns(is_new=False), new]).unique([*owner, "update_id"], keep="first")
-    pairs = books.sort(*owner, "update_id").with_columns(
-        before=pl.col("update_id").shift().over(owner), from_time=pl.col("event_time").shift().over(owner)
-    )
-    pairs = pairs.filter(pl.col("before").is_not_null() & pl.col("previous_update_id").is_not_null())
+    # Symbols share moments: a book may be stored that is younger than the first new one of another symbol.
+    pairs = _pairs(lake, rows, rows["event_time"].min() - _CHAIN_SILENCE, rows["event_time"].max())
     follows = pl.col("previous_update_id") == pl.col("before")
-    chained = (pl.len().over(owner) >= _FEWEST_BOOKS) & (follows.mean().over(owner) >= _CHAINED)
+    chained = (pl.len().over(_OWNER) >= _FEWEST_BOOKS) & (follows.mean().over(_OWNER) >= _CHAINED)
     broken = pairs.filter(chained, pl.col("previous_update_id") > pl.col("before"), "is_new")
     found = []
     for book in broken.iter_rows(named=True):
@@ -107,6 +102,44 @@ def unchained(lake: Lake, rows: pl.DataFrame, causes: "Causes") -> list[dict[str
         if lost["from_time"] < lost["to_time"] and causes.of(lost) == "sequence":
             found.append(lost)
     return found
+
+
+def rechained(lake: Lake, rows: pl.DataFrame, known: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """Rows of ``gaps`` for broken chains that these books make whole: the socket that brought them was read later.
+
+    Parameters
+    ----------
+    known : the row of ``gaps`` that speaks for each gap.
+    """
+    told = (pl.col("table") == DEPTH.name) & (pl.col("cause") == "sequence") & (pl.col("state") == "unrepairable")
+    first, last = rows["event_time"].min(), rows["event_time"].max()
+    found = []
+    for gap in known.filter(told, pl.col("from_time") < last, pl.col("to_time") > first).iter_rows(named=True):
+        same = rows.filter(pl.col("venue") == gap["venue"], pl.col("symbol") == gap["symbol"])
+        within = pl.col("from_time").is_between(gap["from_time"], gap["to_time"], "left")
+        pairs = _pairs(lake, same, gap["from_time"], gap["to_time"]).filter(within)
+        is_whole = pl.col("previous_update_id") == pl.col("before")
+        if pairs["is_new"].any() and pairs.select(is_whole.all()).item():
+            told_time = max(now, gap["detected_time"] + MS)  # the newest row speaks for a gap
+            came = {"state": "repaired", "repair_source": "stream", "rows_recovered": pairs.height - 1}
+            found.append(gap | came | {"detected_time": told_time})
+    return conform(pl.DataFrame(found, schema=GAPS.columns), GAPS)
+
+
+def _pairs(lake: Lake, rows: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
+    """Books with the one ``before`` (its id, and ``from_time``) among stored and new ones; ``is_new`` if not stored.
+
+    Parameters
+    ----------
+    start, end : the stored ones of [start, end].
+    """
+    columns = [*_OWNER, "update_id", "previous_update_id", "event_time"]
+    stored = lake.scan(DEPTH.name, start=start, end=end + MS, columns=columns, venue=None).with_columns(is_new=False)
+    books = pl.concat([stored, rows.select(*columns, is_new=True)]).unique([*_OWNER, "update_id"], keep="first")
+    pairs = books.sort(*_OWNER, "update_id").with_columns(
+        before=pl.col("update_id").shift().over(_OWNER), from_time=pl.col("event_time").shift().over(_OWNER)
+    )
+    return pairs.filter(pl.col("before").is_not_null() & pl.col("previous_update_id").is_not_null())
 
 
 class Causes:

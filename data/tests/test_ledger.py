@@ -48,10 +48,11 @@ def marks(*seconds: float) -> pl.DataFrame:
     return rows_of(MARK_PRICE, [MIDNIGHT + second * A_SECOND for second in seconds], mark_price=1.0)
 
 
-def books(*ids: int, previous: list[int]) -> pl.DataFrame:
+def books(*ids: int, previous: list[int], **columns) -> pl.DataFrame:
     """Books a tenth of a second apart, update id 0 at midnight."""
     times = [MIDNIGHT + number * A_SECOND / 10 for number in ids]
-    return rows_of(DEPTH, times, levels=5, update_id=list(ids), previous_update_id=previous)
+    columns = {"levels": 5, "update_id": list(ids), "previous_update_id": previous} | columns
+    return rows_of(DEPTH, times, **columns)
 
 
 def since_midnight(*records: Record, streams: tuple[str, ...] = STREAMS) -> Listening:
@@ -291,6 +292,29 @@ def test_a_chain_that_broke_because_nobody_listened_is_told_once(lake):
     told = since_midnight(frame(1.1), closed_at(1.15, "lost"), opened(1.45, life=2, streams=STREAMS), frame(9))
     lost = land(lake, told, depth=books(*ids, previous=[i - 1 for i in ids])).filter(table="depth")
     assert lost.select("from_time", "cause").rows() == [(at(1.15), "reconnect")]
+
+
+def test_a_slice_may_begin_between_the_books_of_two_symbols_at_one_moment(lake):
+    def chain(*ids, symbol):
+        return books(*ids, previous=[number - 1 for number in ids], symbol=symbol)
+
+    told = since_midnight(frame(9))
+    first = pl.concat([chain(*range(13), symbol="BTCUSDT"), chain(*range(12), symbol="ETHUSDT")])
+    assert land(lake, told, depth=first).is_empty()
+    then = pl.concat([chain(12, *range(13, 30), symbol="ETHUSDT"), chain(*range(13, 30), symbol="BTCUSDT")])
+    assert land(lake, told, depth=then).is_empty()
+
+
+def test_a_book_that_the_other_socket_brings_in_the_next_slice_is_missing_no_more(lake):
+    ids = [*range(12), *range(14, 20)]
+    told = since_midnight(frame(9))
+    (lost,) = land(lake, told, depth=books(*ids, previous=[i - 1 for i in ids])).rows(named=True)
+    assert land(lake, told, depth=books(12, previous=[11])).is_empty()  # one of two
+    (gap,) = land(lake, told, depth=books(13, 20, previous=[12, 19])).rows(named=True)
+    assert gap["gap_id"] == lost["gap_id"]
+    assert (gap["state"], gap["repair_source"], gap["rows_recovered"]) == ("repaired", "stream", 2)
+    assert newest(lake).height == 1
+    assert land(lake, told, depth=books(21, 22, previous=[20, 21])).is_empty()
 
 
 # --- a day, looked at again ------------------------------------------------------------------------------------------
