@@ -14,6 +14,7 @@ FACTORS = {
 }
 
 _PLOT_PX, _NARROW_PANEL_PX = 430, 420
+_HAPPENED = "happened (share)"  # side by side the panels share it
 _LARGEST_PX = 16
 _LEAST_WIDTH = 0.01  # of a histogram bar: equal predictions share one bin without width
 
@@ -50,9 +51,8 @@ def plot_reliability(bins: pl.DataFrame, scores: pl.DataFrame, *, title: str) ->
         caption=_caption(failing),
         plot_px=_PLOT_PX,
         narrow_plot_px=_NARROW_PANEL_PX * panels,
-        top_px=34,
-        narrow_top_px=52,
-        narrow={"layout": {f"{axis}.domain": domain for one in narrow for axis, domain in one.items()}},
+        top_px=52,
+        narrow={"layout": _narrow_layout(narrow)},
     )
 
 
@@ -81,6 +81,12 @@ def _places(panels: int) -> tuple[list[dict], list[dict]]:
 def _panel(number: int, across: list[float], square: tuple[float, float], below: tuple[float, float]) -> dict:
     one, two = _axes(number)
     return {f"xaxis{one}": across, f"yaxis{one}": square, f"xaxis{two}": across, f"yaxis{two}": below}
+
+
+def _narrow_layout(places: list[dict]) -> dict:
+    """One panel under the other, each with what its axis says."""
+    told = {f"yaxis{_axes(number)[0]}.title.text": _HAPPENED for number in range(len(places))}
+    return told | {f"{axis}.domain": domain for one in places for axis, domain in one.items()}
 
 
 def _draw_panel(figure: go.Figure, bins: pl.DataFrame, number: int, is_calibrated: bool) -> None:
@@ -151,7 +157,7 @@ def _draw_panel(figure: go.Figure, bins: pl.DataFrame, number: int, is_calibrate
     figure.update_layout(
         {
             f"xaxis{axis}": {"anchor": f"y{axis}", **percent, "showticklabels": False, "ticks": ""},
-            f"yaxis{axis}": {"anchor": f"x{axis}", **percent, "title": {"text": "happened (share)"}},
+            f"yaxis{axis}": {"anchor": f"x{axis}", **percent, "title": {"text": "" if number else _HAPPENED}},
             f"xaxis{below}": {"anchor": f"y{below}", **percent, "title": {"text": "predicted (share)"}},
             f"yaxis{below}": {"anchor": f"x{below}", "showticklabels": False, "ticks": "", "gridcolor": GRID,
                               "rangemode": "tozero"},
@@ -165,10 +171,14 @@ def _head_panel(figure: go.Figure, bins: pl.DataFrame, score: dict, number: int)
     skill, low, high = (
         formats.number(score[name], 3, signed=True) for name in ("brier_skill", "brier_skill_low", "brier_skill_high")
     )
-    found = f"ECE {formats.number(score['ece'], 3)} · Brier skill {skill} [{low}, {high}]" if score["n"] else "no score"
-    label = FACTORS.get(score["factor"], score["factor"])
+    ece = f"ECE {formats.number(score['ece'], 3)}" if score["n"] else "no score"
+    lines = (  # short ones: three panels stand side by side from 600 px on
+        f"<b>{FACTORS.get(score['factor'], score['factor'])}</b>",
+        ece if score["calibrated"] else f"{ece} · uncalibrated",
+        f"skill {skill} [{low}, {high}]" if score["n"] else "",
+    )
     figure.add_annotation(
-        text=f"<b>{label}</b>{'' if score['calibrated'] else ', uncalibrated'}<br>{found}",
+        text="<br>".join(filter(None, lines)),
         x=0, y=1, xanchor="left", yanchor="bottom", yshift=4, align="left", font={"size": 12, "color": INK}, **place,
     )  # fmt: skip
     figure.add_annotation(
@@ -190,7 +200,7 @@ def _caption(failing: list[dict]) -> str:
         "Dots are predictions made before their outcome, in bins of equal count; their area is the count and the bars "
         "are 95 % intervals by days. On the dashed line 0.3 means 30 %. Below: how often each size was predicted."
     )
-    gate = "skill above 0 with its whole interval and ECE of at most 0.05, on enough days and symbols"
+    gate = "Brier skill above 0 with its whole interval and ECE of at most 0.05, on enough days and symbols"
     if not failing:
         return f"{words} Green: the gate holds, {gate}."
     names = ", ".join(FACTORS.get(one["factor"], one["factor"]) for one in failing)

@@ -267,9 +267,10 @@ def test_predictions_that_fail_the_gate_are_grey_and_called_uncalibrated():
     assert traces(bad, "observed")[0].marker.color == TOKENS["ins"][0]
     assert bad.layout.meta["title"].endswith(": uncalibrated")
     heads = [note.text for note in bad.layout.annotations if note.text.startswith("<b>")]
-    assert (
-        heads[0] == "<b>reached within the horizon</b>, uncalibrated<br>ECE 0.020 · Brier skill +0.100 [+0.050, +0.200]"
-    )
+    assert heads == [
+        "<b>reached within the horizon</b><br>ECE 0.020 · uncalibrated<br>skill +0.100 [+0.050, +0.200]",
+        "<b>liquidated there, once reached</b><br>no score · uncalibrated",
+    ]
 
 
 def test_a_factor_without_outcomes_says_that_there_is_too_little_data():
