@@ -48,7 +48,7 @@ def draw_candles(bars: pl.DataFrame, tick_size: float) -> tuple[go.Figure, int, 
     if interval > bar_interval_ms(bars):
         notes = [f"{formats.count(len(bars))} bars merged to candles of {span(interval)}, hollow up, solid down."]
     if _has_marks(bars):
-        x, y = thin_line(epoch_ms(bars["open_time"]), bars["mark_price"].fill_null(np.nan).to_numpy())
+        x, y = thin_line(epoch_ms(bars["open_time"]), _heard_marks(bars))
         figure.add_scatter(
             x=x,
             y=y,
@@ -71,6 +71,14 @@ def _has_marks(bars: pl.DataFrame) -> bool:
         return False
     known = bars.select("close", pl.col("mark_price").fill_nan(None)).drop_nulls()
     return bool((known["mark_price"] != known["close"]).any())
+
+
+def _heard_marks(bars: pl.DataFrame) -> np.ndarray:
+    """The mark of each bar, NaN where the last one heard is from before the bar and the one before it."""
+    mark = bars["mark_price"].fill_null(np.nan).to_numpy()
+    if "mark_age_ms" not in bars.columns:
+        return mark
+    return np.where(bars["mark_age_ms"].fill_null(np.nan).to_numpy() <= 2 * bar_interval_ms(bars), mark, np.nan)
 
 
 def _mark_gaps(figure: go.Figure, bars: pl.DataFrame) -> list[str]:

@@ -23,7 +23,8 @@ def plot_candles(
     Parameters
     ----------
     bars : open_time (UTC, ascending), open, high, low, close (USDT; NaN in bars nothing was seen of), and optionally
-        mark_price, which is drawn as a line unless it is the close of every bar: then none was recorded.
+        mark_price, which is drawn as a line unless it is the close of every bar: then none was recorded. With
+        mark_age_ms the line has a hole where none was heard.
     force_orders : rows of ``data.schema.FORCE_ORDERS``.
     """
     figure, interval, notes = draw_candles(bars, tick_size)

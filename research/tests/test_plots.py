@@ -129,6 +129,15 @@ def test_a_mark_for_which_the_last_price_stands_in_is_no_line():
     assert "mark price" not in [one.name for one in stood_in.data]
 
 
+def test_where_no_mark_was_heard_the_line_has_a_hole():
+    minute_ms, n = 60_000.0, 100
+    age_ms = np.where(np.arange(n) < 50, 900.0, 900.0 + minute_ms * (np.arange(n) - 49))
+    marked = bars(n).with_columns(mark_price=pl.col("close") + 0.05, mark_age_ms=pl.Series(age_ms))
+    line = trace(plots.plot_candles(marked, symbol="X", tick_size=0.1), "mark price")
+    assert np.isfinite(line.y[:51]).all()  # a bar later the last mark still stands
+    assert np.isnan(line.y[51:]).all()
+
+
 def test_rising_candles_are_hollow_and_falling_ones_solid():
     assert trace(FIGURES["candles"], "rising").marker.color == TOKENS["surface"][0]
     assert trace(FIGURES["candles"], "falling").marker.color == TOKENS["ink"][0]
