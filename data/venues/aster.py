@@ -50,7 +50,7 @@ async def venue_of(place: str) -> Venue:
         return ASTER if place == ASTER.name else TESTNET
     url = LOOPBACK_URL if place == "loopback" else place.rstrip("/")
     if not url.startswith(("http://", "https://")):
-        raise ValueError(f"venue: expected aster, loopback or a URL such as {LOOPBACK_URL}, got {place!r}")
+        raise ValueError(f"venue: expected aster, testnet, loopback or a URL such as {LOOPBACK_URL}, got {place!r}")
     loopback = Venue(name="loopback", rest_url=url, stream_url="", is_loopback=True)
     async with AsterRest(loopback, RealClock()) as rest:
         try:

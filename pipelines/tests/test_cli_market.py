@@ -164,7 +164,7 @@ def test_a_read_only_lake_is_refused_with_its_path_and_what_it_needs(url, read_o
         (("--depth", "7"), "'7' is not one of '5', '10', '20'"),
         (("--run-length", "soon"), "such as 15m, got 'soon'"),
         (("--flush-interval", "0"), "such as 15m, got '0'"),
-        (("--venue", "nowhere"), "expected aster, loopback or a URL"),
+        (("--venue", "nowhere"), "expected aster, testnet, loopback or a URL"),
         (("--streams", "aggTrade,books"), "streams: unknown 'books'; there are kline, bookTicker"),
         (("--symbols", "BTC/USDT"), "such as BTCUSDT, got 'BTC/USDT'"),
     ],
