@@ -241,7 +241,7 @@ class _Following:
         self._logs = logs
         self._lake = lake
         self._settings = {"venue": venue, "keep": keep}
-        self._told: dict[Path, Listening] = {}  # per log, what its segments so far say
+        self._told: dict[Path, tuple[Path, Listening]] = {}  # per log, its last segment here and what all so far say
         self.left: list[str] = []  # names that the lake did not take
 
     def greet(self) -> None:
@@ -258,9 +258,11 @@ class _Following:
                 _tell({"segment": name, "error": reason})
                 continue
             try:
-                told = self._told.pop(path.parent, None) or Listening(self._lake.listened())
+                last, told = self._told.pop(path.parent, (None, None))
+                if last is None or not wal.follows(path, last):  # another log, or another sealer, may know more
+                    told = Listening(self._lake.listened())
                 sealed = seal(path, self._lake, told=told, **self._settings)
-                self._told[path.parent] = told
+                self._told[path.parent] = path, told
                 _tell({"segment": name, **sealed.summary(), **self._lacking()})
             except (OSError, CorruptFile) as error:
                 self.left.append(name)

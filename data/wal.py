@@ -304,6 +304,13 @@ def segments(folder: Path) -> list[Path]:
     return sorted(Path(folder).glob(f"*{SUFFIX}"))
 
 
+def follows(path: Path, other: Path) -> bool:
+    """Whether a segment is the next that the writer of another wrote after it."""
+    (writer, _, number), (writer_of_other, _, before) = (each.stem.rpartition("-") for each in (path, other))
+    is_numbered = number.isdecimal() and before.isdecimal()
+    return is_numbered and (path.parent, writer, int(number)) == (other.parent, writer_of_other, int(before) + 1)
+
+
 def all_segments(logs: Path) -> list[Path]:
     """The segments of every log in a lake's folder ``wal``, oldest first: of its own, and of each folder in it."""
     return sorted([*Path(logs).glob(f"*{SUFFIX}"), *Path(logs).glob(f"*/*{SUFFIX}")], key=lambda path: path.name)

@@ -12,10 +12,11 @@ import pytest
 
 from data import parquet, raw, sealer, wal
 from data.lake import Lake
+from data.ledger import newest
 from data.manifest import Manifest
 from data.sealer import main, seal, seal_folder
 from data.tests.struck_program import main_of, struck
-from data.wal import Kind, Log, segments
+from data.wal import Kind, Log, note, segments
 
 ROOT = Path(__file__).parents[2]
 START_MS = 1_780_000_000_000
@@ -296,6 +297,67 @@ def test_what_the_lake_refuses_to_the_end_is_said_with_the_exit_code(tmp_path, m
     logged(tmp_path / "wal", quote(1))
     monkeypatch.setattr(sealer, "seal", refuse)
     assert main([str(tmp_path / "wal"), str(tmp_path / "lake")]) == 1
+
+
+def heard(folder: Path, *records: tuple[float, dict | None]) -> str:
+    """A finished segment: a note at each second, or a frame; its name below the folder of logs."""
+    with Log(folder) as log:
+        for second, told in records:
+            payload = b"{}" if told is None else note(**told)
+            kind = Kind.FRAME if told is None else Kind.NOTE
+            log.write(START_MS * 10**6 + round(second * 1e9), kind, 0, payload)
+    return segments(folder)[-1].relative_to(folder.parent).as_posix()
+
+
+def opened(stream: str, life: int = 1) -> dict:
+    return {"what": "opened", "streams": [stream], "life": life}
+
+
+def goes_on(stream: str, life: int = 1) -> dict:
+    return {"what": "listening", "open": [[0, life, [stream], 0]]}
+
+
+STARTED = {"what": "started"}
+BTC, ETH = "btcusdt@bookTicker", "ethusdt@bookTicker"
+
+
+def unheard(lake: Lake) -> list[tuple[str, float, float, str]]:
+    """Symbol, begin and end in seconds, and cause of every gap in quotes."""
+    gaps = newest(lake).filter(table="book_ticker").sort("symbol", "from_time")
+    seconds = ((pl.col(name).dt.epoch("ms") - START_MS) / 1_000 for name in ("from_time", "to_time"))
+    return gaps.select("symbol", *seconds, "cause").rows()
+
+
+def test_recorders_that_come_back_in_each_others_place_had_heard_until_their_last_frames(lake, tmp_path):
+    logs = tmp_path / "wal"
+    heard(logs / "0", (0, STARTED), (1, opened(BTC)), (59, None))
+    heard(logs / "1", (0, STARTED), (1, opened(ETH)), (60, None))
+    assert main([str(logs), str(lake.root)]) == 0
+    heard(logs / "0", (60, goes_on(BTC)), (110, None))
+    heard(logs / "1", (61, goes_on(ETH)), (119, None))
+    heard(logs / "0", (129, STARTED), (130, opened(ETH)), (140, None))
+    heard(logs / "1", (129, STARTED), (131, opened(BTC)), (140, None))
+    assert main([str(logs), str(lake.root)]) == 0
+    assert unheard(lake) == [("BTCUSDT", 110, 131, "crash"), ("ETHUSDT", 119, 130, "crash")]
+
+
+def test_what_another_sealer_did_since_with_a_log_is_not_forgotten(lake, tmp_path, monkeypatch):
+    logs = tmp_path / "wal"
+    logs.mkdir()
+
+    def names():
+        yield heard(logs / "1", (0, STARTED), (1, opened(ETH)), (50, None))  # left by a recorder that was killed
+        for name in (
+            heard(logs / "1", (60, STARTED), (61, opened(ETH)), (110, None)),
+            heard(logs / "1", (120, goes_on(ETH)), (3_600, None)),
+        ):
+            seal(logs / name, lake, keep=False)  # by the sealer of its next process
+        yield heard(logs / "1", (3_610, STARTED), (3_611, opened(ETH)), (3_620, None))  # left again
+
+    monkeypatch.setattr(sealer.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "stdin", names())
+    assert main([str(logs), str(lake.root), "--follow"]) == 0
+    assert unheard(lake) == [("ETHUSDT", 50, 61, "crash"), ("ETHUSDT", 3_600, 3_611, "crash")]
 
 
 def test_a_real_burst_goes_through_log_and_lake_and_comes_back(lake, tmp_path, real_data):
