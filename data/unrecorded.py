@@ -7,6 +7,7 @@ between that and the first row is, and where the recorder did not come to ask fo
 
 import json
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -85,7 +86,9 @@ async def unrecorded(
     """Rows of ``gaps`` for what of these streams nobody heard, as far as the ledger does not know it.
 
     Asks the exchange which trade was the first behind each end, so that trades are missing from an id to an id; and of
-    streams that nobody hears now, which row was the first since listening began, where that is not known.
+    streams that nobody hears now, which row was the first since listening began, where that is not known. What it
+    refuses to tell, as of a contract that it has no more, keeps nothing else from being told: trades are missing from a
+    time to a time then, and of a beginning nothing is known.
 
     Parameters
     ----------
@@ -104,8 +107,9 @@ async def unrecorded(
         for beginning in due(lake):
             is_heard = living.get(beginning.stream, True)  # then its recorder asks
             if beginning.venue == VENUE and not is_heard and (tables is None or beginning.table in tables):
-                lost = before(beginning, await first_position(beginning, answers.look))
-                found += [each | {"cause": known_cause(known, each)} for each in lost]
+                with suppress(ValueError):  # refused
+                    lost = before(beginning, await first_position(beginning, answers.look))
+                    found += [each | {"cause": known_cause(known, each)} for each in lost]
         for lost in ends:
             for carries in carried(lost.stream):
                 if carries.table in SEEN and (tables is None or carries.table.name in tables):
@@ -134,13 +138,21 @@ async def _unseen(
     stored = [run for run in extents(table, facts).get(owner, ()) if is_recent(run, (since_ns or 0) // 10**6)]
     to_id, to_known_ms = reached.get((table.name, symbol, interval), (0, 0))
     if not stored and not to_known_ms:  # it never brought anything
-        return [] if since_ns is None else await _since(since_ns // 10**6, answers, carries, lost, now_ms)
+        if since_ns is not None:
+            with suppress(ValueError):  # refused
+                return await _since(since_ns // 10**6, answers, carries, lost, now_ms)
+        return []
     last, last_ms = max((run.last for run in stored), default=0), max((run.last_ms for run in stored), default=0)
     if max(last_ms, to_known_ms) >= end_ms:
         return []
     if table is TRADES:
         last, last_ms = max(last, to_id), max(last_ms, to_known_ms)
-        behind = await _next_id(answers, symbol, end_ms, now_ms)
+        try:
+            behind = await _next_id(answers, symbol, end_ms, now_ms)
+        except ValueError:  # refused: how many there were nobody knows
+            edges = Run(0, 0, last_ms, last_ms), Run(1, 1, end_ms, end_ms)
+            uncounted = {"from_id": None, "to_id": None, "missing": None, "is_estimate": True}
+            return [hole(table, owner, *edges) | uncounted | {"cause": lost.cause}]
     else:
         step = step_ms(table, interval)
         last = max(last, to_known_ms // step - 1)

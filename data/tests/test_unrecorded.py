@@ -11,6 +11,7 @@ import pytest
 from data.clock import FollowedClock, RealClock
 from data.lake import Lake, Listened
 from data.ledger import newest
+from data.loopback.faults import Faults, RequestFault
 from data.loopback.server import Loopback
 from data.loopback.tape import SyntheticSource
 from data.recorder_locks import take_place
@@ -80,10 +81,14 @@ def stopped(sent, tmp_path) -> Lake:
 
 
 async def closed(
-    lake: Lake, at: datetime, end: datetime | None = None, source: SyntheticSource | None = None
+    lake: Lake,
+    at: datetime,
+    end: datetime | None = None,
+    source: SyntheticSource | None = None,
+    faults: Faults | None = None,
 ) -> dict[str, dict]:
     """By table, what the ledger gets to know at a time of the exchange; it is repaired then."""
-    async with Loopback(source or SyntheticSource(MARKET), speed=None, start=at) as exchange:
+    async with Loopback(source or SyntheticSource(MARKET), speed=None, start=at, faults=faults) as exchange:
         clock = FollowedClock()
         async with AsterRest(await venue_of(exchange.rest_url), clock) as rest:
             budget = Budget(clock, 2_400)
@@ -173,6 +178,31 @@ def test_what_a_killed_recorder_had_heard_is_not_missing(tmp_path):
     (lost,) = asyncio.run(unrecorded(lake, None, Budget(clock, 1), clock, asked(lake))).to_dicts()
     assert (lost["table"], lost["cause"], lost["state"]) == ("book_ticker", "crash", "unrepairable")
     assert (lost["from_time"], lost["to_time"]) == (STOPPED + 3 * A_MINUTE, MIDNIGHT)
+
+
+GONE = Faults(requests=(RequestFault(kind="status", path="aggTrades", status=400, code=-1121),))
+
+
+def test_a_symbol_that_the_exchange_has_no_more_keeps_nothing_else_from_being_told(stopped):
+    last = stopped.scan("trades")["event_time"].max()
+    lost = asyncio.run(closed(stopped, MIDNIGHT + 8 * A_MINUTE, faults=GONE))
+    assert lost.keys() == {*STREAMED, "kline_updates"}
+    trades = lost["trades"]
+    assert (trades["from_time"], trades["to_time"], trades["cause"]) == (last, MIDNIGHT, "stopped")
+    assert (trades["from_id"], trades["missing"], trades["state"]) == (None, None, "unrepairable")
+    assert newest(stopped).filter(table="klines")["state"].to_list() == ["repaired"]
+    assert asyncio.run(closed(stopped, MIDNIGHT + 9 * A_MINUTE, faults=GONE)) == {}
+
+
+@pytest.mark.parametrize("came", [[], ["trades"]])
+def test_what_the_exchange_refuses_to_tell_of_a_beginning_is_not_told(came, sent, tmp_path):
+    rows = {name: sent[name].filter(pl.col("event_time").is_between(STOPPED - A_MINUTE, MIDNIGHT)) for name in came}
+    lake = lake_heard(tmp_path / "lake", "stopped", STREAMS[:2], rows, began=BEGAN)
+    write_status(lake.root, STATUS)
+    assert asyncio.run(closed(lake, MIDNIGHT + 8 * A_MINUTE, faults=GONE)).keys() - {"trades"} == {
+        "klines",
+        "kline_updates",
+    }
 
 
 @pytest.mark.parametrize(
