@@ -32,7 +32,7 @@ from data.gaps import (
 )
 from data.lake import Lake
 from data.ledger_heard import HEARD, SEEN, Causes, default_cause, rechained, sources, unchained, unheard
-from data.listening import Listening
+from data.listening import REMEMBERED_NS, Listening
 from data.schema import DEPTH, GAPS, MARK_PRICE, TABLES, TRADES, conform
 from data.schema_clusters import DERIVED
 from data.settling import newest, open_gaps, settle
@@ -65,11 +65,17 @@ def found(lake: Lake, tables: Mapping[str, pl.DataFrame], told: Listening, now: 
     causes = Causes.heard(heard)
     holes = unheard(lake, heard, told.streams())
     since = {source: told.began_ns(key) for source, key in sources(told)}
+    known = newest(lake, tables.get(GAPS.name))
+    forgotten, now = told.now - timedelta(microseconds=REMEMBERED_NS // 1_000), now or told.now
     for table in SEEN:
         rows = tables.get(table.name)
-        if rows is not None and not rows.is_empty():
-            holes += [lost | {"cause": causes.of(lost)} for lost in _unseen(lake, table, rows, since)]
-    known, now = newest(lake, tables.get(GAPS.name)), now or told.now
+        if rows is None or rows.is_empty():
+            continue
+        for lost in _unseen(lake, table, rows, since):
+            cause = causes.of(lost)
+            if cause == default_cause(table) and lost["from_time"] < forgotten:  # a symbol that is seldom traded
+                cause = known_cause(known, lost)
+            holes.append(lost | {"cause": cause})
     books, came = tables.get(DEPTH.name), GAPS.empty()
     if books is not None and not books.is_empty():
         holes += unchained(lake, books, causes)

@@ -19,7 +19,7 @@ OPEN = "open"  # a socket was still listening
 CUT = "cut"  # the records behind this one cannot be read
 _STEADY = "@markPrice"  # once a second: a connection with it is never quiet for long
 _QUIET_NS = 5 * 10**9
-_REMEMBERED_NS = 3_600 * 10**9  # a symbol without trades may show its hole long after the sockets were back
+REMEMBERED_NS = 3_600 * 10**9  # a symbol without trades may show its hole long after the sockets were back
 _FRAME = Kind.FRAME
 
 Key = tuple[str, str]  # venue, stream
@@ -300,7 +300,7 @@ class Listening:
 
     def _forget(self) -> None:
         """Drop what ended long ago; the last span of a stream stays, it says since when nobody listens."""
-        oldest_ns = self._now_ns - _REMEMBERED_NS
+        oldest_ns = self._now_ns - REMEMBERED_NS
         heard = {(life.venue, stream) for life in self._lives.values() for stream in life.since.keys() - life.silent}
         for key, spans in self._spans.items():
             if spans and min(span.to_ns for span in spans) < oldest_ns:

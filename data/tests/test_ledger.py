@@ -155,6 +155,18 @@ def test_what_a_lost_connection_costs_is_told_for_every_table(lake, reason, caus
     assert quotes["gap_id"].item() == f"book_ticker|BTCUSDT|{ms(at(12))}|{ms(at(65))}"
 
 
+def test_a_symbol_that_is_seldom_traded_shows_hours_later_what_a_lost_connection_cost(lake):
+    told = since_midnight(frame(9), closed_at(12, "lost"), opened(65, life=2, streams=STREAMS), frame(70))
+    land(lake, told, trades=trades(8), klines=bars(-1, 2))
+    for second, traded in ((5_000, []), (7_000, [7_000]), (7_060, [7_060])):
+        list(told.follow([frame(MIDNIGHT_S + second)]))
+        land(lake, told, trades=trades(*traded))
+    assert newest(lake).filter(table="trades").select("from_id", "to_id", "cause").sort("from_id").rows() == [
+        (9, 6_999, "reconnect"),
+        (7_001, 7_059, "sequence"),
+    ]
+
+
 def test_one_socket_of_a_pair_costs_nothing(lake):
     told = since_midnight(
         opened(1, SECOND, streams=STREAMS), frame(11), closed_at(12, "lost"), opened(65, life=2, streams=STREAMS)
