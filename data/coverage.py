@@ -200,7 +200,8 @@ def _edges(days: pl.DataFrame, start: datetime | None, end: datetime | None) -> 
         silence = timedelta(milliseconds=MARK_SILENCE_MS) if interval is None else step
         reaches = []
         if start is not None:
-            due = epoch + -(-(start - epoch) // step) * step  # the first step at or after the start
+            whole = epoch if interval is None else first  # weeks open on no whole multiple of their length
+            due = whole + -(-(start - whole) // step) * step  # the first step at or after the start
             reaches.append((due - step, first))
         if end is not None:
             reaches.append((last, end))

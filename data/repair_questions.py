@@ -10,6 +10,7 @@ TRADES_PER_PAGE = 1_000  # weight 20
 BARS_PER_PAGE = 499  # the most bars per unit of request weight
 FUNDING_PER_PAGE = 1_000
 HOUR_MS = 3_600_000
+_DAY_MS = 24 * HOUR_MS
 SETTLING_MS = 300_000  # bars of the last minutes before a fetch were seen to change afterwards
 _REPAIRABLE = ("trades", "klines", "mark_price")
 _MARK_BARS = "1m"
@@ -40,7 +41,7 @@ def questions(gap: Mapping[str, Any], now_ms: int) -> list[Question]:
     else:
         interval = _MARK_BARS if gap["table"] == "mark_price" else gap["interval"]
         last_open_ms = gap["remaining"][-1][1]
-        if last_open_ms + interval_ms(interval) + SETTLING_MS > now_ms:
+        if last_open_ms + _within_ms(interval) + interval_ms(interval) + SETTLING_MS > now_ms:
             return []
         asked = []
         if gap["table"] == "mark_price":
@@ -80,8 +81,14 @@ def _bars(named: str, symbol: str, interval: str, first_ms: int, last_ms: int) -
             named: symbol,
             "interval": interval,
             "startTime": begin,
-            "endTime": min(begin + page - step, last_ms),
+            "endTime": min(begin + page - step, last_ms) + _within_ms(interval),
             "limit": BARS_PER_PAGE,
         }
         for begin in range(first_ms, last_ms + 1, page)
     ]
+
+
+def _within_ms(interval: str) -> int:
+    """By how much later than its place a bar may open: weeks begin on Monday, and 1970 began on a Thursday."""
+    step = interval_ms(interval)
+    return step - 1 if step > _DAY_MS else 0

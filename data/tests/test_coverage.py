@@ -78,6 +78,15 @@ def test_bars_are_counted_against_the_range_that_is_asked_for(lake):
     assert days.select("rows", "expected", "missing", "state").rows() == [(2, 2, 0, "complete")]
 
 
+def test_bars_of_a_week_are_counted_by_the_mondays_in_the_range(lake):
+    monday, week = 3 * 1_440, 7 * 1_440  # minutes after midnight; weeks since 1970 would begin on a Thursday
+    lake.append("klines", bars([monday, monday + week], "1w"), origin="rest")
+    for days, missing in ((0, 0), (-2, 0), (-6, 0), (-7, 1)):
+        start = MIDNIGHT + timedelta(days=3 + days)
+        asked = coverage(lake, start=start, end=MIDNIGHT + timedelta(days=17))
+        assert asked["missing"].sum() == missing, days
+
+
 def test_every_interval_is_counted_on_its_own(lake):
     lake.append("klines", pl.concat([bars([0, 1, 3]), bars([0, 60], "1h")]), origin="rest")
     days = coverage(lake)

@@ -11,6 +11,7 @@ import pytest
 from data.lake import Lake
 from data.ledger import newest, open_gaps, scan_day, settle
 from data.messages_rest import Answer, decode_answer
+from data.repair_questions import questions
 from data.schema import GAPS, MARK_KLINES
 from data.tests.test_ledger import (
     MIDNIGHT_S,
@@ -112,6 +113,21 @@ def test_missing_bars_are_repaired_or_absent_at_the_exchange(lake):
     assert young.is_empty()
     some = land(lake, told, [klines(gap_id, 2, 4, [3], 700)], klines=bars(3))
     assert settled(some) == [(gap_id, "partial", "/fapi/v3/klines", 2)]
+
+
+def test_the_question_for_bars_of_a_week_holds_the_monday_on_which_they_open(lake):
+    week = 7 * 24 * 60
+    monday = 3 * 24 * 60  # minutes after midnight; weeks since 1970 would begin on a Thursday
+    came = [bars(monday + number * week, interval="1w") for number in (0, 3)]
+    land(lake, since_midnight(frame(9)), klines=pl.concat(came))
+    (gap,) = open_gaps(lake)
+    (question,) = questions(gap, ms(at(60 * 9 * week)))
+    missing = [ms(at(60 * (monday + number * week))) for number in (1, 2)]
+    begin, end = question.params["startTime"], question.params["endTime"]
+    assert [begin <= opened <= end for opened in missing] == [True, True]
+    closes = missing[1] + 7 * 86_400_000
+    assert end < closes
+    assert questions(gap, closes) == []
 
 
 def test_mark_prices_are_repaired_approximately_by_bars_of_a_minute(lake):
