@@ -179,6 +179,8 @@ class Listening:
                 self._start()
             case "listening":
                 self._check(record.recv_ns, told["open"])
+                for silence in told.get("silent", ()):
+                    self._silence(*silence)
             case "opened":
                 self._open(record.connection, told.get("life", 0), told["streams"], record.recv_ns)
             case "closed":
@@ -213,6 +215,7 @@ class Listening:
 
     def _check(self, recv_ns: int, told: Sequence[Sequence[Any]]) -> None:
         """The process says which connections are open at the beginning of a segment."""
+        followed = set(self._spans)  # before: both sockets of a pair go on
         for connection, life, streams, *_ in told:
             if (connection, life) in self._lives:
                 continue
@@ -220,7 +223,7 @@ class Listening:
             since = {}
             for stream in streams:
                 last = self._before.get((venue, stream))
-                goes_on = last is not None and last.why == OPEN and (venue, stream) not in self._spans
+                goes_on = last is not None and last.why == OPEN and (venue, stream) not in followed
                 since[stream] = min(last.until_ns, recv_ns) if goes_on else recv_ns
                 self._recall((venue, stream), recv_ns)
             self._lives[connection, life] = _Life(venue=venue, since=since)

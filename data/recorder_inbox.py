@@ -129,12 +129,16 @@ class Inbox:
         return verdict.dead
 
     def checkpoint(self, recv_ns: int) -> None:
-        """Note who listens: the first record of every segment after the first, so that each can be understood alone."""
+        """Note who listens and what is silent there, at the beginning of every segment after the first.
+
+        So each can be understood alone.
+        """
         listening = [
             (connection, life, streams, self.watch.heard_ns(connection))
             for connection, lives in sorted(self._open.items()) for life, streams in lives.items()
         ]  # fmt: skip
-        self.note(recv_ns, "listening", open=listening)
+        silent = self.watch.silences()
+        self.note(recv_ns, "listening", open=listening, **({"silent": silent} if silent else {}))
 
     def note(self, recv_ns: int, what: str, connection: int = 0, **told: object) -> None:
         """Log what happened to the connection or to us."""

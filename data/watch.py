@@ -231,6 +231,15 @@ class Watch:
                 self._judge(now_ns, connection, verdict)
         return verdict
 
+    def silences(self) -> list[Silence]:
+        """The streams of open connections that were told to be silent and are."""
+        return [
+            Silence(connection, name, heard.told_ns)
+            for connection in sorted(self._opened_ns)
+            for name, heard in self._heard[connection].items()
+            if heard.is_silent and heard.told_ns == heard.since_ns
+        ]
+
     def _judge(self, now_ns: int, connection: int, verdict: Verdict) -> None:
         here, opened_ns = self._heard[connection], self._newest_ns(connection)
         twin_opened_ns = self._newest_ns(connection ^ 1)
@@ -254,8 +263,8 @@ class Watch:
                     lost.append(name)
             else:
                 continue
-            if not heard.is_silent:
-                heard.is_silent = True
+            if not heard.is_silent or heard.told_ns != heard.since_ns:  # again where the connection is another
+                heard.is_silent, heard.told_ns = True, heard.since_ns
                 verdict.began.append(Silence(connection, name, heard.since_ns))
         for name in lost:
             here[name].put_off(now_ns)
@@ -311,11 +320,12 @@ class _Heard:
     behind_ns : when the other socket brought what this one lacks; 0 while it lacks nothing.
     asked_ns : when it was subscribed to again; 0 while it was not since ``since_ns``.
     replace_ns : not before that is the connection replaced because of it.
+    told_ns : since when it is silent, as it was told.
     """
 
     __slots__ = (
         "asked_ns", "behind_ns", "frames", "interval_ns", "is_silent", "last_ns", "measured", "replace_ns",
-        "replacements", "since_ns", "trades",
+        "replacements", "since_ns", "told_ns", "trades",
     )  # fmt: skip
 
     def __init__(self, trades: Trades | None) -> None:
@@ -323,7 +333,7 @@ class _Heard:
         self.is_silent = False
         self.interval_ns = 0.0
         self.frames = self.last_ns = self.since_ns = self.behind_ns = self.asked_ns = 0
-        self.replace_ns = self.replacements = 0
+        self.replace_ns = self.replacements = self.told_ns = 0
         self.measured = (0, 0)  # frames and last_ns at the last look
 
     def look(self, opened_ns: int) -> None:

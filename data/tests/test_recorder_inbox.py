@@ -2,7 +2,10 @@
 
 import json
 
+import pytest
+
 from data.benchmarks.sender import wire
+from data.listening import Listening
 from data.recorder_inbox import Inbox
 from data.tests.test_framing import CONNECTION, cut
 from data.venues.questions import Question
@@ -123,6 +126,38 @@ def test_what_is_dropped_is_told_venue_by_venue(tmp_path, monkeypatch):
 
 def _refuse(*_: object) -> None:
     raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("is_another", [False, True])  # a process of its own follows the second segment
+def test_a_stream_that_is_dead_on_one_socket_whatever_is_done_is_lost_with_the_other_socket(tmp_path, is_another):
+    a_second = 10**9
+    with Log(tmp_path) as log:
+        inbox = Inbox(log)
+        for connection in (0, 1):
+            inbox.opened(a_second, connection, [TICKER], 1)
+        for second in range(2, 150):
+            now_ns = second * a_second
+            if second == 40:  # the connection is replaced, and the stream is dead on the next one too
+                inbox.opened(now_ns, 0, [TICKER], 2)
+                inbox.closed(now_ns + 1, 0, "dead on it", 1, now_ns)
+            if second == 80:
+                log.rotate()
+                inbox.checkpoint(now_ns)
+            if second == 100:
+                inbox.closed(now_ns, 1, "lost without a word", 1, now_ns)
+            if second == 120:
+                inbox.opened(now_ns, 1, [TICKER], 2)
+            if second <= 10:
+                inbox.burst(0, [(now_ns + 2, tick(second))])
+            if not 100 <= second <= 120:
+                inbox.burst(1, [(now_ns + 3, tick(second))])
+            inbox.silent(now_ns + 4, (0, 1))
+    heard = Listening()
+    for path in segments(tmp_path):
+        if is_another:
+            heard = Listening({(each.venue, each.stream): each for each in heard.listened()})
+        list(heard.follow(read(path)))
+    assert [(hole.from_ns, hole.to_ns) for hole in heard.holes()] == [(100 * a_second, 120 * a_second)]
 
 
 def test_answers_are_logged_under_their_venue_with_their_gap(tmp_path):
