@@ -191,7 +191,8 @@ def sources(told: Listening) -> Iterator[tuple[tuple[str, str, str | None, str |
 def _all_symbols(lake: Lake, venue: str, streams: Sequence[Key]) -> list[str]:
     """Whose liquidations the stream of all brings: those that are recorded and those that ever had one."""
     recorded = {each.symbol for of, stream in streams if of == venue for each in carried(stream)} - {None}
-    return sorted(recorded | set(lake.symbols(FORCE_ORDERS.name)))
+    stored = {each for each in lake.symbols(FORCE_ORDERS.name) if lake.span(FORCE_ORDERS.name, each, venue)}
+    return sorted(recorded | stored)
 
 
 def _without_count(

@@ -12,7 +12,7 @@ from data.landing_notes import turn_note
 from data.ledger import corrupt, found, newest, open_gaps, outside, scan_day, settle
 from data.listening import Listening
 from data.messages_rest import Answer, decode_answer
-from data.schema import BOOK_TICKER, DEPTH, GAPS, KLINES, MARK_PRICE, TRADES, conform
+from data.schema import BOOK_TICKER, DEPTH, FORCE_ORDERS, GAPS, KLINES, MARK_PRICE, TRADES, conform
 from data.stored_runs import moment
 from data.tests.test_listening import SECOND, frame, opened, started, told
 from data.wal import Record, answer
@@ -274,6 +274,15 @@ def test_rows_of_another_venue_and_symbol_are_counted_apart(lake):
     here, there = trades(1, 2), trades(900, 901).with_columns(venue=pl.lit("binance"))
     other = trades(40, 41).with_columns(symbol=pl.lit("ETHUSDT"))
     assert land(lake, since_midnight(frame(9)), trades=pl.concat([here, there, other])).is_empty()
+
+
+def test_liquidations_that_nobody_heard_are_of_this_venues_symbols(lake):
+    order = {"side": "SELL", "price": 1.0, "quantity": 1.0, "filled_quantity": 1.0}
+    for venue, symbol in (("aster", "ETHUSDT"), ("binance", "XRPUSDT")):
+        rows = rows_of(FORCE_ORDERS, [at(1)], venue=venue, symbol=symbol, **order)
+        lake.append("force_orders", rows, origin="an import")
+    told = since_midnight(frame(9), closed_at(12, "lost"), opened(65, life=2, streams=STREAMS), frame(70))
+    assert land(lake, told).filter(table="force_orders")["symbol"].sort().to_list() == ["BTCUSDT", "ETHUSDT"]
 
 
 def test_ids_of_doubtful_origin_bound_no_hole(lake):
