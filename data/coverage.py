@@ -86,6 +86,12 @@ def _coverage(
         stored = lake.symbols(name)
         wanted[name] = stored if symbols is None else [each for each in symbols if tables is not None or each in stored]
     days = stored_days(lake, wanted, start, end, venue)
+    if tables is None or symbols is None:  # not asked for by name: what has rows of this venue, if on other days
+        present = set(days.select("table", "symbol").unique().iter_rows())
+        wanted = {
+            name: [each for each in those if (name, each) in present or lake.span(name, each, venue)]
+            for name, those in wanted.items()
+        }
     calendar = _calendar(days, wanted, start, end)
     holes = pl.concat([seams(days).select(_HOLE.names()), _edges(days, start, end)])
     known = _ledger(lake, list({symbol for each in wanted.values() for symbol in each}), venue)

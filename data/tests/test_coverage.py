@@ -104,6 +104,16 @@ def test_asked_for_days_without_any_row_are_missing(lake):
         ]
 
 
+def test_a_symbol_with_rows_of_another_venue_only_is_not_missing_at_this_one(lake):
+    lake.append("trades", trades([1]), origin="ws")
+    there = trades([1]).with_columns(venue=pl.lit("hyperliquid"), symbol=pl.lit("PURRUSDT"))
+    lake.append("trades", there, origin="ws")
+    asked = {"start": MIDNIGHT, "end": MIDNIGHT + timedelta(days=2)}
+    assert coverage(lake, **asked)["symbol"].unique().to_list() == ["BTCUSDT"]
+    assert coverage(lake, symbols=["PURRUSDT"], **asked).is_empty()
+    assert coverage(lake, venue="hyperliquid", **asked)["symbol"].unique().to_list() == ["PURRUSDT"]
+
+
 def test_mark_prices_are_an_estimate(lake):
     lake.append("mark_price", marks([0, 1, 2, 12]), origin="ws")
     assert coverage(lake).select("expected", "missing", "is_estimate", "longest_gap_ms").rows() == [
