@@ -103,16 +103,18 @@ def compact(
     return report
 
 
-def retire(lake: Lake, raw_days: int, now: datetime) -> tuple[int, list[str]]:
+def retire(lake: Lake, raw_days: float, now: datetime) -> tuple[int, list[str]]:
     """Take raw rows older than so many days out of the lake, and remove the files that merges replaced a day ago.
+
+    A date of raw rows goes as a whole; with inf days none does.
 
     Returns
     -------
     How many files of ``raw`` went, and the paths that were removed from the disk. A file that goes today is removed
     tomorrow, as somebody may be reading it.
     """
-    first_kept = (now - timedelta(days=raw_days)).date()
-    old = [entry for entry in lake.files(RAW.name) if entry.dt < first_kept]
+    # so many days may be more than a date can be put back by
+    old = [entry for entry in lake.files(RAW.name) if (now - _end_of(entry.dt)) / timedelta(days=1) >= raw_days]
     with lake.merging():
         if old and not lake.replace(old, []):
             old = []  # somebody set one of them aside meanwhile: tomorrow then
@@ -142,8 +144,11 @@ def _days(entries: Sequence[FileEntry], now: datetime) -> Iterator[tuple[date, l
 
 
 def _is_closing(day: date, now: datetime) -> bool:
-    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
-    return midnight + _DAY_GRACE <= now
+    return _end_of(day) + _DAY_GRACE <= now
+
+
+def _end_of(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
 
 
 def _merge(
@@ -181,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--hourly", action="store_true", help="merge the hours that are over")
     parser.add_argument("--daily", action="store_true", help="close the days that are over, retire what is old")
     parser.add_argument("--all", action="store_true", help="both (default)")
-    parser.add_argument("--raw-days", type=int, default=30, help="how long the raw log is kept (default: %(default)s)")
+    parser.add_argument("--raw-days", type=float, default=30, help="how long the raw log is kept (default: 30; inf)")
     chosen = parser.parse_args(arguments)
     lake = Lake(chosen.lake)
     everything = chosen.all or not (chosen.hourly or chosen.daily)

@@ -1,7 +1,6 @@
 """What a recorder does besides recording: watching the disk, and having the lake's files merged by a child process."""
 
 import asyncio
-import math
 import os
 import signal
 import sys
@@ -92,7 +91,7 @@ class Compaction:
         """One run; waits for its end, and ends it when cancelled."""
         command = ["nice", "-n", "10", sys.executable, "-m", "data.compaction", str(self._root)]
         command.append("--daily" if is_daily else "--hourly")
-        if is_daily and math.isfinite(self._raw_retention_days):
+        if is_daily:
             command += ["--raw-days", f"{self._raw_retention_days:g}"]
         process = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE, start_new_session=True

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import math
 import os
 import sys
 from dataclasses import replace
@@ -22,6 +23,7 @@ from data.recorder_config import LeadingConfig, RecorderConfig
 from data.recorder_logs import Readable
 from data.recorder_status import Status, read_status, read_statuses
 from data.recorder_upkeep import Compaction, Disk
+from data.schema import RAW, conform
 from data.tests.test_recorder import CONFIG, MARKET, START, assert_same, expected, recorded
 from data.tests.test_recorder_faults import until
 from data.venues.aster import venue_of
@@ -175,6 +177,16 @@ def test_merging_that_fails_is_told_and_one_under_way_is_ended_with_the_recorder
     assert second[1] == f"-m data.compaction {tmp_path} --daily --raw-days 7"
     with pytest.raises(ProcessLookupError):
         os.kill(int(second[0]), 0)
+
+
+@pytest.mark.parametrize(("days", "kept"), [(1.5, 0), (1e6, 1), (math.inf, 1)])
+def test_the_raw_log_stays_as_long_as_the_recorder_was_told(tmp_path, days, kept):
+    lake = Lake(tmp_path / "lake", create=True)
+    row = {"segment": "0/1.wal", "line": 1, "recv_time": START, "event_time": START, "payload": b"{}"}
+    lake.append("raw", conform(pl.DataFrame([row]), RAW), origin="")
+    compaction = Compaction(lake.root, Disk(lake.root), days)
+    asyncio.run(compaction.once(is_daily=True))
+    assert (compaction.trouble, lake.scan("raw").height) == (None, kept)
 
 
 def test_a_config_without_a_leading_venue_records_none():
