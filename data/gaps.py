@@ -174,6 +174,8 @@ def runs_of(table: Table, frame: pl.DataFrame, *, is_new: bool = False) -> dict[
         frame = frame.filter(~pl.col("is_ambiguous").fill_null(False), pl.col("agg_trade_id").is_not_null())
     elif table.name in BARS:
         frame = frame.filter(~pl.col("interval").str.ends_with("M"))
+    if frame.is_empty():
+        return {}
     owner = ("venue", "symbol", "interval")
     interval = pl.col("interval") if table.name in BARS else pl.lit(None, pl.String)
     ms = pl.col(table.time).to_physical()

@@ -90,7 +90,7 @@ class Bar(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """The bar of a ``Kline``."""
 
     open_time: Time = field(name="t")
-    interval: Annotated[str, Meta(min_length=1)] = field(name="i")
+    interval: Annotated[str, Meta(pattern="^[1-9][0-9]{0,3}[smhdwM]$")] = field(name="i")  # its length is counted with
     open: str = field(name="o")
     high: str = field(name="h")
     low: str = field(name="l")

@@ -39,6 +39,12 @@ def trade(number: int, symbol: str = "BTCUSDT") -> bytes:
     return json.dumps(said | {"f": number, "l": number, "m": False}).encode()
 
 
+def closed_bar(interval: str) -> bytes:
+    bar = {"t": START_MS, "i": interval, "o": "1", "h": "1", "l": "1", "c": "1", "x": True, "n": 0, "f": -1, "L": -1}
+    bar |= dict.fromkeys("vqVQ", "0")
+    return json.dumps({"e": "kline", "E": START_MS, "s": "BTCUSDT", "k": bar}).encode()
+
+
 def logged(folder: Path, *payloads: bytes) -> Path:
     """A finished segment with these frames, a microsecond apart."""
     with Log(folder) as log:
@@ -98,6 +104,19 @@ def test_every_record_is_kept_as_it_came(lake, tmp_path, monkeypatch):
     rows = lake.scan("raw")
     assert rows.select("segment", "line", "kind").rows() == [(f"3/{segment.name}", line, 0) for line in (1, 2, 3)]
     assert raw.as_records(rows) == list(wal.read(segment))
+
+
+@pytest.mark.parametrize("interval", ["banana", "0m", "-1m", "99999999999999m"])
+def test_a_bar_of_an_interval_that_is_none_is_put_aside_and_holds_up_nothing(lake, tmp_path, interval):
+    segment = logged(tmp_path / "wal", closed_bar("1m"), closed_bar(interval))
+    sealed = seal(segment, lake)
+    assert (sealed.landed, sealed.quarantined) == ({"kline_updates": 1, "klines": 1}, 1)
+    assert "$.k.i" in lake.scan("quarantine")["reason"][0]
+
+
+def test_bars_of_a_month_may_come_alone(lake, tmp_path):
+    segment = logged(tmp_path / "wal", closed_bar("1M"))
+    assert seal(segment, lake).landed == {"kline_updates": 1, "klines": 1}
 
 
 def test_what_is_missing_between_trades_is_in_the_ledger_and_told(lake, tmp_path, capsys):
