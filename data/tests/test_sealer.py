@@ -309,6 +309,34 @@ def test_what_the_lake_refuses_is_tried_again_with_the_next_name(tmp_path, monke
     assert [line["landed"] for line in told[1:]] == [{"book_ticker": 1}] * 2
 
 
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_segment_that_somebody_else_sealed_hides_no_time_in_which_nobody_listened(lake, tmp_path, is_shared, capsys):
+    folder, streams = tmp_path / "wal", ["btcusdt@bookTicker"]
+
+    def told(log: Log, second: int, what: str, **more: object) -> None:
+        log.write((START_MS + 1_000 * second) * 1_000_000, Kind.NOTE, 0, wal.note(what, **more))
+
+    with Log(folder) as log:
+        told(log, 0, "started", pid=1)
+        told(log, 1, "opened", streams=streams, life=1)
+        log.rotate()
+        told(log, 60, "listening", open=[[0, 1, streams, 0]])
+        told(log, 61, "closed", reason="lost", life=1)
+        told(log, 63, "opened", streams=streams, life=2)
+        log.rotate()
+        told(log, 120, "listening", open=[[0, 2, streams, 0]])
+        told(log, 121, "closed", reason="lost", life=2)
+        told(log, 151, "opened", streams=streams, life=3)
+    first, second, third = (path.name for path in segments(folder))
+    following = sealer._Following(folder, lake, None, keep=False)
+    following.seal([first])
+    if is_shared:
+        seal(folder / second, lake, keep=False)
+    following.seal([second, third])
+    gaps = lake.scan("gaps").select(length=(pl.col("to_time") - pl.col("from_time")).dt.total_seconds())
+    assert gaps["length"].to_list() == [2, 30]
+
+
 def test_what_the_lake_refuses_to_the_end_is_said_with_the_exit_code(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise OSError(28, "No space left on device")
