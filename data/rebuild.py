@@ -13,7 +13,7 @@ from data.lake import Lake
 from data.lake_reader import SET_ASIDE
 from data.landing import Lander, Landing
 from data.manifest import storage_errors
-from data.schema import GAPS, QUARANTINE, RAW, TABLES
+from data.schema import GAPS, QUARANTINE, RAW, TABLES, interval_ms
 from data.table import Table
 from data.verify import LOST, unfinished
 from data.wal import Kind
@@ -103,15 +103,25 @@ def _noted(lake: Lake, path: str, lost: pl.DataFrame) -> Path:
 
 def _restore(lake: Lake, table: Table, lost: pl.DataFrame, origin: str) -> None:
     """Store the rows of a file's date again."""
-    for landing in _landings(lake, lost["first_time"].min(), lost["last_time"].max()):
+    came_after = max(map(_length, lost["interval"]))  # a bar is dated by its opening, and comes when it has closed
+    for landing in _landings(lake, lost["first_time"].min(), lost["last_time"].max() + came_after):
         found = landing.quarantine if table is QUARANTINE else landing.tables.get(table.name)
         if found is not None:
             of_the_day = found.filter(pl.col(table.time).dt.date() == lost["dt"][0])
             lake.append(table.name, of_the_day, origin=origin)
 
 
+def _length(interval: str | None) -> timedelta:
+    """Of a bar; nothing for what is none."""
+    if interval is None:
+        return timedelta(0)
+    if interval.endswith("M"):
+        return timedelta(days=31) * int(interval[:-1])
+    return timedelta(milliseconds=interval_ms(interval))
+
+
 def _landings(lake: Lake, first: datetime, last: datetime) -> Iterator[Landing]:
-    """What the raw log holds of the time from the first row to the last: what arrived meanwhile, every later answer.
+    """What the raw log holds of the time from ``first`` to ``last``: what arrived meanwhile, every later answer.
 
     Segment by segment, as when they were sealed: the same records give the same rows.
     """

@@ -8,7 +8,7 @@ from data import raw, wal
 from data.lake import Lake
 from data.rebuild import is_logged, rebuild
 from data.sealer import seal_folder
-from data.tests.test_sealer import START_MS, logged, market
+from data.tests.test_sealer import START_MS, closed_bar, logged, market
 from data.wal import Kind
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -55,6 +55,20 @@ def test_a_damaged_file_is_set_aside_and_its_rows_come_back(lake, table):
     assert lake.scan(table).equals(before)
     assert lake.scan("gaps").is_empty()
     assert lake.verify() == []
+
+
+@pytest.mark.parametrize("table", ["klines", "kline_updates"])
+def test_a_bar_of_hours_comes_back_although_it_came_long_after_it_opened(tmp_path, table):
+    lake = Lake(tmp_path / "lake", create=True)
+    with wal.Log(lake.root / "wal" / "0") as log:
+        log.write((START_MS + 4 * 3_600_000) * 1_000_000, Kind.FRAME, 0, closed_bar("4h"))
+    seal_folder(lake.root / "wal", lake)
+    before = lake.scan(table)
+    (path,) = [entry.path for entry in lake.files(table)]
+    damage(lake, path)
+    rebuilt = rebuild(Lake(lake.root), path, NOW)
+    assert (rebuilt.lost, rebuilt.recovered, rebuilt.gaps) == (1, 1, 0)
+    assert lake.scan(table).equals(before)
 
 
 def test_what_the_raw_log_does_not_hold_is_in_the_ledger(lake):
