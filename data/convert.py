@@ -105,7 +105,7 @@ def _exchange_info_batch(path: Path, symbol: str | None, effective: datetime | N
             "line": 1,
             "symbol": entry.get("symbol"),
             "table": "instruments",
-            "reason": "expected symbol, status, PRICE_FILTER and LOT_SIZE in every entry",
+            "reason": "expected symbol, status, PRICE_FILTER, LOT_SIZE and numbers where they are due in every entry",
             "raw": json.dumps(entry, sort_keys=True, ensure_ascii=False),
         }
         for entry in unreadable

@@ -32,7 +32,7 @@ def read_exchange_info(path: Path) -> dict:
 def instruments(
     answer: Mapping, *, source: str, effective: datetime | None = None, venue: str = "aster"
 ) -> tuple[pl.DataFrame, list[dict]]:
-    """One row per contract, in force from ``effective`` on, and the entries that lack a price or lot filter.
+    """One row per contract, in force from ``effective`` on, and the entries that cannot be read.
 
     Brackets and the funding interval are null: exchangeInfo names neither. ``TEST*`` contracts are left out.
 
@@ -45,7 +45,13 @@ def instruments(
 
     Returns
     -------
-    Rows of ``instruments``, and the entries of ``symbols`` that could not be read.
+    Rows of ``instruments``, and the entries of ``symbols`` that could not be read: those without a price or lot filter,
+    and those with something else where a number or a time is due.
+
+    Raises
+    ------
+    ValueError
+        When the values of the contracts are no columns, or ``effective`` names no time zone.
 
     Source
     ------
@@ -56,12 +62,19 @@ def instruments(
         raise ValueError(f"expected an effective time with a time zone, got {since.isoformat()}; add +00:00 for UTC")
     rows, unreadable = [], []
     for entry in answer["symbols"]:
-        row = _row(entry, venue, since, source)
+        try:
+            row = _row(entry, venue, since, source)
+        except (ValueError, TypeError, OverflowError):
+            row = None
         if row is None:
             unreadable.append(entry)
         elif not is_test_symbol(row["symbol"]):
             rows.append(row)
-    return conform(pl.DataFrame(rows), INSTRUMENTS), unreadable
+    try:
+        found = pl.DataFrame(rows, infer_schema_length=None)  # what the first contracts lack a later one may have
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"exchangeInfo: {error}") from error
+    return conform(found, INSTRUMENTS), unreadable
 
 
 def _row(entry: Mapping, venue: str, since: datetime, source: str) -> dict | None:

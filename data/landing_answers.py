@@ -214,7 +214,7 @@ def _contracts(
     hours = pl.col("symbol").replace_strict(dict(funding_hours), default=None, return_dtype=pl.Float64)
     steps = pl.Series([brackets.get(symbol) for symbol in rows["symbol"]], dtype=INSTRUMENTS.columns["brackets"])
     rows = rows.with_columns(funding_interval_hours=hours, brackets=steps)
-    reason = "a price or lot filter, the symbol or its status is missing"
+    reason = "a price or lot filter, the symbol or its status is missing, or a number is none"
     refused = [Refused(0, None, INSTRUMENTS.name, reason, json.dumps(entry)) for entry in unreadable]
     return Turned(tables=((INSTRUMENTS, rows),), refused=tuple(refused))
 

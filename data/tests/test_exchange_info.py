@@ -66,6 +66,26 @@ def test_test_contracts_are_left_out_and_entries_without_filters_are_kept_aside(
     assert lake.scan("quarantine").select("symbol", "table").rows() == [("ODDUSDT", "instruments")]
 
 
+def test_what_most_contracts_lack_is_read_where_one_has_it():
+    lacking = {name: value for name, value in BNB.items() if name != "liquidationFee"}
+    symbols = [lacking | {"symbol": f"A{number}USDT"} for number in range(150)]
+    rows, unreadable = instruments(ANSWER | {"symbols": [*symbols, BNB]}, source="rest")
+    assert (rows["liquidation_fee"].drop_nulls().to_list(), rows.height, unreadable) == ([0.025], 151, [])
+
+
+@pytest.mark.parametrize("spoilt", [{"liquidationFee": "n/a"}, {"onboardDate": "soon"}, {"onboardDate": 10**30}])
+def test_a_contract_that_cannot_be_read_affects_no_other(spoilt):
+    odd = BNB | {"symbol": "ODDUSDT"} | spoilt
+    rows, unreadable = instruments(ANSWER | {"symbols": [odd, BNB]}, source="rest")
+    assert (rows["symbol"].to_list(), unreadable) == (["BNBUSDT"], [odd])
+
+
+def test_a_listing_of_values_that_do_not_go_together_is_refused_as_such():
+    odd = BNB | {"filters": [*BNB["filters"][:3], {"limit": [200], "filterType": "MAX_NUM_ORDERS"}]}
+    with pytest.raises(ValueError, match="exchangeInfo: "):
+        instruments(ANSWER | {"symbols": [BNB, odd]}, source="rest")
+
+
 def test_a_file_that_is_no_exchange_info_is_refused(tmp_path):
     path = tmp_path / "x.json"
     path.write_text("id,price", encoding="utf-8")
