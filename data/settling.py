@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -193,11 +194,18 @@ def _covered(rows: Wanted, to_time_ms: int, recv_ms: int, answer: Answer) -> lis
     is_settled = recv_ms >= to_time_ms + rows.step_ms + _SETTLED_MS
     if rows.table is TRADES:
         first = int(answer.params["fromId"])
-        listed = max((int(each["a"]) for each in body), default=first - 1)
+        listed = max(_numbers(body, "a"), default=first - 1)
         last = _LAST if is_settled and not is_full else listed
     else:
         first = -(-int(answer.params["startTime"]) // rows.step_ms)
         asked_last = int(answer.params["endTime"]) // rows.step_ms
-        listed = max((int(each[0]) // rows.step_ms for each in body), default=first - 1)
+        listed = max((time_ms // rows.step_ms for time_ms in _numbers(body, 0)), default=first - 1)
         last = listed if is_full or not is_settled else asked_last
     return [Run(first, last, 0, 0)] if last >= first else []
+
+
+def _numbers(body: Sequence[Any], name: str | int) -> Iterator[int]:
+    """A field of the rows of an answer; a row without it says nothing, and the sealer has put it aside."""
+    for row in body:
+        with suppress(LookupError, TypeError, ValueError, OverflowError):
+            yield int(row[name])

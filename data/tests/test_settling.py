@@ -98,6 +98,17 @@ def test_a_short_answer_about_young_rows_proves_nothing(lake):
     assert settled(land(lake, told, [aggregate_trades(gap_id, 3, 3, [], second=400)]))[0][1] == "unrepairable"
 
 
+@pytest.mark.parametrize("row", [{}, None, [], "4", {"a": None}, {"a": "four"}])
+def test_a_row_that_cannot_be_read_settles_nothing_and_stops_nobody(lake, row):
+    told, gap_id = since_midnight(frame(9)), "trades|BTCUSDT|3|5"
+    land(lake, told, trades=trades(1, 2, 6))
+    recv_ns, page = aggregate_trades(gap_id, 3, 3, [3])
+    odd = json.dumps([*json.loads(bytes(page.body)), row]).encode()
+    spoilt = recv_ns, decode_answer(answer(page.path, page.params, 0, odd, gap_id=gap_id))
+    assert land(lake, told, [spoilt], trades=trades(3)).is_empty()
+    assert [gap["remaining"] for gap in open_gaps(lake)] == [[[4, 5]]]
+
+
 def test_a_refused_question_ends_the_gap(lake):
     land(lake, since_midnight(frame(9)), trades=trades(1, 2, 6))
     refused = told_at(20, "refused", path="/fapi/v3/aggTrades", params={}, reason="-1121", gap_id="trades|BTCUSDT|3|5")
