@@ -21,8 +21,10 @@ from data.convert_rows import (
     Kind,
     Layout,
     Rows,
+    parquet_columns,
     quarantine_rows,
     read_frame_rows,
+    read_parquet,
 )
 from data.dedupe import has_identity
 from data.schema import FORCE_ORDERS, conform
@@ -74,7 +76,7 @@ def sources(paths: Sequence[Path], symbol: str | None) -> tuple[list[Source], li
         if path.name != FILE_NAMES and not (len(paths) == 1 and path.suffix == ".parquet"):
             skipped.append(Skipped(file=path.name, reason=f"not {FILE_NAMES}"))
             continue
-        expected, got = _file_columns(), list(pl.read_parquet_schema(path))
+        expected, got = _file_columns(), parquet_columns(path)
         if got != expected:
             raise ValueError(f"{path}: expected the columns {','.join(expected)}, got {','.join(got)}")
         found.append(Source(path=path, symbol=symbol))
@@ -106,7 +108,7 @@ def _file_columns() -> list[str]:
 
 def _read(path: Path) -> Rows:
     """The file's rows with the lake's columns; those that nothing identifies are bad ones."""
-    file = pl.read_parquet(path).rename({"line": "source_line"})
+    file = read_parquet(path).rename({"line": "source_line"})
     rows = read_frame_rows(file, LAYOUT, path)
     landing = rows.good.select(
         "venue",

@@ -19,9 +19,12 @@ from data.convert_rows import (
     MINUTE_MS,
     PRICE,
     Layout,
+    check_columns,
     header_layout,
+    parquet_columns,
     quarantine_rows,
     read_frame_rows,
+    read_parquet,
     read_rows,
 )
 from data.lake import Lake
@@ -59,7 +62,7 @@ class Source:
 def sources(paths: Sequence[Path], symbol: str | None) -> tuple[list[Source], list[Skipped]]:
     """The kline files among ``paths`` and those left alone.
 
-    A single file may have any name if ``symbol`` is given. Raises ValueError on a CSV with another header.
+    A single file may have any name if ``symbol`` is given. Raises ValueError on other columns.
     """
     found, skipped = [], []
     for path in sorted(paths):
@@ -71,6 +74,8 @@ def sources(paths: Sequence[Path], symbol: str | None) -> tuple[list[Source], li
         elif path.suffix == ".csv" and header_layout(path, [LAYOUT]) is None:
             skipped.append(Skipped(file=path.name, reason="empty file"))
         else:
+            if path.suffix == ".parquet":
+                check_columns(path, parquet_columns(path), LAYOUT)
             found.append(Source(path=path, symbol=symbol or name["symbol"]))
     return found, skipped
 
@@ -79,7 +84,7 @@ def batches(found: Sequence[Source]) -> Iterator[Batch]:
     """Rows of ``klines``, file by file."""
     for source in found:
         if source.path.suffix == ".parquet":
-            rows = read_frame_rows(pl.read_parquet(source.path), LAYOUT, source.path)
+            rows = read_frame_rows(read_parquet(source.path), LAYOUT, source.path)
         else:
             rows = read_rows(source.path, [LAYOUT])
         frame = rows.good.select(

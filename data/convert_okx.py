@@ -22,8 +22,10 @@ from data.convert_rows import (
     Kind,
     Layout,
     Rows,
+    parquet_columns,
     quarantine_rows,
     read_frame_rows,
+    read_parquet,
 )
 from data.schema import interval_ms
 
@@ -138,7 +140,7 @@ def batches(found: Sequence[Source]) -> Iterator[Batch]:
     """Rows for the lake, file by file."""
     for source in found:
         file = FILES[source.path.name]
-        rows = read_frame_rows(pl.read_parquet(source.path), file.layout, source.path)
+        rows = read_frame_rows(read_parquet(source.path), file.layout, source.path)
         if file.table == "open_interest":
             rows = _priced(rows, source)
         frame = rows.good.select(
@@ -155,7 +157,7 @@ def batches(found: Sequence[Source]) -> Iterator[Batch]:
 
 
 def _check_columns(path: Path) -> None:
-    expected, got = FILES[path.name].layout.columns, list(pl.read_parquet_schema(path))
+    expected, got = FILES[path.name].layout.columns, parquet_columns(path)
     if got != list(expected):
         raise ValueError(f"{path}: expected the columns {','.join(expected)}, got {','.join(got)}")
     if path.name == "open_interest.parquet" and not (path.parent / BARS_FILE).exists():
@@ -167,7 +169,7 @@ def _check_columns(path: Path) -> None:
 def _priced(rows: Rows, source: Source) -> Rows:
     """The rows with the ``price`` of their stamp: the close of the last bar that had ended by then."""
     path = source.path.parent / BARS_FILE
-    bars = read_frame_rows(pl.read_parquet(path), FILES[BARS_FILE].layout, path).good
+    bars = read_frame_rows(read_parquet(path), FILES[BARS_FILE].layout, path).good
     closes = bars.select(ts=pl.col("ts") + interval_ms(INTERVAL), price="close").sort("ts")
     priced = (
         rows.good.sort("ts").join_asof(closes, on="ts", strategy="backward", tolerance=OLDEST_PRICE_MS).sort("line")

@@ -5,6 +5,7 @@ dropped: a line of the file is either a typed row or a bad line with its number 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -171,8 +172,7 @@ def read_pieces(path: Path, layouts: Sequence[Layout], *, piece_bytes: int) -> I
 
 def read_frame_rows(frame: pl.DataFrame, layout: Layout, source: Path) -> Rows:
     """The same checks for a frame that already has columns (a Parquet file); its first row counts as line 2."""
-    if frame.columns != list(layout.columns):
-        raise ValueError(f"{source}: expected the columns {layout.header}, got {','.join(frame.columns)}")
+    check_columns(source, frame.columns, layout)
     texts = frame.select(pl.all().cast(pl.String).fill_null(""))
     cells = texts.select(
         line=pl.int_range(2, pl.len() + 2, dtype=pl.Int64),
@@ -180,6 +180,32 @@ def read_frame_rows(frame: pl.DataFrame, layout: Layout, source: Path) -> Rows:
         cell=pl.concat_list(pl.all()),
     )
     return _checked(cells, layout, is_last_complete=True, decimals=set())
+
+
+def check_columns(path: Path, columns: Sequence[str], layout: Layout) -> None:
+    """Raise ValueError unless these are the layout's columns, naming the ones expected and the ones that arrived."""
+    if list(columns) != list(layout.columns):
+        raise ValueError(f"{path}: expected the columns {layout.header}, got {','.join(columns)}")
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """The names of a Parquet file's columns; raises ValueError when it is none."""
+    with _parquet_errors(path):
+        return list(pl.read_parquet_schema(path))
+
+
+def read_parquet(path: Path) -> pl.DataFrame:
+    """A Parquet file as it is; raises ValueError when it is none, or damaged."""
+    with _parquet_errors(path):
+        return pl.read_parquet(path)
+
+
+@contextmanager
+def _parquet_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{path}: expected a Parquet file, got something else or a part of one: {error}") from error
 
 
 def header_layout(path: Path, layouts: Sequence[Layout]) -> Layout | None:

@@ -12,6 +12,8 @@ from data.lake import Lake
 TRADES = "id,unix_timestamp_ms,side,price,quantity"
 T = 1_758_699_465_000
 
+BAR_AMOUNTS = ("volume", "quote_volume", "trades", "taker_buy_base", "taker_buy_quote")
+
 
 @pytest.fixture
 def lake(tmp_path) -> Lake:
@@ -91,6 +93,38 @@ def test_a_wrong_header_stops_the_import_before_anything_lands(lake, folder):
     write(folder / "trades_BBBUSDT.csv", "id,time,side,price,quantity", f"7,{T},buy,100.5,1.0")
     with pytest.raises(ValueError, match=r"trades_BBBUSDT\.csv: expected the header 'id,unix_timestamp_ms"):
         import_path(lake, folder, format="collector")
+    assert lake.files() == []
+
+
+@pytest.mark.parametrize(
+    ("format", "name"),
+    [
+        ("klines", "aster_BBBUSDT_1m"),
+        ("okx", "long_short_ratio"),
+        ("okx", "ohlcv_1m"),
+        ("force-orders", "force_orders"),
+    ],
+)
+@pytest.mark.parametrize("content", [b"", b"id,price", b"PAR1"])
+def test_a_parquet_file_that_is_none_stops_the_import_before_anything_lands(lake, folder, format, name, content):
+    folder = folder / "okx-BBBUSDT"
+    folder.mkdir()
+    (folder / f"{name}.parquet").write_bytes(content)
+    pl.DataFrame({"ts": [T], "fundingRate": [0.1], "dt": ["x"]}).write_parquet(folder / "funding_rate.parquet")
+    bar = dict.fromkeys(("open", "high", "low", "close"), 1.0) | dict.fromkeys(BAR_AMOUNTS, 1.0)
+    pl.DataFrame({"open_time": T // 60_000 * 60_000, **bar}).write_parquet(folder / "aster_AAAUSDT_1m.parquet")
+    with pytest.raises(ValueError, match=rf"{name}\.parquet: expected a Parquet file"):
+        import_path(lake, folder, format=format)
+    assert lake.files() == []
+
+
+def test_a_parquet_file_of_other_columns_stops_the_import_before_anything_lands(lake, folder):
+    bar = dict.fromkeys(("open", "high", "low", "close"), 1.0) | dict.fromkeys(BAR_AMOUNTS, 1.0)
+    bars = pl.DataFrame({"open_time": T // 60_000 * 60_000, **bar})
+    bars.write_parquet(folder / "aster_AAAUSDT_1m.parquet")
+    bars.drop("volume").write_parquet(folder / "aster_BBBUSDT_1m.parquet")
+    with pytest.raises(ValueError, match=r"aster_BBBUSDT_1m\.parquet: expected the columns open_time,"):
+        import_path(lake, folder, format="klines")
     assert lake.files() == []
 
 
