@@ -80,8 +80,13 @@ class Store:
     def write(self, path: str, content: bytes) -> None:
         """Put an object, whole or not at all."""
         self._make_folder(path)
-        with self._files.open_output_stream(f"{self._base}/{path}") as stream:
+        place = f"{self._base}/{path}"
+        # object storage shows an object when it is whole, a folder shows every byte of a file
+        draft = f"{place}.part" if isinstance(self._files, fs.LocalFileSystem) else place
+        with self._files.open_output_stream(draft) as stream:
             stream.write(content)
+        if draft != place:
+            self._files.move(draft, place)
 
     def upload(self, path: str, file: Path) -> None:
         """Put a file's content."""

@@ -1,6 +1,7 @@
 """A lake in object storage: real S3 requests to a server on this machine, and folders."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import polars as pl
@@ -127,6 +128,19 @@ def test_a_damaged_file_is_not_pushed_and_the_lake_there_stays_as_it_was(lake, f
     with pytest.raises(CorruptFile, match="expected sha256"):
         push(lake, folder)
     assert RemoteLake(folder, tmp_path / "cache").scan("trades").height == 10
+
+
+def test_whoever_reads_an_object_while_it_is_put_in_a_folder_sees_the_old_or_the_new_one(folder):
+    store, states = Store(folder), (b"a" * 5_000, b"b" * 5_000)
+    store.write(LATEST, states[0])
+    with ThreadPoolExecutor(1) as pool:
+        putting = pool.submit(lambda: [store.write(LATEST, states[number % 2]) for number in range(500)])
+        seen = set()
+        while not putting.done():
+            seen.add(store.read(LATEST))
+        putting.result()
+    assert seen <= set(states)
+    assert list(store.sizes()) == [LATEST]
 
 
 def test_what_was_replaced_is_removed_one_push_later(lake, folder):
