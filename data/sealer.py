@@ -254,7 +254,6 @@ class _Following:
         for name in chain(left, names):
             path = self._logs / name
             if not path.exists():
-                self._told.pop(path.parent, None)  # what that segment said is in the lake, not here
                 reason = "there is no such segment: it was sealed before, or never written"
                 _tell({"segment": name, "error": reason})
                 continue
