@@ -28,7 +28,8 @@ from research.trades import TRADES, trade_id
 
 Section = TypeVar("Section", Costs, Orders, OpenInterestSize, RestingEntry, Substitutions)
 
-MIN_EXCHANGE_CALLBACK_BPS = 10.0  # Aster futures API, TRAILING_STOP_MARKET: callbackRate from 0.1 %
+# Aster futures API, TRAILING_STOP_MARKET: callbackRate from 0.1 % to 4 %, the lower of the two upper bounds it tells.
+MIN_EXCHANGE_CALLBACK_BPS, MAX_EXCHANGE_CALLBACK_BPS = 10.0, 400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +142,11 @@ def refusals(config: TradingConfig, instrument: Mapping) -> list[str]:
         reasons.append(
             f"callback_bps {callback:g} is under {MIN_EXCHANGE_CALLBACK_BPS:g}: the exchange refuses such a trailing "
             f"order; use {MIN_EXCHANGE_CALLBACK_BPS:g} or more"
+        )
+    if callback is not None and callback > MAX_EXCHANGE_CALLBACK_BPS:
+        reasons.append(
+            f"callback_bps {callback:g} is above {MAX_EXCHANGE_CALLBACK_BPS:g}: the exchange refuses such a trailing "
+            f"order; use {MAX_EXCHANGE_CALLBACK_BPS:g} or less"
         )
     if config.orders.max_notional_usdt < max(config.orders.notional_usdt, instrument["min_notional_usdt"]):
         reasons.append(

@@ -224,10 +224,11 @@ def test_d09_the_mark_triggers_stops_and_the_last_price_the_rest(both):
 
 def test_d10_a_callback_that_the_exchange_does_not_have_is_refused_everywhere(both):
     """callbackRate = bps / 1e4, which the exchange rejects, against callbacks of 2 to 15 bps that fill."""
-    tight = with_params(callback_bps=6.0)
-    for trade in (both, lambda config: engine.backtest(config, quiet_bars(), min_coverage=0.0)):
-        with pytest.raises(ValueError, match="callback_bps 6 is under 10"):
-            trade(tight)
+    for callback_bps, reason in ((6.0, "callback_bps 6 is under 10"), (450.0, "callback_bps 450 is above 400")):
+        config = with_params(callback_bps=callback_bps)
+        for trade in (both, lambda config: engine.backtest(config, quiet_bars(), min_coverage=0.0)):
+            with pytest.raises(ValueError, match=reason):
+                trade(config)
     contract = exchange_orders.contract_of(INSTRUMENT | {"symbol": SYMBOL}, is_hedge=False)
     sent = exchange_orders.trailing(contract, "r", 1, contract.quantity(0.5), 10.0, 100.22)
     assert dict(sent.parameters)["callbackRate"] == "0.1"  # percent
