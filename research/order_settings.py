@@ -51,6 +51,13 @@ class Orders:
             )
         if not self.leverage >= 1.0:
             raise ValueError(f"leverage {self.leverage:g} is under 1, which the exchange cannot set; write 1 or more")
+        if self.leverage % 1.0:
+            # A runner would set the whole number below, and the backtest liquidate by another.
+            low = self.leverage // 1.0
+            raise ValueError(
+                f"leverage {self.leverage:g} cannot be set, the exchange takes whole numbers; "
+                f"write {low:g} or {low + 1.0:g}"
+            )
 
 
 def sizes_in_words(orders: Orders) -> list[str]:
