@@ -43,6 +43,11 @@ class Orders:
     resting: RestingEntry | None = None  # entries wait in the book in place of taking
 
     def __post_init__(self) -> None:
+        if not self.notional_usdt > 0.0:
+            raise ValueError(f"notional_usdt {self.notional_usdt:g} must be above 0: it is what a trade is worth")
+        for hour in self.entry_hours:
+            if hour not in range(24):  # it would never come, and midnight is 0
+                raise ValueError(f"entry_hours {hour} is no hour of a day; write 0 to 23")
         if self.risk_usdt is not None and not self.risk_usdt > 0.0:
             raise ValueError(f"risk_usdt {self.risk_usdt:g} must be above 0; leave it out for a fixed notional")
         if self.max_daily_loss_usdt is not None and not self.max_daily_loss_usdt > 0.0:

@@ -62,6 +62,8 @@ def test_an_empty_section_takes_the_numbers_of_prior_art():
         ({"risk_usdt": 0}, "risk_usdt 0 must be above 0; leave it out for a fixed notional"),
         ({"leverage": 0.5}, "leverage 0.5 is under 1"),
         ({"leverage": 2.5}, "leverage 2.5 cannot be set, the exchange takes whole numbers; write 2 or 3"),
+        ({"entry_hours": [8, 24]}, "entry_hours 24 is no hour of a day; write 0 to 23"),
+        ({"notional_usdt": 0}, "notional_usdt 0 must be above 0"),
         ({"open_interest_size": {"small_multiple": -1}}, r"\[open_interest_size\]: small_multiple -1 must be above 0"),
         ({"open_interest_size": {"large_usdt": 1e8}}, "medium_usdt 1e[+]09 is above large_usdt 1e[+]08; swap them"),
         ({"open_interest_size": {"crowded_long_ratio": 0.5}}, "both sides would be the crowd"),
