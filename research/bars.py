@@ -145,7 +145,8 @@ def build_bars(
     with lake.still() as (still, _):
         instrument = dict(still.instrument(symbol, start, venue=venue))
         reading = Reading(lake=still, symbol=symbol, start=start, end=end, interval=interval, venue=prices or venue)
-        contract = still.scan("instruments", symbols=[symbol], end=end, venue=venue)
+        # The last rows are known after the range has ended: what changed until then counts.
+        contract = still.scan("instruments", symbols=[symbol], end=end + reading.reach, venue=venue)
         recorded = replace(reading.all_but_the_long(), instruments=contract)
         _refuse_grid_change(recorded.instruments, symbol, start, end, instrument)
         traded = trade_bars_of_pieces(reading.pieces("trades", TRADE_COLUMNS), interval)

@@ -139,7 +139,9 @@ class Reading:
             index_klines=self._klines("index_klines", ""),
             funding=self.rows("funding", "event_time funding_rate interval_hours", FUNDING_REACH),
             force_orders=self.rows("force_orders", FORCED_COLUMNS),
-            instruments=self.lake.scan("instruments", symbols=[self.symbol], end=self.end, venue=self.venue),
+            instruments=self.lake.scan(
+                "instruments", symbols=[self.symbol], end=self.end + self.reach, venue=self.venue
+            ),
             gaps=self.lake.scan("gaps", symbols=[self.symbol], venue=self.venue).filter(
                 pl.col("table") == "klines", pl.col("interval") == self.interval
             ),

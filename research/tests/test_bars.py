@@ -336,6 +336,11 @@ def test_a_row_does_not_depend_on_the_range_asked_for(lake):
     assert_frame_equal(built(lake, 0, 8).frame[3:6], built(lake, 3, 6).frame)
 
 
+def test_the_last_row_knows_that_trading_ended_before_its_order_could_leave(lake):
+    lake.append("instruments", instruments({5 * MINUTE + 1_000: "SETTLING"}), origin="test")
+    assert_frame_equal(built(lake, 0, 8).frame[:5], built(lake, 0, 5).frame)
+
+
 def test_results_print_what_was_assumed(lake):
     assert built(lake, 0, 5).substituted == ("no funding recorded: none is paid",)
     assumed = Substitutions(spread_ticks=1.0, mark="last", funding_rate_bps=1.0)
