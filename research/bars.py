@@ -139,8 +139,8 @@ def build_bars(
     if first_ms >= end_ms:
         raise ValueError(f"no {interval} slot opens in [{start:%Y-%m-%d %H:%M:%S}, {end:%Y-%m-%d %H:%M:%S})")
     n_rows = (end_ms - first_ms) // length
-    # The last windows end with the times and klines of rows after the range.
-    n_after = -(-(KLINE_DELAY_MS + latency_ms) // length)
+    # The last windows end with the times and klines of rows after the range: the last kline closes beyond them.
+    n_after = (KLINE_DELAY_MS + latency_ms) // length + 1
     open_ms = np.arange(first_ms, end_ms + n_after * length, length)
     with lake.still() as (still, _):
         instrument = dict(still.instrument(symbol, start, venue=venue))

@@ -341,6 +341,15 @@ def test_the_last_row_knows_that_trading_ended_before_its_order_could_leave(lake
     assert_frame_equal(built(lake, 0, 8).frame[:5], built(lake, 0, 5).frame)
 
 
+def test_the_window_of_the_last_row_is_seen_whatever_the_latency(lake):
+    whole, cut = (
+        build_bars(lake, "BNBUSDT", minute(0), minute(end), latency_ms=57_000, substitutions=NO_SUBSTITUTION)
+        for end in (8, 5)
+    )
+    assert whole.frame["exec_open"][4] == 106.0  # it arrives as the minute after next opens
+    assert_frame_equal(whole.frame[:5], cut.frame)
+
+
 def test_results_print_what_was_assumed(lake):
     assert built(lake, 0, 5).substituted == ("no funding recorded: none is paid",)
     assumed = Substitutions(spread_ticks=1.0, mark="last", funding_rate_bps=1.0)
