@@ -53,14 +53,18 @@ class Stage:
         multiples = size_multiples(self._size, arrays, len(market.close))
         done = []
         for fold, params in self._picks:
-            # Cut to the fold first: the kernel looks at every row it is given before it begins.
-            rows = slice(fold.test_first - self._first, fold.test_last - self._first)
+            # Cut to the fold first: the kernel looks at every row it is given before it begins. The row before the
+            # fold stays: its last price tells an entry that rests whether it would take.
+            first = fold.test_first - self._first
+            before = min(first, 1)
+            rows = slice(first - before, fold.test_last - self._first)
             run = kernel.simulate(
                 self._module,
                 Market(*(column[rows] for column in market)),
                 {name: values[rows] for name, values in arrays.items()},
                 params,
                 self._terms,
+                before,
                 multiples=np.ascontiguousarray(multiples[:, rows]),
                 days=self._days[rows],
                 lives=self._lives[rows] - rows.start,

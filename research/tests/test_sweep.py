@@ -19,6 +19,7 @@ from research.sizing import OpenInterestSize
 from research.stage import traded_again
 from research.sweep import (
     Evaluator,
+    Fold,
     SweepConfig,
     blocks_of,
     folds_of,
@@ -209,6 +210,28 @@ def test_a_sweep_lets_entries_rest_as_the_backtest_does_and_its_record_too(confi
     again = traded_again(config, bars, picked, period_bars=60)
     assert again["net_pnl_usdt"] == pytest.approx(record.folds["net_pnl_usdt"].sum(), abs=1e-9)
     assert again["trades"] == record.folds["trades"].sum() > 0
+
+
+def test_a_record_traded_again_knows_the_last_price_before_its_first_row(config, bars):
+    """Which ends an order that would have met it: no quote was there to tell as it arrived."""
+    orders = dataclasses.replace(config.orders, resting=RestingEntry(offset_bps=1.0, lifetime_ms=150_000))
+    config = dataclasses.replace(config, orders=orders)
+    params = config.params(0)
+    followed = config.trading_config("BTCUSDT", params)
+    whole = backtest(followed, bars).run.trades
+    bought = whole[whole["side"] > 0][0]
+    row = int(bought["entry_row"])
+    at = pl.int_range(pl.len())
+    frame = bars.frame.with_columns(
+        exec_close=pl.when(at == row - 1).then(bought["entry_price"]).otherwise("exec_close"),
+        **{name: pl.when(at == row).then(math.nan).otherwise(name) for name in ("exec_bid", "exec_ask")},
+    )
+    bars = dataclasses.replace(bars, frame=frame)
+    fold = Fold(1, 0, 1, row, row + 10)
+    record = backtest(followed, bars, fold.test_first, fold.test_last)
+    assert record.stats["missed_entries"] == 1 and row not in record.run.trades["entry_row"]
+    again = traded_again(config, bars, [(fold, params)], period_bars=5)
+    assert again["net_pnl_usdt"] == record.stats["net_pnl_usdt"]
 
 
 def test_a_large_grid_of_a_split_strategy_is_factorised_and_says_the_same(config, bars, monkeypatch):
