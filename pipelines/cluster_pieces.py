@@ -111,6 +111,7 @@ def _predicted(lake: Lake, key: MapKey, state: MapState, end: datetime) -> _Made
         source_mark=bars.mark_close,
         state=state.basis,
     )
+    moved = _once_followed(moved, marks)
     return _Made(
         profiles=moved,
         bars=bars,
@@ -120,12 +121,24 @@ def _predicted(lake: Lake, key: MapKey, state: MapState, end: datetime) -> _Made
     )
 
 
+def _once_followed(profiles: Profiles, marks: pl.DataFrame) -> Profiles:
+    """The snapshots as they may be used: clusters are followed by aster's bar of the same minute, which may come later
+    than the source's."""
+    if marks.is_empty():
+        return profiles
+    time_ms, known_ms = (marks[name].dt.epoch("ms").to_numpy() for name in ("ts", "avail_time"))
+    row = np.searchsorted(time_ms, profiles.time_ms, side="right") - 1
+    followed_ms = np.where(row >= 0, known_ms[row], 0)
+    return replace(profiles, avail_ms=np.maximum(profiles.avail_ms, followed_ms))
+
+
 def _share_of_aster(lake: Lake, key: MapKey, profiles: Profiles, start: datetime, end: datetime) -> pl.DataFrame:
-    """Per snapshot aster's open interest over the source's, in USDT; NaN where either is not known."""
+    """Per snapshot aster's open interest over the source's, in USDT, as known then; NaN where either is not."""
     share = np.full(len(profiles), np.nan)
-    bars = inputs.source_bars(lake, key.symbol, "aster", start, end, begun=True)
+    # A minute more: aster's bar of the first snapshot may come later than the snapshot.
+    bars = inputs.source_bars(lake, key.symbol, "aster", start - timedelta(minutes=1), end, begun=True)
     if not isinstance(bars, Unavailable):
-        row = np.searchsorted(bars.time_ms, profiles.time_ms)  # begun: every minute is a bar
+        row = np.searchsorted(bars.avail_ms, profiles.avail_ms, side="right") - 1  # begun: every minute is a bar
         with np.errstate(divide="ignore", invalid="ignore"):
             share = bars.open_interest[row] * bars.mark_close[row] / profiles.open_interest_usdt
     return pl.DataFrame({"ts": pl.Series(profiles.time_ms).cast(TIME_MS), "share": share})

@@ -74,6 +74,46 @@ def test_a_map_that_grew_with_its_data_is_the_map_that_was_built_at_once(built, 
     assert lake.scan("conflicts").is_empty()
 
 
+@pytest.mark.parametrize("told_ms", [500, 1_000])
+def test_what_was_not_known_yet_changes_no_row_of_a_map_on_asters_prices(market, tmp_path, told_ms):
+    moment = START + timedelta(hours=3)
+    market = _slow_aster(market)
+    known = {
+        name: rows.filter(pl.col("recv_time") <= moment + timedelta(milliseconds=told_ms))
+        if "recv_time" in rows.columns
+        else rows
+        for name, rows in market.items()
+    }
+    whole = fill(Lake(tmp_path / "whole", create=True), market, moment + timedelta(minutes=10))
+    then = fill(Lake(tmp_path / "then", create=True), known, moment + timedelta(minutes=10))
+    for lake in (whole, then):
+        build_map(lake, "BTCUSDT", "binance")
+    by_then = pl.col("avail_time") <= moment + timedelta(milliseconds=told_ms)
+    for table in BUILT:
+        assert rows(whole, table, "binance").filter(by_then).equals(rows(then, table, "binance").filter(by_then)), table
+
+
+def _slow_aster(market: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    """Binance's minutes come after half a second, Aster's marks after 0.8, its open interest after 1.5, its klines
+    after 2.9."""
+
+    def after(rows: pl.DataFrame, ms: int, **columns: pl.Expr) -> pl.DataFrame:
+        received = pl.col("open_time").dt.offset_by("1m").dt.offset_by(f"{ms}ms").cast(pl.Datetime("ns", "UTC"))
+        return rows.with_columns(recv_time=received, **columns)
+
+    interest = market["open_interest"]
+    own = interest.filter(pl.col("venue") == "aster").with_columns(
+        pl.col("event_time").dt.offset_by("1500ms"), pl.col("recv_time").dt.offset_by("1500ms")
+    )
+    foreign = interest.filter(pl.col("venue") == "binance")
+    klines = [after(market["klines"], 2_900), after(market["klines"], 500, venue=pl.lit("binance"))]
+    return market | {
+        "klines": pl.concat(klines),
+        "mark_klines": after(market["mark_klines"], 800),
+        "open_interest": pl.concat([own, foreign]),
+    }
+
+
 def test_building_again_adds_nothing(built):
     before = {table: rows(built, table, "aster").height for table in BUILT}
     assert min(before.values()) > 0
