@@ -317,23 +317,27 @@ def holdout_finding(record_pnl: Sequence[float], holdout_pnl: float, n_periods: 
 
     A holdout is short, so it cannot prove an edge: it can show that the record was not one. It fails when its PnL is
     lower than ``MIN_HOLDOUT`` of what as many periods of the record would earn, normal by their mean and deviation, or
-    when other eyes have seen it before.
+    when other eyes have seen it before. Without a record it cannot pass.
     """
     n = len(record_pnl)
-    mean = sum(record_pnl) / n
-    deviation = math.sqrt(sum((value - mean) ** 2 for value in record_pnl) / n)
-    # The record's own mean is known as well as its length allows.
-    spread = deviation * math.sqrt(n_periods + n_periods**2 / n)
-    chance = NORMAL.cdf((holdout_pnl - n_periods * mean) / spread) if spread > 0.0 else float(holdout_pnl >= 0.0)
+    chance = math.nan
+    if n:
+        mean = sum(record_pnl) / n
+        deviation = math.sqrt(sum((value - mean) ** 2 for value in record_pnl) / n)
+        # The record's own mean is known as well as its length allows.
+        spread = deviation * math.sqrt(n_periods + n_periods**2 / n)
+        chance = NORMAL.cdf((holdout_pnl - n_periods * mean) / spread) if spread > 0.0 else float(holdout_pnl >= 0.0)
+    likeness = f"a record like this one earns less with probability {chance:.2f}"
+    if not n:
+        likeness = "nothing was picked, so there is no record to compare it with"
     seen = f"; this is opening number {opening}: it is no longer unseen" if opening > 1 else ""
     return Finding(
         name="holdout",
         value=_share(chance),
         limit=f"≥ {MIN_HOLDOUT:.2f}, first opening",
-        passes=chance >= MIN_HOLDOUT and opening == 1,
+        passes=chance >= MIN_HOLDOUT and opening == 1 if n else None,
         decides=True,
-        sentence=f"the holdout earned {formats.usdt(holdout_pnl, signed=True)} USDT; a record like this one earns less "
-        f"with probability {chance:.2f}{seen}",
+        sentence=f"the holdout earned {formats.usdt(holdout_pnl, signed=True)} USDT; {likeness}{seen}",
     )
 
 

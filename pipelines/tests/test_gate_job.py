@@ -64,6 +64,20 @@ def test_promotion_opens_the_holdout_once_and_a_second_opening_is_the_second(swe
     assert json.loads((run.path / "holdout.json").read_text())["BTCUSDT"]["decides"]
 
 
+def test_a_run_that_picked_nothing_is_promoted_and_its_holdout_compared_with_nothing(swept, tmp_path):
+    from conftest import SMALL_SWEEP
+
+    _, lake = swept
+    asking = SMALL_SWEEP.replace("min_trades = 3", "min_trades = 100_000").replace('"small"', '"nothing"')
+    (tmp_path / "nothing.toml").write_text(asking.replace("embargo_bars = 60", "embargo_bars = 60\nholdout_days = 0.5"))
+    run = run_sweep(tmp_path / "nothing.toml", lake, tmp_path / "runs", lambda *told: None)
+    assert run.frame("walk_forward_equity").is_empty()
+    document = tomllib.loads(promote(run, lake, rank=1, destination=tmp_path / "chosen.toml").read_text())
+    assert document["provenance"]["statistical_gate"] is False
+    assert "there is no record to compare it with" in document["provenance"]["findings"][-1]
+    assert findings_of(run, "BTCUSDT")[-1].passes is None
+
+
 def test_the_report_shows_the_gate(swept):
     run, lake = swept
     page = write_sweep_report(run, lake).read_text()
