@@ -120,7 +120,7 @@ TRIALS = Table(
     ),
 )
 HOLDOUTS = Table(
-    name="holdouts",  # every opening of days that no search had seen; the same config again adds no row
+    name="holdouts",  # every opening of days that a search was kept from; the same config again adds no row
     time="opened_time",
     key=("symbol", "from_time", "to_time", "config_hash"),
     arrival=("opened_time", "opened_by", "run", "net_pnl_usdt", "trades"),

@@ -9,7 +9,7 @@ import polars as pl
 
 from data.lake import Lake
 from pipelines.runs import RunFolder
-from pipelines.trials import count_trials, opened
+from pipelines.trials import count_trials, opened, searches_before
 from research.bars import Bars
 from research.capacity import capacity
 from research.engine import TradingConfig, backtest
@@ -94,7 +94,8 @@ def _written(run: RunFolder, name: str) -> dict[str, Any]:
 
 
 def open_holdout(run: RunFolder, lake: Lake, chosen: TradingConfig, bars: Bars) -> Finding | None:
-    """Run a config on the days that no search has seen, and write down that it was done; None where none were kept."""
+    """Run a config on the days that its search has not seen, and write down that it was done; None where none were
+    kept."""
     config: SweepConfig = run.config
     first, n_rows = search_rows(config, bars.frame.height), bars.frame.height
     if first == n_rows:
@@ -103,17 +104,21 @@ def open_holdout(run: RunFolder, lake: Lake, chosen: TradingConfig, bars: Bars) 
     period = period_of(config.interval, equity.height)
     result = backtest(chosen, bars, first, n_rows, min_coverage=config.min_coverage)
     net = float(result.run.bar_pnl.sum())
-    opening, _ = opened(
+    days = {
+        "symbol": chosen.symbol,
+        "start": bars.frame["open_time"][first],
+        "end": bars.frame["close_time"][-1],
+    }
+    opening, since = opened(
         lake,
-        symbol=chosen.symbol,
-        start=bars.frame["open_time"][first],
-        end=bars.frame["close_time"][-1],
+        **days,
         config=chosen.config_hash,
         run=run.path.name,
         net_pnl_usdt=net,
         trades=int(result.stats["trades"]),
     )
     n_periods = len(period_sums(result.run.bar_pnl, period.bars))
-    finding = holdout_finding(record_pnl(equity, period).tolist(), net, n_periods, opening)
+    searches = searches_before(lake, since, **days)
+    finding = holdout_finding(record_pnl(equity, period).tolist(), net, n_periods, opening, searches)
     run.write_json(HOLDOUT, {**_written(run, HOLDOUT), chosen.symbol: asdict(finding)})
     return finding

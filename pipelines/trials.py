@@ -101,3 +101,10 @@ def opened(
     own = overlapping.filter(pl.col("config_hash") == config)["opened_time"].min()
     others = overlapping.filter(pl.col("opened_time") < own, pl.col("config_hash") != config)
     return 1 + others["config_hash"].n_unique(), own
+
+
+def searches_before(lake: Lake, moment: datetime, *, symbol: str, start: datetime, end: datetime) -> int:
+    """How many searches had run over some of the days of [start, end) before a moment."""
+    known = lake.scan(TRIALS.name, symbols=[symbol])
+    overlapping = known.filter(pl.col("from_time") < end, pl.col("to_time") > start)
+    return overlapping.filter(pl.col("evaluated_time") < moment).height

@@ -312,12 +312,19 @@ def told(evidence: Evidence) -> list[Finding]:
     ]
 
 
-def holdout_finding(record_pnl: Sequence[float], holdout_pnl: float, n_periods: int, opening: int) -> Finding:
+def holdout_finding(
+    record_pnl: Sequence[float], holdout_pnl: float, n_periods: int, opening: int, searches: int = 0
+) -> Finding:
     """Does the holdout look like the record? Decides at promotion.
 
     A holdout is short, so it cannot prove an edge: it can show that the record was not one. It fails when its PnL is
     lower than ``MIN_HOLDOUT`` of what as many periods of the record would earn, normal by their mean and deviation, or
     when other eyes have seen it before. Without a record it cannot pass.
+
+    Parameters
+    ----------
+    opening : which opening of these days it is, from 1 on.
+    searches : that ran over some of these days before the opening.
     """
     n = len(record_pnl)
     chance = math.nan
@@ -331,11 +338,13 @@ def holdout_finding(record_pnl: Sequence[float], holdout_pnl: float, n_periods: 
     if not n:
         likeness = "nothing was picked, so there is no record to compare it with"
     seen = f"; this is opening number {opening}: it is no longer unseen" if opening > 1 else ""
+    if searches:
+        seen += f"; searches that saw some of these days before: {formats.count(searches)}"
     return Finding(
         name="holdout",
         value=_share(chance),
         limit=f"≥ {MIN_HOLDOUT:.2f}, first opening",
-        passes=chance >= MIN_HOLDOUT and opening == 1 if n else None,
+        passes=chance >= MIN_HOLDOUT and opening == 1 and not searches if n else None,
         decides=True,
         sentence=f"the holdout earned {formats.usdt(holdout_pnl, signed=True)} USDT; {likeness}{seen}",
     )

@@ -64,6 +64,23 @@ def test_promotion_opens_the_holdout_once_and_a_second_opening_is_the_second(swe
     assert json.loads((run.path / "holdout.json").read_text())["BTCUSDT"]["decides"]
 
 
+def test_a_holdout_whose_days_another_search_has_seen_is_not_unseen(swept, tmp_path):
+    run, lake = swept
+    copied, again = Lake(shutil.copytree(lake.root, tmp_path / "lake")), RunFolder(tmp_path / "run")
+    shutil.copytree(run.path, again.path)
+    own = lake.scan("trials").filter(pl.col("run") == run.path.name)
+    own_days = own.with_columns(digest=pl.lit("on the same days"))
+    all_days = own.with_columns(digest=pl.lit("on all days"), to_time=pl.lit(run.config.end))
+    said = {}
+    for name, search in (("same", own_days), ("all", all_days)):
+        copied.append("trials", search.with_columns(evaluated_time=pl.lit(run.config.end)), origin=name)
+        promote(again, copied, rank=1, destination=tmp_path / "chosen.toml")
+        said[name] = findings_of(again, "BTCUSDT")[-1]
+    assert said["all"].passes is False
+    assert "searches that saw some of these days before: " in said["all"].sentence
+    assert said["all"].sentence != said["same"].sentence
+
+
 def test_a_run_that_picked_nothing_is_promoted_and_its_holdout_compared_with_nothing(swept, tmp_path):
     from conftest import SMALL_SWEEP
 

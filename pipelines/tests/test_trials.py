@@ -1,7 +1,7 @@
 """The lake remembers every search and every holdout that was opened."""
 
 import dataclasses
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import polars as pl
@@ -9,7 +9,7 @@ import pytest
 
 from data.config import load
 from data.lake import Lake
-from pipelines.trials import count_trials, opened
+from pipelines.trials import count_trials, opened, searches_before
 from research.sweep import SweepConfig
 
 DAY = datetime(2026, 1, 5, tzinfo=UTC)
@@ -68,3 +68,14 @@ def test_a_second_config_is_the_second_opening_and_the_same_one_again_is_not(lak
     assert (first, second, again) == (1, 2, 1)
     assert when == then
     assert lake.scan("holdouts")["opened_by"].str.contains("@").all()
+
+
+def test_a_search_has_seen_the_days_that_it_ran_over_from_then_on(lake, config):
+    began = datetime.now(UTC)
+    count_trials(lake, config, bars(3), RESULTS, "one")
+    now = datetime.now(UTC) + timedelta(seconds=1)
+    days = {"symbol": "BTCUSDT", "start": DAY.replace(day=7), "end": DAY.replace(day=9)}
+    assert searches_before(lake, now, **days) == 1
+    assert searches_before(lake, began, **days) == 0
+    assert searches_before(lake, now, **{**days, "start": DAY.replace(day=8)}) == 0  # where the search ended
+    assert searches_before(lake, now, **{**days, "symbol": "ETHUSDT"}) == 0

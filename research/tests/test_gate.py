@@ -98,6 +98,7 @@ def test_a_holdout_that_looks_like_the_record_passes_once():
     record = [1.0, 3.0] * 30
     assert holdout_finding(record, 10.0, 5, opening=1).passes
     assert not holdout_finding(record, 10.0, 5, opening=2).passes
+    assert not holdout_finding(record, 10.0, 5, opening=1, searches=1).passes
     # five periods of mean 2 and deviation 1: 10 expected, spread sqrt(5 + 25 / 60) = 2.33
     low = holdout_finding(record, 10.0 - 2.0 * 2.327, 5, opening=1)
     assert (low.passes, low.value) == (False, "0.02")
