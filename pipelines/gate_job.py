@@ -9,11 +9,11 @@ import polars as pl
 
 from data.lake import Lake
 from pipelines.runs import RunFolder
-from pipelines.trials import count_trials, opened, searches_before
+from pipelines.trials import opened, searches_before
 from research.bars import Bars
 from research.capacity import capacity
 from research.engine import TradingConfig, backtest
-from research.evidence import gather, period_of, picks_of, record_pnl
+from research.evidence import Trials, gather, period_of, picks_of, record_pnl
 from research.gate import Finding, holdout_finding, judge, passes, verdict
 from research.stage import period_sums
 from research.sweep import Evaluator, Fold, SweepConfig, search_rows
@@ -32,22 +32,23 @@ def judge_run(
     evaluators: Mapping[str, Evaluator],
     results: pl.DataFrame,
     records: Mapping[str, Record],
+    trials: Mapping[str, Trials],
     progress: Callable[[str, int, int], None],
 ) -> None:
-    """Count the search in the lake, judge every symbol's record, and write ``gate.json``.
+    """Judge every symbol's record, and write ``gate.json``.
 
-    ``config`` is the run's, over what was found where an optimiser looked for it.
+    ``config`` is the run's, over what was found where an optimiser looked for it; ``trials`` what the lake's ledger
+    says of each symbol's days.
 
     Per symbol: passes, verdict (a sentence), findings, and beside them the record at ticks, costs and capacity.
     """
     judged = {}
     for symbol, record in records.items():
         own = results.filter(pl.col("symbol") == symbol)
-        trials = count_trials(lake, config, bars[symbol], own, run.path.name)
         picks = picks_of(config, folds[symbol], record)
         at_ticks = record_at_ticks(config, lake, bars[symbol], picks, record.trades)
         evidence = gather(
-            config, bars[symbol], folds[symbol], evaluators[symbol], own, record, trials, at_ticks=at_ticks,
+            config, bars[symbol], folds[symbol], evaluators[symbol], own, record, trials[symbol], at_ticks=at_ticks,
             progress=lambda done, total: progress("placebos", done, total),
         )  # fmt: skip
         findings = judge(evidence)
@@ -55,7 +56,7 @@ def judge_run(
             "passes": passes(findings),
             "verdict": verdict(findings),
             "findings": [asdict(finding) for finding in findings],
-            "trials": asdict(trials),
+            "trials": asdict(trials[symbol]),
             "ticks": None if at_ticks is None else asdict(at_ticks),
             "costs": evidence.at_costs,
             "capacity": capacity(record.trades, bars[symbol]),

@@ -18,6 +18,7 @@ from pipelines.gate_job import judge_run
 from pipelines.identity import data_identity
 from pipelines.runs import FINISHED, RUNNING, RunFolder, start_run
 from pipelines.search_job import find_configs, with_is_found
+from pipelines.trials import count_trials
 from research.bars import Bars, build_bars
 from research.cluster_bars import with_clusters_asked_for
 from research.completeness import require_inputs
@@ -138,12 +139,17 @@ def run_sweep(
     del table  # a column at a time is read from its file: a million configs take hundreds of MB
     evaluated = run.scan("evaluated")
     results = results_table(config, evaluated)
+    # Before anybody can read the results: a sweep that ends here was looked at all the same.
+    trials = {
+        symbol: count_trials(lake, config, bars[symbol], results.filter(pl.col("symbol") == symbol), run.path.name)
+        for symbol in config.symbols
+    }
     run.write_frame("results", results)
     records = _write_walk_forward(run, config, bars, folds, evaluated, progress)
     if len(config.symbols) > 1:
         _write_portfolio(run, config, bars, folds, records)
     _confirm_top(run, config, bars, results, progress)
-    judge_run(run, config, lake, bars, folds, evaluators, results, records, progress)
+    judge_run(run, config, lake, bars, folds, evaluators, results, records, trials, progress)
     run.write_json(
         "manifest.json",
         {**manifest, "state": FINISHED, "evaluation": {"seconds": round(seconds, 3), "config_bars": kept.config_bars}},

@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from data.lake import Lake
 from live.config import load_chosen
 from pipelines.notebook_sweep import beside_others, open_sweep
 from pipelines.promote import promote
@@ -68,6 +69,25 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(finished, synthetic_lake,
     assert resumed.path == half
     assert all(path.stat().st_mtime_ns == time for path, time in blocks.items())
     assert (half / "results.parquet").read_bytes() == (finished.path / "results.parquet").read_bytes()
+
+
+def test_a_sweep_whose_results_can_be_read_is_counted_even_if_it_is_never_finished(synthetic_lake, tmp_path):
+    from conftest import SMALL_SWEEP
+
+    def interrupt(what, done, total):
+        if what == "walk-forward":
+            raise KeyboardInterrupt
+
+    shutil.copytree(synthetic_lake.root, tmp_path / "lake")
+    lake = Lake(tmp_path / "lake")
+    (tmp_path / "small.toml").write_text(SMALL_SWEEP.replace("stop_bps = [30]", "stop_bps = [35]"))
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(tmp_path / "small.toml", lake, tmp_path / "runs", interrupt)
+    (half,) = (tmp_path / "runs").iterdir()
+    assert pl.read_parquet(half / "results.parquet").height == 9
+    assert lake.scan("trials").filter(pl.col("run") == half.name)["configs"].to_list() == [9]
+    run_sweep(tmp_path / "small.toml", lake, tmp_path / "runs", quiet)
+    assert lake.scan("trials").filter(pl.col("run") == half.name)["configs"].to_list() == [9]
 
 
 SEARCH = """
