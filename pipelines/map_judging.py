@@ -1,6 +1,6 @@
 """Does a map predict: all that validation asks, of the maps of one lake, as frames."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from research.clusters.confidence import ConfidenceConfig, with_confidence
 from research.clusters.inputs import Unavailable, liquidations
 from research.clusters.outcomes import Question
 from research.clusters.validation.approach import approach
-from research.clusters.validation.calibration import RELIABILITY, SCORES, calibration, score_card
+from research.clusters.validation.calibration import FACTORS, RELIABILITY, SCORES, calibration, judged_rows, score_card
 from research.clusters.validation.episodes import episode_samples, episodes
 from research.clusters.validation.location import location, location_samples
 from research.clusters.validation.magnet import BlockTest, lift_test, magnet_samples, magnet_test, tidy
@@ -182,7 +182,9 @@ def _together(
         progress=lambda done, of: tell("placebo maps", done, of),
     )
     bins, calibrated = calibration(samples, asked.horizon_s)
-    calibrated = calibrated.with_columns(n_symbols=pl.lit(samples["symbol"].n_unique(), pl.Int64))
+    # Of some symbols nobody recorded liquidations: they stand behind the chance of being reached alone.
+    behind = {factor: judged_rows(samples, factor)["symbol"].n_unique() for factor in FACTORS}
+    calibrated = calibrated.with_columns(n_symbols=pl.col("band").replace_strict(behind, return_dtype=pl.Int64))
     results = [*pulled, reacted, *metrics, _with_symbol(calibrated, ALL), _with_symbol(placebo.results, ALL)]
     rows = pl.concat(results, how="diagonal_relaxed").filter(pl.col("metric").is_in(list(GATES)))
     return Judged(
@@ -194,13 +196,14 @@ def _together(
         magnet=magnet,
         published=lift_test(standing),
         bins=bins,
-        scores=_enough(score_card(calibrated), len(maps)),
+        scores=_enough(score_card(calibrated), behind),
         placebo=placebo,
     )
 
 
-def _enough(scores: pl.DataFrame, symbols: int) -> pl.DataFrame:
+def _enough(scores: pl.DataFrame, behind: Mapping[str, int]) -> pl.DataFrame:
     """A gate that holds on few days or symbols holds by chance: no colour before there is enough."""
+    symbols = pl.col("factor").replace_strict(behind, return_dtype=pl.Int64)
     is_enough = (pl.col("n_days") >= MIN_DAYS) & (symbols >= MIN_SYMBOLS)
     return scores.with_columns(pl.col("calibrated") & is_enough)
 

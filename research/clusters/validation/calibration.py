@@ -16,6 +16,16 @@ MAX_ECE = 0.05
 GATE = ("brier_skill", "ece")
 SMALLEST = 1e-6  # probabilities are kept this far from 0 and 1 in the log score
 
+# What each factor foretells, and the forecast that it is held against.
+FACTORS = {
+    "p_touch": (pl.col("is_touched"), pl.col("touch_base")),
+    "p_liq_touch": (pl.col("is_liquidated"), pl.col("liquidated_base")),
+    "confidence": (
+        pl.when(pl.col("is_touched")).then(pl.col("is_liquidated")).otherwise(pl.col("is_touched")),
+        pl.col("p_touch") * pl.col("liquidated_base"),
+    ),
+}
+
 RELIABILITY = pl.Schema(
     {
         "factor": pl.String,  # p_touch, p_liq_touch, confidence
@@ -211,22 +221,22 @@ def calibration(
     metrics : frame of ``METRICS``, the factor as band. p_touch is held against the share that was touched so far,
         p_liq_touch (touched rows only) against the share liquidated so far, confidence against p_touch times that.
     """
-    product = pl.when(pl.col("is_touched")).then(pl.col("is_liquidated")).otherwise(pl.col("is_touched"))
-    asked = {
-        "p_touch": (pl.col("is_touched"), pl.col("touch_base")),
-        "p_liq_touch": (pl.col("is_liquidated"), pl.col("liquidated_base")),
-        "confidence": (product, pl.col("p_touch") * pl.col("liquidated_base")),
-    }
     tables, metrics = [], []
-    for factor, (outcome, reference) in asked.items():
-        columns = {"predicted": pl.col(factor), "outcome": outcome.cast(pl.Float64), "reference": reference}
-        rows = samples.select("avail_time", **columns).fill_nan(None).drop_nulls()
-        predicted, outcomes, references = (rows[name].to_numpy() for name in columns)
+    for factor in FACTORS:
+        rows = judged_rows(samples, factor)
+        predicted, outcomes, references = (rows[name].to_numpy() for name in ("predicted", "outcome", "reference"))
         time_ms = rows["avail_time"].dt.epoch("ms").to_numpy()
         settings = {"factor": factor, "horizon_s": horizon_s, "bins": bins, "draws": draws, "seed": seed}
         tables.append(reliability(predicted, outcomes, time_ms, **settings))
         metrics.append(scores(predicted, outcomes, references, time_ms, **settings))
     return pl.concat(tables), pl.concat(metrics)
+
+
+def judged_rows(samples: pl.DataFrame, factor: str) -> pl.DataFrame:
+    """The rows by which a factor is judged: avail_time, predicted, outcome, reference, and symbol where it is given."""
+    outcome, reference = FACTORS[factor]
+    columns = {"predicted": pl.col(factor), "outcome": outcome.cast(pl.Float64), "reference": reference}
+    return samples.select("avail_time", pl.col("^symbol$"), **columns).fill_nan(None).drop_nulls()
 
 
 def score_card(metrics: pl.DataFrame) -> pl.DataFrame:
