@@ -154,10 +154,14 @@ def liquidations(lake: "Lake", symbol: str, start: datetime, end: datetime, *, v
 
 
 def ratios(lake: "Lake", symbol: str, source: str, start: datetime, end: datetime) -> pl.DataFrame:
-    """Rows of ``ratios`` that may be known in [start, end), with ``avail_time``, ascending by it."""
+    """Rows of ``ratios`` that may be known in [start, end), with ``avail_time``, ascending by it.
+
+    Without what was told after something newer of its kind.
+    """
     own = _name_at(lake, "ratios", symbol, source) or symbol
     rows = lake.scan("ratios", symbols=[own], start=start - REACH, end=end, venue=source)
-    return _with_avail_time(rows, RATIO_DELAY_MS.get(source, STAMP_DELAY_MS))
+    known = _with_avail_time(rows, RATIO_DELAY_MS.get(source, STAMP_DELAY_MS))
+    return known.filter(pl.col("event_time") == pl.col("event_time").cum_max().over("kind"))
 
 
 def funding(lake: "Lake", symbol: str, source: str, start: datetime, end: datetime) -> pl.DataFrame:

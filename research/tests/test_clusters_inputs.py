@@ -195,6 +195,17 @@ def test_ratios_and_funding_are_known_after_their_stamp(lake):
     assert since_start(funding["avail_time"].dt.epoch("ms").to_numpy()) == [-3_540.0]
 
 
+def test_a_ratio_that_is_told_after_a_newer_one_is_no_news(lake):
+    rows = (
+        {"at": 0, "kind": "taker_buy_sell", "value": 3.0},  # missed, and repaired later: known after six minutes
+        {"at": 0, "kind": "long_short_accounts", "value": 1.5},
+        {"at": 300, "kind": "taker_buy_sell", "value": 2.0, "recv": 330.0},
+    )
+    put(lake, "ratios", "event_time", *rows, venue="binance")
+    found = inputs.ratios(lake, "BTCUSDT", "binance", START, minutes(10))
+    assert found.select("kind", "value").rows() == [("taker_buy_sell", 2.0), ("long_short_accounts", 1.5)]
+
+
 def test_what_was_not_known_yet_changes_no_bar(lake, tmp_path):
     rng = np.random.default_rng(5)
     streams = {"mark_klines": [], "klines": [], "mark_price": [], "open_interest": []}
