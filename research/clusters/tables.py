@@ -5,7 +5,7 @@ no row can know the future. What is read back is within ``MASS_ERROR`` of what w
 bucket by more than ``DECADES`` reads as nothing.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,7 @@ import polars as pl
 from data.schema_clusters import CLUSTER_EVENTS, CLUSTERS, HEATMAP, OI_STATE
 from data.table import TIME_MS, Table, conform
 from research.clusters.grid import BUCKETS, SIDES
-from research.clusters.inputs import ReadBars
+from research.clusters.inputs import REACH, ReadBars
 from research.clusters.profiles import Profiles
 
 DECADES = 5.0  # between the largest bucket of a row and the smallest that is kept
@@ -154,6 +154,7 @@ def oi_rows(
     bars : what it was made of, over the same time; where their open interest is unknown, ``oi_base`` is the map's.
     before_base : open interest of the snapshot before the first one, for its ``oi_delta``; NaN where there was none.
     ratios, funding : of one symbol and venue with ``avail_time``, as ``inputs`` reads them; None where there are none.
+        What is of more than ``inputs.REACH`` ago counts no more.
     """
     at = np.searchsorted(bars.time_ms, profiles.time_ms, side="right") - 1
     base = _taken(bars.open_interest, at)
@@ -266,11 +267,15 @@ def _taken(values: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def _as_of(rows: pl.DataFrame | None, column: str, avail_ms: np.ndarray) -> np.ndarray:
-    """The last value that was known at each moment; NaN before the first."""
+    """The last value that was known at each moment; NaN before the first, and where it is of longer ago than a piece
+    of a history reads back."""
     if rows is None or rows.is_empty():
         return np.full(len(avail_ms), np.nan)
     at = np.searchsorted(rows["avail_time"].dt.epoch("ms").to_numpy(), avail_ms, side="right") - 1
-    return _taken(rows[column].cast(pl.Float64).fill_null(np.nan).to_numpy(), at)
+    is_recent = _taken(rows["event_time"].dt.epoch("ms").to_numpy(), at) >= avail_ms - REACH // timedelta(
+        milliseconds=1
+    )
+    return np.where(is_recent, _taken(rows[column].cast(pl.Float64).fill_null(np.nan).to_numpy(), at), np.nan)
 
 
 def _crowd(ratios: pl.DataFrame | None, avail_ms: np.ndarray) -> tuple[np.ndarray, pl.Series]:

@@ -1,7 +1,7 @@
 """Maps become rows of the lake and come back."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -144,6 +144,7 @@ def test_the_crowd_is_known_from_its_receipt_on_and_its_source_is_named():
             "venue": "binance",
             "kind": ["long_short_accounts", "taker_buy_sell"],
             "value": [1.15, 3.0],
+            "event_time": [MIDNIGHT] * 2,
             "avail_time": [received] * 2,
         }
     )
@@ -159,6 +160,7 @@ def test_top_traders_positions_count_before_accounts_from_when_they_are_known():
             "venue": "binance",
             "kind": ["long_short_accounts", "long_short_positions"],
             "value": [1.15, 2.0],
+            "event_time": [MIDNIGHT] * 2,
             "avail_time": [MIDNIGHT, datetime(2026, 1, 1, 0, 7, tzinfo=UTC)],
         }
     )
@@ -167,6 +169,22 @@ def test_top_traders_positions_count_before_accounts_from_when_they_are_known():
     assert found["ratio_source"].to_list() == [
         f"binance long_short_{kind}" for kind in ("accounts", "positions", "positions")
     ]
+
+
+def test_what_was_told_of_more_than_a_day_ago_counts_no_more():
+    told = pl.DataFrame(
+        {
+            "venue": "binance",
+            "kind": ["long_short_accounts", "taker_buy_sell"],
+            "value": [1.15, 3.0],
+            "funding_rate": 1e-4,
+            "event_time": [MIDNIGHT - timedelta(days=1, minutes=-7)] * 2,  # a day before 0:07
+        }
+    ).with_columns(avail_time="event_time")
+    found = tables.oi_rows(profiles(), bars(), "a1", ratios=told, funding=told)  # at 0:05, 0:10 and 0:15
+    for name in ("long_short_ratio", "taker_buy_share", "funding", "ratio_source"):
+        is_known = found[name].is_not_null() & (found[name].cast(pl.String) != "NaN")
+        assert is_known.to_list() == [True, False, False], name
 
 
 def test_leverages_come_back_within_their_error_and_unknown_ones_unknown():
