@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 import polars as pl
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
@@ -16,6 +17,7 @@ from rich.table import Table
 
 ERRORS = Console(stderr=True, highlight=False)
 _WORD = 10  # letters of a heading that no narrow table breaks
+_BETWEEN = 2  # spaces from a column to the next
 
 Progress = Callable[[str, int, int], None]
 
@@ -81,16 +83,37 @@ def print_rows(rows: Sequence[Mapping[str, Any]], title: str | None = None, *, r
     if title:
         console.print(title, style="italic", markup=False)  # as a table's own title it would wrap to the table's width
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, value in rows[0].items():
+    cells = [[_cell(value) for value in row.values()] for row in rows]
+    widths = _widths([str(name) for name in rows[0]], cells, console.width)
+    console.width = max(console.width, sum(widths) + _BETWEEN * (len(widths) - 1))
+    for (name, value), width in zip(rows[0].items(), widths, strict=True):
         table.add_column(
             str(name),
             justify="right" if isinstance(value, int | float) or name in right else "left",
             overflow="fold",
-            min_width=min(max(map(len, name.split()), default=0), _WORD),  # headings break between words
+            width=width,
         )
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+    for row in cells:
+        table.add_row(*row)
     console.print(table)
+
+
+def _widths(names: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[int]:
+    """How wide each column is: as its text, or less, down to the words of its heading, where the terminal is narrow.
+
+    Where not even those fit, whole lines are printed, which the terminal wraps: none of them loses its last columns.
+    """
+    texts = [[name, *(row[place] for row in cells)] for place, name in enumerate(names)]
+    whole = [max((cell_len(line) for text in column for line in text.splitlines()), default=0) for column in texts]
+    least = [min(max(map(cell_len, name.split()), default=0), _WORD) for name in names]
+    room = width - _BETWEEN * (len(names) - 1)
+    if sum(least) > room:
+        return whole
+    widths = list(whole)
+    while sum(widths) > room:
+        widest = max((place for place in range(len(widths)) if widths[place] > least[place]), key=widths.__getitem__)
+        widths[widest] -= 1
+    return widths
 
 
 def print_frame(frame: pl.DataFrame, title: str | None = None, limit: int = 200) -> None:

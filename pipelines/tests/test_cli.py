@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from pipelines.cli import cli, main
 from pipelines.terminal import print_rows
@@ -68,6 +69,16 @@ def test_headings_of_a_wide_table_break_between_words(capsys):
         [dict.fromkeys([*(f"activation bps {n}" for n in range(5)), *(f"net out, USDT {n}" for n in range(9))], 1)]
     )
     assert capsys.readouterr().out.count("activation") == 5
+
+
+@pytest.mark.parametrize("columns", [10, 20])
+def test_no_column_is_lost_on_a_narrow_terminal(monkeypatch, capsys, columns):
+    monkeypatch.setattr("pipelines.terminal.output", lambda: Console(width=80, highlight=False))
+    row = {f"stream {n}": f"2026-01-05 00:00:{n:02d}" for n in range(columns - 1)} | {"state": "open"}
+    print_rows([row])
+    out = capsys.readouterr().out
+    assert "state" in out and "open" in out
+    assert columns > 10 or max(map(len, out.splitlines())) <= 80
 
 
 def test_features_are_printed_with_the_time_they_were_known(synthetic_lake):
