@@ -259,12 +259,12 @@ def promote(run, rank, symbol, runs_path, risk, out, lake_path, as_json) -> None
     import tomllib
 
     from pipelines.candidate import differences
-    from pipelines.promote import CHOSEN
+    from pipelines.promote import CHOSEN, promoted_at
     from pipelines.promote import promote as write_chosen
     from pipelines.runs import default_runs, open_run
 
     folder, path = open_run(runs_path or default_runs(), run), out or CHOSEN
-    before = tomllib.loads(path.read_text()) if path.exists() else None
+    before = promoted_at(path)
     write_chosen(folder, open_lake(lake_path), rank=rank, symbol=symbol, risk=risk, destination=path)
     document = tomllib.loads(path.read_text())
     passed = document["provenance"]["statistical_gate"]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tomllib
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,6 +94,25 @@ def promote(
 
 
 _HEADER = "# Written by `aster promote`; read by people, run by `aster-live`. Editing [config] breaks config_hash.\n\n"
+
+
+def promoted_at(path: Path) -> dict[str, Any] | None:
+    """What was promoted into a file before; None where there is none.
+
+    Raises
+    ------
+    ValueError
+        When it is somebody's other file, which promoting would replace.
+    """
+    if not path.exists():
+        return None
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        document = {}
+    if not {"config", "config_hash"} <= document.keys():
+        raise ValueError(f"{path} is there, and no promoted config: move it away, or give another --out")
+    return document
 
 
 def findings(run: RunFolder, lake: Lake, row: dict[str, Any]) -> list[str]:

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
 from data.lake import Lake
 from live.config import load_chosen
+from pipelines.cli import cli
 from pipelines.notebook_sweep import beside_others, open_sweep
 from pipelines.promote import promote
 from pipelines.robust_job import run_robust
@@ -38,6 +40,16 @@ def test_the_run_folder_holds_everything_that_was_made(finished):
     results = finished.frame("results")
     assert results["rank"].to_list() == list(range(1, 10))
     assert finished.frame("walk_forward_folds").height == 4
+
+
+@pytest.mark.parametrize("text", ['symbols = ["BTCUSDT"]\n', "not TOML"])
+def test_a_file_that_is_no_promoted_config_is_not_replaced(finished, synthetic_lake, tmp_path, text):
+    mine = tmp_path / "mine.toml"
+    mine.write_text(text)
+    command = ["promote", str(finished.path), "--rank", "1", "--out", str(mine), "--lake", str(synthetic_lake.root)]
+    failed = CliRunner().invoke(cli, command).exception
+    assert isinstance(failed, ValueError) and str(failed).startswith(f"{mine} is there, and no promoted config")
+    assert mine.read_text() == text
 
 
 def test_vectorbt_confirmed_the_best(finished):
