@@ -165,10 +165,13 @@ def import_settings(path: Path, *, format: str, like: Path, out: Path) -> Carrie
     FileExistsError
         When a file to be written is there already; nothing is written then.
     """
+    load(SweepConfig, like, str(like))
     base = tomllib.loads(like.read_text(encoding="utf-8"))
     if "search" in base:
         raise ValueError(f"{like}: expected a sweep over a [grid] alone, got one with [search]; give another --like")
     documents, notes = _READERS[format](_json(path), path.name, base)
+    if not documents.keys() - {RISK}:
+        raise ValueError(f"{path.name}: expected at least one symbol, got none")
     if base.pop("portfolio", None) is not None:
         notes.append(f"[portfolio] of {like.name}: left out, each file sweeps one symbol")
     risk = documents.pop(RISK, None)
@@ -190,9 +193,16 @@ def import_settings(path: Path, *, format: str, like: Path, out: Path) -> Carrie
 def _json(path: Path) -> dict[str, Any]:
     """The file's object; ``//`` comments, which prior art's own examples have, are left out."""
     try:
-        return json.loads(re.sub(r'//[^"\n]*$', "", path.read_text(encoding="utf-8"), flags=re.MULTILINE))
+        told = json.loads(re.sub(r'//[^"\n]*$', "", path.read_text(encoding="utf-8"), flags=re.MULTILINE))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not JSON: {error}") from error
+    return _table(told, path.name)
+
+
+def _table(told: Any, where: str) -> dict[str, Any]:
+    if not isinstance(told, dict):
+        raise ValueError(f"{where}: expected a table of keys, got {told!r}")
+    return told
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,7 +227,8 @@ def _grid_file(told: dict[str, Any], where: str, base: dict[str, Any]) -> tuple[
 
 def _config_file(told: dict[str, Any], where: str, base: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     notes: list[str] = []
-    configs = {symbol: asdict(load(_Config, values, f"{where} [{symbol}]")) for symbol, values in told.items()}
+    places = {symbol: f"{where} [{symbol}]" for symbol in told}
+    configs = {symbol: asdict(load(_Config, _table(told[symbol], at), at)) for symbol, at in places.items()}
     lists = {symbol: {name: (value,) for name, value in config.items()} for symbol, config in configs.items()}
     return {symbol: _momentum(symbol, each, notes) for symbol, each in lists.items()}, notes
 
@@ -265,13 +276,22 @@ def _hunted(
         if rule["volume_threshold"] is not None:
             grid["min_usdt"] = [rule["volume_threshold"]]
         if window_s is not None:
-            grid["forced_window_bars"] = [max(1, round(window_s / bar_s))]
+            bars = max(1, round(window_s / bar_s))
+            grid["forced_window_bars"] = [bars]
+            if bars * bar_s != window_s:
+                notes.append(f"{symbol} volume_window_sec {window_s:g}: {bars * bar_s:g} s, for a window is whole bars")
     elif told := [key for key, value in rule.items() if value is not None]:
         notes.append(f"{symbol} {', '.join(told)}: not carried over; {_OTHER_RULE}")
     if settings.trade_value_usdt is not None and settings.leverage is not None:
         orders["notional_usdt"] = settings.trade_value_usdt * settings.leverage
+    elif settings.trade_value_usdt is not None:
+        notes.append(
+            f"{symbol} trade_value_usdt: not carried over; size is its product with a leverage, which is missing"
+        )
     for way, ours in _EXITS.items():
         per_cent, is_off = getattr(settings, f"{way}_pct"), getattr(settings, f"{way}_enabled") is False
+        if is_off:
+            notes.append(f"{symbol} {way}_enabled: not carried over; no position is without its exits: those of --like")
         if per_cent is None or is_off:
             continue
         if ours in strategy(base["strategy"]).Params._fields:

@@ -159,3 +159,43 @@ def test_the_command_asks_for_what_settings_do_not_say(tmp_path):
     assert "expected --like SWEEP.toml" in str(CliRunner().invoke(cli, command).exception)
     done = CliRunner().invoke(cli, [*command, "--like", str(LIKE), "--out", str(tmp_path / "ours")])
     assert json.loads(done.stdout)["files"] == [str(tmp_path / "ours" / "btcusdt.toml")]
+
+
+@pytest.mark.parametrize("format", SAMPLES)
+@pytest.mark.parametrize("text", ["[]", "5", '{"BTCUSDT": 5}'])
+def test_what_is_no_file_of_settings_is_refused_in_a_sentence(carry, format, text):
+    with pytest.raises(ValueError, match=r"theirs\.json.*(expected a table of keys|unknown key)"):
+        carry(text, format)
+
+
+@pytest.mark.parametrize(("format", "text"), [("config", "{}"), ("grid", '{"symbols": {}}')])
+def test_a_file_without_a_symbol_is_refused(carry, format, text):
+    with pytest.raises(ValueError, match=r"theirs\.json: expected at least one symbol"):
+        carry(text, format)
+
+
+def test_a_file_that_is_no_sweep_is_refused_as_like_by_its_name(carry, tmp_path):
+    for name, text in (("nightly.toml", 'symbols = ["BTCUSDT"]'), ("mine.json", "{}")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ValueError, match=rf"{name}"):
+            carry(SETTINGS, "settings", tmp_path / name)
+
+
+def test_exits_that_were_off_and_a_value_without_leverage_are_told(carry):
+    off = SETTINGS.replace('"leverage": 10,', '"take_profit_enabled": false,')
+    sweeps, notes = carry(off, "settings")
+    like = load(SweepConfig, LIKE)
+    assert sweeps["btcusdt"].grid["target_bps"] == like.grid["target_bps"]
+    assert sweeps["btcusdt"].orders.notional_usdt == like.orders.notional_usdt
+    assert any(note.startswith("BTCUSDT take_profit_enabled: not carried over; ") for note in notes)
+    assert any(note.startswith("BTCUSDT trade_value_usdt: not carried over; ") for note in notes)
+
+
+@pytest.mark.parametrize(("window_s", "bars"), [(90, 2), (20, 1)])
+def test_a_window_that_is_not_whole_bars_is_told_with_what_it_became(carry, tmp_path, window_s, bars):
+    fade = tomllib.loads(LIKE.read_text()) | {"strategy": "liquidation_fade", "grid": liquidation_fade.GRID}
+    (tmp_path / "fade.toml").write_text(tomli_w.dumps(fade))
+    text = SETTINGS.replace('"volume_window_sec": 60', f'"volume_window_sec": {window_s}')
+    sweeps, notes = carry(text, "settings", tmp_path / "fade.toml")
+    assert sweeps["btcusdt"].grid["forced_window_bars"] == (bars,)
+    assert any(note.startswith(f"BTCUSDT volume_window_sec {window_s}: {bars * 60} s, ") for note in notes)
