@@ -342,7 +342,16 @@ def _nothing_hunted(ahead: Sequence[Level], rules: Rules) -> str:
     wanted = f"no cluster of strength {rules.min_strength:g} within {rules.max_distance_bps:g} bps"
     if not ahead:
         return f"{wanted}: none is intact"
-    best = max(ahead, key=lambda level: (level.distance_bps < rules.max_distance_bps, level.strength))
+    # a strength that is not known is less than any: NaN would stay the best against all that follow it
+    best = max(
+        ahead,
+        key=lambda level: (
+            level.distance_bps < rules.max_distance_bps,
+            -1.0 if math.isnan(level.strength) else level.strength,
+        ),
+    )
+    if math.isnan(best.strength):
+        return f"{wanted}: how strong the one at {best.distance_bps:.0f} bps is cannot be told yet"
     return f"{wanted}: the best has {best.strength:.2f} at {best.distance_bps:.0f} bps"
 
 

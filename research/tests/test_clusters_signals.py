@@ -118,6 +118,13 @@ def test_a_neutral_signal_says_why(row, rules, why):
     assert why in found.reason
 
 
+def test_a_cluster_of_unknown_strength_does_not_hide_the_best():
+    unknown = cluster("short", 101.5, math.nan)
+    wanted = "no cluster of strength 0.6 within 200 bps: "
+    assert made(unknown, cluster("short", 101.8, 0.4)).reason == f"{wanted}the best has 0.40 at 180 bps"
+    assert made(unknown).reason == f"{wanted}how strong the one at 150 bps is cannot be told yet"
+
+
 def test_support_and_resistance_are_the_strong_levels_nearest_first():
     rows = [cluster("long", 98.0), cluster("long", 99.0, 0.5), cluster("long", 99.5, 0.49), cluster("short", 101.5)]
     found = made(*rows)
