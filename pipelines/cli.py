@@ -22,6 +22,7 @@ from pipelines.options import (
     end_option,
     json_option,
     lake_option,
+    names_in,
     open_lake,
     start_option,
     symbol_list,
@@ -142,7 +143,7 @@ def sql(query, lake_path, as_json) -> None:
 @click.option("--start", type=Utc(), required=True, help="UTC, inclusive.")
 @click.option("--end", type=Utc(), required=True, help="UTC, exclusive.")
 @click.option("--interval", default="1m", show_default=True)
-@click.option("--latency-ms", type=int, default=0, show_default=True)
+@click.option("--latency-ms", type=click.IntRange(min=0), default=0, show_default=True)
 @lake_option
 @json_option
 def features(symbol, names, start, end, interval, latency_ms, lake_path, as_json) -> None:
@@ -151,7 +152,7 @@ def features(symbol, names, start, end, interval, latency_ms, lake_path, as_json
     from research.cluster_bars import with_clusters_asked_for
     from research.features import features_frame
 
-    lake, chosen = open_lake(lake_path), names.split(",")
+    lake, chosen, symbol = open_lake(lake_path), names_in(names, "names", "return_bps"), symbol.upper()
     bars = build_bars(
         lake,
         symbol,

@@ -17,7 +17,7 @@ from research.audit.convention import WHAT_IS_AUDITED
 @click.option("--start", type=Utc(), default=None, help="UTC, inclusive; with --symbol.")
 @click.option("--end", type=Utc(), default=None, help="UTC, exclusive; with --symbol.")
 @click.option("--interval", default="1m", show_default=True)
-@click.option("--latency-ms", type=int, default=250, show_default=True)
+@click.option("--latency-ms", type=click.IntRange(min=0), default=250, show_default=True)
 @lake_option
 @json_option
 def audit(file, symbol, start, end, interval, latency_ms, lake_path, as_json) -> None:
@@ -37,7 +37,7 @@ def audit(file, symbol, start, end, interval, latency_ms, lake_path, as_json) ->
 
         bars = build_bars(
             open_lake(lake_path),
-            symbol,
+            symbol.upper(),
             start,
             end,
             interval=interval,

@@ -12,9 +12,9 @@ from pipelines.options import (
     json_option,
     lake_option,
     open_lake,
+    refuse_empty,
     start_option,
     symbol_list,
-    symbols_option,
 )
 from pipelines.terminal import print_json, print_rows, progress_bars
 
@@ -54,11 +54,12 @@ def clusters(symbols, source, start, end, every, again, config, lake_path, as_js
     from pipelines.clusters_job import build_map, read_map
     from research.clusters.inputs import Unavailable
 
-    lake = open_lake(lake_path)
+    refuse_empty(start, end)
+    lake, chosen = open_lake(lake_path), symbol_list(symbols)
     settings = _settings(config, every)
     told = []
     with progress_bars() as tell:
-        for symbol in symbol_list(symbols):
+        for symbol in chosen:
             if again:
                 build_map(lake, symbol, source, end, settings=settings, again=True, progress=tell)
             found = read_map(lake, symbol, source, start, end, settings=settings, tell_late=True, progress=tell)
@@ -81,7 +82,7 @@ def clusters(symbols, source, start, end, every, again, config, lake_path, as_js
 
 
 @click.command()
-@symbols_option
+@click.option("--symbols", "--symbol", "symbols", default=None, help="Comma-separated, such as BTCUSDT,ETHUSDT.")
 @source_option
 @click.option("--at", type=Utc(), default=None, help="UTC, when the decision is made [now].")
 @click.option("--cost-bps", type=float, default=None, help="Of a round trip; without it no break-even rate is told.")

@@ -13,6 +13,7 @@ from pipelines.options import (
     json_option,
     lake_folder,
     lake_option,
+    refuse_empty,
     start_option,
     symbol_list,
     symbols_option,
@@ -97,6 +98,7 @@ def repair(symbols, tables, start, end, venue, weight, lake_path, as_json) -> No
     from data.lake import Lake
     from pipelines.upkeep import fill_gaps
 
+    refuse_empty(start, end)
     report = fill_gaps(
         Lake(lake_folder(lake_path)), venue, weight, _say,
         tables=table_list(tables), symbols=symbol_list(symbols), start=start, end=end,

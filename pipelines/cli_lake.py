@@ -12,6 +12,7 @@ from pipelines.options import (
     lake_folder,
     lake_option,
     open_lake,
+    refuse_empty,
     start_option,
     symbol_list,
     symbols_option,
@@ -42,6 +43,7 @@ def coverage(symbols, tables, start, end, by_day, lake_path, as_json) -> None:
     from data.schema import TABLES
     from pipelines.lake_tables import FIGURES, day_rows, stream_rows
 
+    refuse_empty(start, end)
     lake, wanted = open_lake(lake_path), symbol_list(symbols)
     frame = coverage_frame(lake, tables=table_list(tables), symbols=wanted, start=start, end=end)
     held = {symbol for table in TABLES if table not in LEDGERS for symbol in lake.symbols(table)} if wanted else set()

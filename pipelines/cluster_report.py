@@ -82,7 +82,7 @@ def risk_sentences(found: StoredMap) -> list[str]:
 
 
 def _leverage_risk(found: StoredMap) -> pl.DataFrame:
-    last = found.heatmap.filter(pl.col("ts") == found.oi_state["ts"].max())
+    last = found.heatmap.filter(pl.col("ts") == pl.lit(found.oi_state["ts"].max(), found.heatmap.schema["ts"]))
     return LEVERAGE_RISK.to_frame() if last.is_empty() else leverage_risk(tables.stored_profiles(last, found.oi_state))
 
 

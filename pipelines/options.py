@@ -64,8 +64,14 @@ tables_option = click.option("--tables", default=None, help="Comma-separated tab
 
 
 def symbol_list(symbols: str | None) -> list[str] | None:
-    """The symbols of ``--symbols``; None when it was not given."""
-    return [symbol.strip().upper() for symbol in symbols.split(",") if symbol.strip()] if symbols else None
+    """The symbols of ``--symbols``; None when it was not given.
+
+    Raises
+    ------
+    ValueError
+        When it was given and names none: a script's empty variable would ask for all.
+    """
+    return None if symbols is None else [symbol.upper() for symbol in names_in(symbols, "symbols", "BTCUSDT")]
 
 
 def table_list(tables: str | None) -> list[str] | None:
@@ -74,11 +80,35 @@ def table_list(tables: str | None) -> list[str] | None:
     Raises
     ------
     ValueError
-        On a name that no table has, naming the one that was meant.
+        On a name that no table has, naming the one that was meant; when it was given and names none.
     """
-    if not tables:
-        return None
-    return [table_named(name.strip()).name for name in tables.split(",") if name.strip()]
+    return None if tables is None else [table_named(name).name for name in names_in(tables, "tables", "trades")]
+
+
+def names_in(text: str, what: str, example: str) -> list[str]:
+    """The names of a comma-separated option.
+
+    Raises
+    ------
+    ValueError
+        When there is none.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise ValueError(f"{what}: expected at least one, such as {example}, got {text!r}")
+    return names
+
+
+def refuse_empty(start: datetime | None, end: datetime | None) -> None:
+    """Refuse a range that holds no moment: "no rows" would be taken for an answer.
+
+    Raises
+    ------
+    ValueError
+        When ``--start`` is not before ``--end``.
+    """
+    if start is not None and end is not None and start >= end:
+        raise ValueError(f"--start {start:%Y-%m-%d %H:%M} is not before --end {end:%Y-%m-%d %H:%M} (UTC)")
 
 
 def open_lake(place: Path | str | None, *, create: bool = False) -> Lake:

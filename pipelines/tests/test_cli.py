@@ -93,6 +93,34 @@ def test_features_are_printed_with_the_time_they_were_known(synthetic_lake):
     assert rows[0]["avail_time"] > rows[0]["open_time"]
 
 
+DAY = ("--start", "2026-01-05", "--end", "2026-01-06")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("features", "--symbol", "BTCUSDT", "--names", "", *DAY), "names: expected at least one, such as return_bps"),
+        (("features", "--symbol", "BTCUSDT", "--names", "return_bps", *DAY, "--latency-ms", "-5"), "-5 is not in the"),
+        (("coverage", "--start", "2026-01-06", "--end", "2026-01-05"), "--start 2026-01-06 00:00 is not before --end"),
+        (("repair", "--start", "2026-01-06", "--end", "2026-01-05"), "--start 2026-01-06 00:00 is not before --end"),
+        (("clusters", "--symbol", "BTCUSDT", "--start", "2026-01-06", "--end", "2026-01-06"), "is not before --end"),
+        (("clusters", "--symbol", ","), "symbols: expected at least one, such as BTCUSDT, got ','"),
+        (("coverage", "--symbols", ""), "symbols: expected at least one, such as BTCUSDT, got ''"),
+        (("coverage", "--tables", ","), "tables: expected at least one, such as trades, got ','"),
+    ],
+)
+def test_what_asks_for_nothing_is_refused(monkeypatch, capsys, synthetic_lake, command, said):
+    status, told = failure(monkeypatch, capsys, *command, "--lake", str(synthetic_lake.root))
+    assert status in (1, 2)
+    assert said in told
+
+
+def test_features_are_named_with_spaces_and_symbols_in_small_letters_too(synthetic_lake):
+    names, lake = "return_bps, volatility_bps_10", str(synthetic_lake.root)
+    words = ["--symbol", "btcusdt", "--names", names, *DAY, "--lake", lake]
+    assert len(json.loads(run("features", *words, "--json"))) == 1_440
+
+
 def test_importing_prints_counts_and_importing_twice_changes_nothing(tmp_path):
     folder = tmp_path / "csv"
     folder.mkdir()

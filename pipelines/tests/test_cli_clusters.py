@@ -284,3 +284,13 @@ def test_signals_have_aster_s_price_and_leave_out_symbols_without_data(built, ma
 def test_signals_of_all_contracts_that_trade(built):
     told = run(signals, built, "--at", "2026-01-02T20:00:30", "--cost-bps", "10", "--min-strength", "0.1")
     assert "BTCUSDT" in told
+
+
+def test_a_range_without_a_snapshot_is_told_as_that(built):
+    words = ["--symbol", "BTCUSDT", "--source", "aster", "--end", (START + timedelta(minutes=3)).isoformat()]
+    assert "no snapshot in this range" in run(clusters, built, *words)
+
+
+def test_signals_take_one_symbol_by_the_name_that_clusters_have_for_it(built):
+    told = json.loads(run(signals, built, "--symbol", "BTCUSDT", "--at", "2026-01-02T12:00", "--json"))
+    assert list(told["signals"]) == ["BTCUSDT"]
