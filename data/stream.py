@@ -154,7 +154,6 @@ class Stream:
         while True:
             if slot.wait_s > 0:
                 await self._pause(slot.wait_s)
-            await self._take_turn()
             slot.count += 1
             connection = Connection(
                 slot.number, slot.count, slot.streams,
@@ -162,6 +161,7 @@ class Stream:
                 follows=self._follows, asked=self._asked, is_wrapped=self._is_wrapped, is_prompt=self._is_prompt,
                 pauses=self._pauses,
             )  # fmt: skip
+            await self._take_turn()  # not before: the first one loads a compiler, and the second would follow at once
             life = _Life(connection, asyncio.create_task(self._live(slot, connection)), self._clock.now_ns())
             life.task.add_done_callback(self._end_if_failed)
             slot.lives.append(life)

@@ -16,7 +16,7 @@ from picows import (
     ws_create_server,
 )
 
-from data.clock import Clock, ScaledClock
+from data.clock import Clock, FollowedClock
 from data.stream import Stream
 from data.venues.aster import Venue
 
@@ -156,9 +156,23 @@ async def streaming(
         await asyncio.gather(run, return_exceptions=True)
 
 
-def fast() -> ScaledClock:
-    """A clock on which a minute passes in 60 ms."""
-    return ScaledClock(START, 1_000)
+def fast(tick_s: float = 1.0) -> FollowedClock:
+    """A clock on which a second passes in a millisecond, but only after some turns of the event loop.
+
+    One that went on while a busy machine lets us wait would end connections that are only just being opened.
+    """
+    clock = FollowedClock(START_NS)
+    clock.attach()
+
+    async def pass_time() -> None:
+        while True:
+            for _ in range(20):
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
+            clock.tell(clock.now_ns() + round(tick_s * 1e9))
+
+    clock.passing = asyncio.ensure_future(pass_time())
+    return clock
 
 
 def quietly(peer: Peer) -> None:

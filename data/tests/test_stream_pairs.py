@@ -8,6 +8,7 @@ import pytest
 
 from data.clock import FollowedClock, RealClock, ScaledClock
 from data.recorder_inbox import Inbox
+from data.sockets import Connection
 from data.stream import Stream
 from data.tests.scripted_exchange import START, START_NS, Exchange, Heard, Peer, fast, quietly, streaming, until
 from data.tests.test_stream_faults import Stepped
@@ -60,19 +61,37 @@ def test_every_shard_has_two_sockets_with_numbers_of_their_own():
     assert len(paths) == 2  # both sockets of a shard carry the same streams
 
 
-def test_sockets_are_never_opened_in_the_same_instant():
+def opened_ns(sockets: int) -> list[int]:
+    """When the exchange saw each connection of two shards of so many sockets."""
+
     async def scene():
-        clock = RealClock()
+        clock = fast(0.01)
         asked_ns = []
+        names = (f"s{number}@trade" for number in range(151))
         async with (
             Exchange(lambda peer: asked_ns.append(clock.now_ns())) as exchange,
-            streaming(exchange, clock, *(f"s{number}@trade" for number in range(151)), sockets=2) as sink,
+            streaming(exchange, clock, *names, sockets=sockets) as sink,
         ):
-            await until(lambda: len(sink.of("opened")) == 4)
+            await until(lambda: len(sink.of("opened")) == 2 * sockets)
         return asked_ns
 
-    asked_ns = asyncio.run(scene())
-    assert all(later - earlier > 0.2 * SECOND_NS for earlier, later in itertools.pairwise(asked_ns))
+    return asyncio.run(scene())
+
+
+def test_sockets_are_never_opened_in_the_same_instant():
+    assert all(later - earlier > 0.2 * SECOND_NS for earlier, later in itertools.pairwise(opened_ns(2)))
+
+
+def test_the_second_socket_waits_its_turn_although_the_first_one_loaded_a_compiler(monkeypatch):
+    loads = iter([SECOND_NS])
+
+    def made(*given, clock, **settings) -> Connection:
+        clock.tell(clock.now_ns() + next(loads, 0))
+        return Connection(*given, clock=clock, **settings)
+
+    monkeypatch.setattr("data.stream.Connection", made)
+    first_ns, second_ns = opened_ns(1)
+    assert second_ns - first_ns > 0.2 * SECOND_NS
 
 
 def test_streams_of_a_venue_with_two_addresses_are_not_mixed():
