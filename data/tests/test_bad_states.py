@@ -74,12 +74,16 @@ def stepped(tmp_path_factory) -> tuple[Lake, Status]:
     async def play() -> Status:
         async with Loopback(SyntheticSource(MARKET), speed=1) as exchange:
             task = asyncio.create_task(record(PATIENT, await venue_of(exchange.rest_url), root, clock, stop=stop))
-            await until(lambda: exchange.frames_sent.total() > 0, task)
+
+            async def two_more_marks() -> None:
+                enough = exchange.frames_sent["btcusdt@markPrice@1s"] + 4  # on two sockets
+                await until(lambda: exchange.frames_sent["btcusdt@markPrice@1s"] >= enough, task)
+
             for number, seconds in enumerate(STEPS_S, start=1):
-                await asyncio.sleep(0.8)
+                await two_more_marks()
                 clock.step(seconds)
                 await until(lambda number=number: steps() >= number, task)
-            await asyncio.sleep(0.8)
+            await two_more_marks()
             stop.set()
             return await task
 

@@ -132,7 +132,7 @@ def test_with_little_room_sealing_waits_and_the_log_goes_on_until_there_is_more(
 
     async def play() -> tuple[Status, Status]:
         nonlocal is_short
-        async with Loopback(SyntheticSource(MARKET), speed=240) as exchange:
+        async with Loopback(SyntheticSource(MARKET), speed=60) as exchange:
             stop = asyncio.Event()
             venue = await venue_of(exchange.rest_url)
             config = replace(CONFIG, flush_interval_s=60.0)
