@@ -67,7 +67,7 @@ class Account(Answer):
 class Trade(Answer):
     """A closed trade."""
 
-    number: Annotated[int, Field(description="from 1, in order of exit", examples=[412])]
+    number: Annotated[int, Field(description="from 1, as they were booked", examples=[412])]
     trade_id: str
     config_hash: str
     symbol: str

@@ -93,7 +93,7 @@ class Sums:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """One more trade, by name of ``TRADES``."""
-        net = _known(row["net_pnl_usdt"])
+        net = net_usdt(row)
         self.trades += 1
         self.wins += net > 0.0
         self.gross_usdt += row["gross_pnl_usdt"]
@@ -147,7 +147,8 @@ class Book:
     runs : by config hash and symbol.
     held : trades that were decided and have not ended, by id.
     adopted : positions that were taken over and have not been closed, by id.
-    closed : rows by name of ``TRADES`` with times in ms, their config and a number from 1, in order of exit.
+    closed : rows by name of ``TRADES`` with times in ms, their config and a number from 1, as they were booked: a real
+        run may find out late that a position had ended. exited_ms : the latest exit up to each of them.
     orders : those that stand or may, by name. ended : the last ones that do not any more.
     entry_costs : by symbol. sums : of all closed trades.
     maps : by symbol, why there is no liquidation map to decide on; None where there is one.
@@ -163,6 +164,7 @@ class Book:
         self.held: dict[str, Held] = {}
         self.adopted: dict[str, Adopted] = {}
         self.closed: list[dict[str, Any]] = []
+        self.exited_ms: list[int] = []
         self.orders: dict[str, Order] = {}
         self.ended: deque[Order] = deque(maxlen=KEPT_ORDERS)
         self.entry_costs: dict[str, EntryCosts] = {}
@@ -290,7 +292,13 @@ class Book:
     def _close(self, held: Held, event: Event) -> None:
         row = trade_of(held.trade_id, held.symbol, [*held.told, (event.kind, event.body)])
         self.closed.append({"number": len(self.closed) + 1, "config_hash": held.config_hash, **row})
+        self.exited_ms.append(max([row["exit_time"], *self.exited_ms[-1:]]))
         self.sums.add(row)
+
+
+def net_usdt(row: Mapping[str, Any]) -> float:
+    """Of a closed trade, by name of ``TRADES``; funding that nobody knows counts as none."""
+    return row["gross_pnl_usdt"] - row["fees_usdt"] - _known(row["funding_usdt"])
 
 
 def _number(value: str | float | None) -> float:

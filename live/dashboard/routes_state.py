@@ -60,7 +60,7 @@ def state_routes(desk: "Desk") -> APIRouter:
 
     @routes.get("/api/trades")
     async def trades(after: After = 0, limit: Annotated[int, Query(ge=1, le=_TRADES_AT_ONCE)] = 500) -> answers.Trades:
-        """Closed trades after a number, in order of exit (prior-art 001)."""
+        """Closed trades after a number, as they were booked (prior-art 001)."""
         closed = watch.book.closed
         return answers.Trades(total=len(closed), trades=[views.trade(row) for row in closed[after : after + limit]])
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from data.schema import interval_ms
 from live.dashboard import answers
-from live.dashboard.book import Adopted, Book, EntryCosts, Held, Sums
+from live.dashboard.book import Adopted, Book, EntryCosts, Held, Sums, net_usdt
 from live.dashboard.book import Order as OwnOrder
 from live.dashboard.watch import State, Watch
 from live.orders import Leg
@@ -194,15 +194,16 @@ def _sum(values: Sequence[float | None], of_none: float | None = None) -> float 
 
 def _volume(book: Book, held: Sequence[answers.Position], since_ms: int) -> float:
     """Notional of our own fills since then."""
-    recent = _since(book.closed, since_ms)
+    recent = _since(book, since_ms)
     exits = sum(row["quantity"] * row["exit_price"] for row in recent)
     entries = sum(row["quantity"] * row["entry_price"] for row in recent if row["entry_time"] >= since_ms)
     return exits + entries + sum(each.quantity * each.entry_price for each in held if not each.is_adopted)
 
 
-def _since(closed: Sequence[Mapping[str, Any]], since_ms: int) -> Sequence[Mapping[str, Any]]:
-    """Those with an exit at or after that time; they stand in order of exit."""
-    return closed[bisect_left(closed, since_ms, key=lambda row: row["exit_time"]) :]
+def _since(book: Book, since_ms: int) -> list[dict[str, Any]]:
+    """Closed trades with an exit at or after that time."""
+    first = bisect_left(book.exited_ms, since_ms)
+    return [row for row in book.closed[first:] if row["exit_time"] >= since_ms]
 
 
 def trade(row: Mapping[str, Any]) -> answers.Trade:
@@ -258,7 +259,7 @@ def performance(book: Book, held: Sequence[answers.Position], now_ms: int) -> an
 def _today(book: Book, now_ms: int) -> Sums:
     """Of the trades that ended since 00:00 UTC."""
     sums = Sums()
-    for row in _since(book.closed, now_ms // DAY_MS * DAY_MS):
+    for row in _since(book, now_ms // DAY_MS * DAY_MS):
         sums.add(row)
     return sums
 
@@ -268,9 +269,10 @@ def _money(sums: Sums) -> answers.Money:
 
 
 def equity(book: Book) -> answers.Equity:
-    """Net of closed trades after each exit."""
-    times = np.array([row["exit_time"] for row in book.closed], dtype=np.float64)
-    total = np.cumsum([row["net_pnl_usdt"] for row in book.closed], dtype=np.float64)
+    """Net of closed trades after each exit, in order of time."""
+    rows = sorted(book.closed, key=lambda row: row["exit_time"])
+    times = np.array([row["exit_time"] for row in rows], dtype=np.float64)
+    total = np.cumsum([net_usdt(row) for row in rows], dtype=np.float64)
     if len(times):
         times, total = thin_line(times, total, _EQUITY_POINTS)
     return answers.Equity(points=[(int(time_ms), round(net, 4)) for time_ms, net in zip(times, total, strict=True)])

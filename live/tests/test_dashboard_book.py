@@ -1,6 +1,7 @@
 """What the dashboard adds up from a journal is what the journal tells."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -99,6 +100,43 @@ def test_money_of_today_is_of_exits_since_midnight(finished):
     assert told.today.net_usdt == pytest.approx(sum(today))
     assert told.since_start.trades == len(book.closed)
     assert told.worst_drawdown_usdt <= min(0.0, sum(row["net_pnl_usdt"] for row in book.closed))
+
+
+def test_a_trade_of_which_a_funding_is_not_known_counts_without_it_and_ends_no_curve(finished):
+    path, _ = finished
+    book, unknown = Book(), []
+    for event in JournalReader(path).after(0, 10**9):
+        if event.kind == "fill" and event.body["leg"] != "E" and not unknown:
+            unknown.append(event.trade_id)
+            told = {"leg": None, "paid_usdt": None}
+            book.take(replace(event, kind="funding", client_order_id=None, body=told))
+        book.take(event)
+    (row,) = [each for each in book.closed if each["trade_id"] == unknown[0]]
+    assert views.trade(row).net_usdt is None
+    known = sum(each["gross_pnl_usdt"] - each["fees_usdt"] for each in book.closed)
+    known -= sum(each["funding_usdt"] for each in book.closed if each is not row)
+    money = views.performance(book, [], 0).since_start
+    assert money.net_usdt == pytest.approx(known)
+    assert money.net_usdt == pytest.approx(money.gross_usdt - money.fees_usdt - money.funding_usdt)
+    assert views.equity(book).points[-1][1] == pytest.approx(known, abs=1e-3)
+
+
+def test_money_of_today_is_of_all_that_ended_today_also_what_was_found_out_later(finished):
+    """Of a fill that was missed the account tells later, when another symbol's exit after it is booked already."""
+    path, _ = finished
+    events = JournalReader(path).after(0, 10**9)
+    *_, yesterday, today, late = (event for event in events if event.kind == "fill" and event.body["leg"] != "E")
+    midnight_ms = late.time_ms // 86_400_000 * 86_400_000 + 86_400_000
+    moved = dict(zip((yesterday.seq, today.seq, late.seq), (-9_000, 5_000, -2_000), strict=True))
+    book = Book()
+    for event in events:
+        if event.seq in moved:
+            event = replace(event, body={**event.body, "filled_ms": midnight_ms + moved[event.seq]})
+        book.take(event)
+    told = views.performance(book, [], midnight_ms + 10_000)
+    assert (told.today.trades, told.since_start.trades) == (1, len(book.closed))
+    times = [time_ms for time_ms, _ in views.equity(book).points]
+    assert times == sorted(times) and times[-1] == midnight_ms + 5_000
 
 
 def test_slippage_counts_every_entry(finished):
