@@ -23,7 +23,7 @@ class Pulse:
     ----------
     marks : last mark price by symbol, USDT.
     is_alive : a living process writes the log.
-    heard_age_s : how long ago it wrote last, by this machine's clock; None before there is a log.
+    heard_age_s : how long ago it wrote last, by this machine's clock; None while there is no log.
     clock_ms : the runner's own time of the last record; 0 before.
     looks : how often it was looked at.
     began_s : when the process that writes began, by this machine's clock, seconds since 1970; None before.
@@ -44,8 +44,15 @@ class Pulse:
         """Read what was written since the last time."""
         self.looks += 1
         segment = next(iter(reversed(wal.segments(self._folder))), None)
-        if segment is None:
-            return
+        try:
+            if segment is not None:
+                self._look_at(segment)
+                return
+        except FileNotFoundError:  # a runner has just set the log aside
+            pass
+        self.is_alive, self.heard_age_s, self._segment = False, None, None
+
+    def _look_at(self, segment: Path) -> None:
         if segment != self._segment:
             self._segment = segment
             self._offset = wal.next_record(segment, max(0, segment.stat().st_size - _NEAR_END_BYTES))

@@ -10,6 +10,7 @@ from live.dashboard import views, words
 from live.dashboard.book import Book
 from live.dashboard.journal_reader import Event, JournalReader
 from live.dashboard.watch import State, Watch
+from live.journal import set_aside
 from live.journal_trades import trades
 from live.tests.dashboard_run import StandIn, events_of
 
@@ -214,6 +215,25 @@ def test_another_journal_in_its_place_begins_anew(finished, tmp_path):
         runner.play(5)
         watch.look()
         assert (watch.book.head, watch.epoch) == (5, 1)
+    watch.close()
+
+
+def test_a_runner_whose_log_was_set_aside_does_not_look_alive(finished, tmp_path, monkeypatch):
+    path = tmp_path / "live.sqlite"
+    with StandIn(path, events_of(finished[0])) as runner:
+        runner.play(3)
+        watch = Watch(path)
+        watch.look()
+        watch.pulse.look()
+        assert watch.state == State.RUNNING
+    aside = set_aside(path, "corrupt")
+    with monkeypatch.context() as patched:  # it was listed a moment before
+        patched.setattr("live.dashboard.pulse.wal.segments", lambda folder: [folder / "gone.wal"])
+        watch.pulse.look()
+        assert watch.state == State.STOPPED
+    watch.pulse.look()
+    assert (watch.state, watch.pulse.heard_age_s) == (State.STOPPED, None)
+    assert aside.exists()
     watch.close()
 
 
