@@ -26,6 +26,7 @@ export const post = (path, body) =>
 
 export class Commands {
   #plan = null;
+  #opened = 0; // dialogs so far; what one asked for is nothing to the next
   #waiting = null;
   #answers = new Map(); // by command; the journal may tell one before the request that asked has returned
 
@@ -38,6 +39,7 @@ export class Commands {
   }
 
   async open(action, symbol = null) {
+    const mine = ++this.#opened;
     this.#plan = null;
     this.#waiting = null;
     const [title, does] = WORDS[action];
@@ -52,13 +54,16 @@ export class Commands {
     byId("dialog-typing").hidden = true;
     byId("dialog").showModal();
     byId("dialog-cancel").focus();
+    let plan;
     try {
-      this.#plan = await post("/api/commands", symbol ? { action, symbol } : { action });
+      plan = await post("/api/commands", symbol ? { action, symbol } : { action });
     } catch (error) {
-      say(byId("dialog-said"), error.message);
+      if (mine === this.#opened) say(byId("dialog-said"), error.message);
       return;
     }
-    this.#show(this.#plan);
+    if (mine !== this.#opened) return;
+    this.#plan = plan;
+    this.#show(plan);
     this.#arm();
   }
 
@@ -82,15 +87,19 @@ export class Commands {
   }
 
   async #confirm() {
+    const opened = this.#opened;
     const { action, symbol, confirm, typed } = this.#plan;
     byId("dialog-go").disabled = true;
     say(byId("dialog-said"), "Sent; waiting for the runner …");
+    let taken;
     try {
-      this.#waiting = (await post("/api/commands", { action, symbol, confirm, typed })).command_id;
+      taken = await post("/api/commands", { action, symbol, confirm, typed });
     } catch (error) {
-      say(byId("dialog-said"), error.message);
+      if (opened === this.#opened) say(byId("dialog-said"), error.message);
       return;
     }
+    if (opened !== this.#opened) return;
+    this.#waiting = taken.command_id;
     say(byId("dialog-cancel"), "Done");
     byId("dialog-go").hidden = true;
     const mine = this.#waiting;

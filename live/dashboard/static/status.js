@@ -78,6 +78,7 @@ const bannerOf = (link, seen) => {
     return ["warn", "status", "Stale.", `Nothing received for ${Math.floor(link.silentSeconds)} s. Every number below is from ${at}. ${protects(seen)}`];
   }
   const { runner } = seen;
+  if (runner.state === "no journal" && runner.reason) return ["cut", "alert", "No journal can be read.", runner.reason];
   if (runner.state === "no journal") return ["warn", "status", "No journal yet.", "Nothing was written by a runner so far; this page waits for it."];
   if (runner.state === "stopped") {
     return ["cut", "alert", "Stopped.", `No process writes the journal; its last word is from ${at}. ${protects(seen)}`];

@@ -99,19 +99,19 @@ export const paintLiquidations = (orders) => {
 };
 
 export class Events {
-  #newest = 0;
-
+  // One that comes while the earlier ones are being fetched is there before them: each has its place by its number.
   add(event) {
-    if (!event.is_shown || event.seq <= this.#newest) return;
-    this.#newest = event.seq;
+    if (!event.is_shown) return;
     const list = byId("events");
-    list.prepend(el("li", { class: "new" }, el("time", { datetime: event.time }, clock(event.time)),
-      el("div", {}, event.symbol ? el("b", {}, event.symbol) : null, event.symbol ? el("br") : null, event.text)));
+    let next = list.firstElementChild;
+    while (next && Number(next.dataset.seq) > event.seq) next = next.nextElementSibling;
+    if (next && Number(next.dataset.seq) === event.seq) return;
+    list.insertBefore(el("li", { class: "new", "data-seq": event.seq }, el("time", { datetime: event.time }, clock(event.time)),
+      el("div", {}, event.symbol ? el("b", {}, event.symbol) : null, event.symbol ? el("br") : null, event.text)), next);
     while (list.children.length > MOST_EVENTS) list.lastChild.remove();
   }
 
   clear() {
-    this.#newest = 0;
     byId("events").replaceChildren();
   }
 }
