@@ -177,6 +177,10 @@ class Listening:
         match told["note"]:
             case "started" | "resumed":
                 self._start()
+                for venue, streams in told.get("streams", {}).items():
+                    for stream in streams:  # before the first is opened the next segment may begin
+                        if (venue, stream) in self._before:
+                            self._recall((venue, stream), record.recv_ns)
             case "listening":
                 self._check(record.recv_ns, told["open"])
                 for silence in told.get("silent", ()):

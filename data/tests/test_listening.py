@@ -130,6 +130,15 @@ def test_a_process_that_died_listened_until_its_last_frame():
     assert holes(started(0), opened(1), frame(7), started(20), opened(22)) == [(7, 22, "crash")]
 
 
+def test_a_process_whose_first_segment_ends_before_it_is_connected_tells_of_the_crash_before_it():
+    died = listening(started(0), opened(1), frame(7)).listened()
+    waited = listening(started(20), closed(30, reason="no connection in time"), before=died).listened()
+    assert waited == [until(7, "crash", since=1)]
+    checked = told(80, "listening", open=[])
+    assert holes(checked, opened(90), before=waited) == [(7, 90, "crash")]
+    assert listening(told(20, "started", streams={"aster": [DEPTH]}), before=died).listened() == []
+
+
 def test_a_process_that_was_stopped_said_so():
     records = (started(0), opened(1), frame(7), closed(8, reason="stopped"), told(9, "stopped"))
     assert listening(*records).listened() == [until(8, "stopped", since=1)]
