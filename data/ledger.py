@@ -31,7 +31,7 @@ from data.gaps import (
     step_ms,
 )
 from data.lake import Lake
-from data.ledger_heard import HEARD, SEEN, Causes, default_cause, rechained, sources, unchained, unheard
+from data.ledger_heard import HEARD, SEEN, Causes, default_cause, rechained, refilled, sources, unchained, unheard
 from data.listening import REMEMBERED_NS, Listening
 from data.schema import DEPTH, GAPS, MARK_PRICE, TABLES, TRADES, conform
 from data.schema_clusters import DERIVED
@@ -50,7 +50,7 @@ _OWNER = ["venue", "symbol", "table", "interval"]
 def found(lake: Lake, tables: Mapping[str, pl.DataFrame], told: Listening, now: datetime | None = None) -> pl.DataFrame:
     """Rows of ``gaps`` for what these rows and notes show to be missing and the ledger does not know.
 
-    And for books that it knows to be missing and that are among these rows.
+    And for books and mark prices that it knows to be missing and that are among these rows.
 
     What lies before the first day of listening is history, and its holes are no gaps of the recording.
 
@@ -76,16 +76,19 @@ def found(lake: Lake, tables: Mapping[str, pl.DataFrame], told: Listening, now: 
             if cause == default_cause(table) and lost["from_time"] < forgotten:  # a symbol that is seldom traded
                 cause = known_cause(known, lost)
             holes.append(lost | {"cause": cause})
-    books, came = tables.get(DEPTH.name), GAPS.empty()
+    came = []
+    books, marks = tables.get(DEPTH.name), tables.get(MARK_PRICE.name)
     if books is not None and not books.is_empty():
         holes += unchained(lake, books, causes)
-        came = rechained(lake, books, known, now)
+        came.append(rechained(lake, books, known, now))
+    if marks is not None and not marks.is_empty():
+        came.append(refilled(lake, marks, known, now))
     for lost in begun(lake, tables, told):
         cause = causes.of(lost)
         if cause == default_cause(TABLES[lost["table"]]):  # long ago, for a symbol that is seldom traded
             cause = known_cause(known, lost)
         holes.append(lost | {"cause": cause})
-    return pl.concat([unknown(known, holes, now), came])
+    return pl.concat([unknown(known, holes, now), *came])
 
 
 def scan_day(lake: Lake, table: str, day: date, now: datetime | None = None) -> pl.DataFrame:

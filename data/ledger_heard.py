@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -122,6 +123,33 @@ def rechained(lake: Lake, rows: pl.DataFrame, known: pl.DataFrame, now: datetime
         if pairs["is_new"].any() and pairs.select(is_whole.all()).item():
             told_time = max(now, gap["detected_time"] + MS)  # the newest row speaks for a gap
             came = {"state": "repaired", "repair_source": "stream", "rows_recovered": pairs.height - 1}
+            found.append(gap | came | {"detected_time": told_time})
+    return conform(pl.DataFrame(found, schema=GAPS.columns), GAPS)
+
+
+def refilled(lake: Lake, rows: pl.DataFrame, known: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """Rows of ``gaps`` for silences of mark prices in which these bring the last that was missing, as in ``rechained``.
+
+    Parameters
+    ----------
+    known : the row of ``gaps`` that speaks for each gap.
+    """
+    told = (pl.col("table") == MARK_PRICE.name) & (pl.col("state") != "repaired") & pl.col("missing").is_not_null()
+    time, step = pl.col("event_time"), timedelta(milliseconds=MARK_SILENCE_MS)
+    first, last = rows["event_time"].min(), rows["event_time"].max()
+    found = []
+    for gap in known.filter(told, pl.col("from_time") < last, pl.col("to_time") > first).iter_rows(named=True):
+        begin, end = gap["from_time"], gap["to_time"]
+        of_it = (pl.col("venue") == gap["venue"]) & (pl.col("symbol") == gap["symbol"])
+        new = rows.filter(of_it, time > begin, time < end)["event_time"]
+        if new.is_empty():
+            continue
+        asked = {"symbols": [gap["symbol"]], "start": begin + MS, "end": end, "venue": gap["venue"]}
+        stored = lake.scan(MARK_PRICE.name, columns=["event_time"], **asked)["event_time"]
+        times = sorted({*new, *stored})
+        if all(after - before <= step for before, after in pairwise([begin, *times, end])):
+            told_time = max(now, gap["detected_time"] + MS)  # the newest row speaks for a gap
+            came = {"state": "repaired", "repair_source": "stream", "rows_recovered": len(times)}
             found.append(gap | came | {"detected_time": told_time})
     return conform(pl.DataFrame(found, schema=GAPS.columns), GAPS)
 

@@ -186,6 +186,16 @@ def test_a_few_seconds_of_mark_prices_are_a_hole_that_rest_cannot_fill(lake):
     assert (lost["missing"], lost["state"]) == (1, "unrepairable")
 
 
+@pytest.mark.parametrize("length", [3, 9])
+def test_mark_prices_that_the_other_socket_brings_in_the_next_slice_are_missing_no_more(lake, length):
+    told = since_midnight(frame(20))
+    (lost,) = land(lake, told, mark_price=marks(0, 1, 1 + length)).rows(named=True)
+    assert land(lake, told, mark_price=marks(*range(3, 1 + length), 2 + length)).is_empty()  # one is missing still
+    (gap,) = land(lake, told, mark_price=marks(2)).rows(named=True)
+    assert (gap["gap_id"], gap["state"], gap["repair_source"]) == (lost["gap_id"], "repaired", "stream")
+    assert (gap["rows_recovered"], open_gaps(lake), newest(lake).height) == (lost["missing"], [], 1)
+
+
 @pytest.mark.parametrize(
     ("goodbye", "cause"), [([], "crash"), ([closed_at(9, "stopped"), told_at(9, "stopped")], "stopped")]
 )
