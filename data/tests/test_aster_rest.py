@@ -280,7 +280,9 @@ def test_venues_are_found_by_name_or_by_asking_the_loopback():
 
 
 def test_a_venue_nobody_knows_is_refused_with_those_that_exist():
-    with pytest.raises(ValueError, match=r"venue: expected aster, testnet, loopback or a URL such as .*, got 'binance'"):
+    with pytest.raises(
+        ValueError, match=r"venue: expected aster, testnet, loopback or a URL such as .*, got 'binance'"
+    ):
         asyncio.run(venue_of("binance"))
 
     async def scene():

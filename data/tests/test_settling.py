@@ -109,6 +109,16 @@ def test_a_row_that_cannot_be_read_settles_nothing_and_stops_nobody(lake, row):
     assert [gap["remaining"] for gap in open_gaps(lake)] == [[[4, 5]]]
 
 
+@pytest.mark.parametrize("body", [b'[{"b":1}]', b"[null]", b'[{"a":"x"}]', b'[{"a":null}]', b"[[3]]", b"{}", b"3"])
+def test_an_answer_that_cannot_be_read_proves_nothing(lake, body):
+    told = since_midnight(frame(9))
+    land(lake, told, trades=trades(1, 2, 6))
+    params = {"symbol": "BTCUSDT", "fromId": 3, "limit": 3}
+    payload = answer("/fapi/v3/aggTrades", params, 0, body, gap_id="trades|BTCUSDT|3|5")
+    assert land(lake, told, [(round((MIDNIGHT_S + 400) * 1e9), decode_answer(payload))]).is_empty()
+    assert len(open_gaps(lake)) == 1
+
+
 def test_a_refused_question_ends_the_gap(lake):
     land(lake, since_midnight(frame(9)), trades=trades(1, 2, 6))
     refused = told_at(20, "refused", path="/fapi/v3/aggTrades", params={}, reason="-1121", gap_id="trades|BTCUSDT|3|5")
