@@ -149,7 +149,7 @@ async def _unseen(
         last, last_ms = max(last, to_id), max(last_ms, to_known_ms)
         try:
             behind = await _next_id(answers, symbol, end_ms, now_ms)
-        except ValueError:  # refused: how many there were nobody knows
+        except ValueError:  # how many there were nobody knows
             edges = Run(0, 0, last_ms, last_ms), Run(1, 1, end_ms, end_ms)
             uncounted = {"from_id": None, "to_id": None, "missing": None, "is_estimate": True}
             return [hole(table, owner, *edges) | uncounted | {"cause": lost.cause}]
@@ -180,12 +180,21 @@ async def _since(since_ms: int, answers: AnswerLog, carries: Carried, lost: Hole
 
 
 async def _next_id(answers: AnswerLog, symbol: str, at_ms: int, now_ms: int) -> int:
-    """The id of the first trade at a time or later, or that which the next trade will get."""
+    """The id of the first trade at a time or later, or that which the next trade will get.
+
+    Raises
+    ------
+    ValueError
+        When the exchange refuses to tell, or knows of no trade at all.
+    """
     for begin_ms in range(at_ms, min(now_ms, at_ms + _LOOKED_MS), _HOUR_MS):
         span = {"startTime": begin_ms, "endTime": begin_ms + _HOUR_MS - 1}
         if came := await _first_trade(answers, symbol, span):
             return came[0]["a"]
-    return (await _first_trade(answers, symbol, {}))[0]["a"] + 1
+    newest_trade = await _first_trade(answers, symbol, {})
+    if not newest_trade:
+        raise ValueError(f"{symbol}: the lake has trades, the exchange lists none")
+    return newest_trade[0]["a"] + 1
 
 
 async def _first_trade(answers: AnswerLog, symbol: str, span: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -194,6 +194,13 @@ def test_a_symbol_that_the_exchange_has_no_more_keeps_nothing_else_from_being_to
     assert asyncio.run(closed(stopped, MIDNIGHT + 9 * A_MINUTE, faults=GONE)) == {}
 
 
+def test_a_symbol_of_which_the_exchange_lists_no_trade_any_more_is_told_without_a_count(stopped):
+    never = {"BTCUSDT": MIDNIGHT + timedelta(days=1)}
+    lost = asyncio.run(closed(stopped, MIDNIGHT + 8 * A_MINUTE, source=Newborn(MARKET, never)))
+    assert lost.keys() == {*STREAMED, "kline_updates"}
+    assert (lost["trades"]["from_id"], lost["trades"]["to_time"]) == (None, MIDNIGHT)
+
+
 @pytest.mark.parametrize("came", [[], ["trades"]])
 def test_what_the_exchange_refuses_to_tell_of_a_beginning_is_not_told(came, sent, tmp_path):
     rows = {name: sent[name].filter(pl.col("event_time").is_between(STOPPED - A_MINUTE, MIDNIGHT)) for name in came}
