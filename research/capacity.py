@@ -17,13 +17,18 @@ SIZE_MULTIPLES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 
 
 def dearer(costs: Costs, multiple: float) -> Costs:
-    """The costs with fees and slippage that many times as high; spreads are the market's own."""
+    """The costs with fees and slippage that many times as high, a rebate as small; spreads are the market's own."""
     return replace(
         costs,
         taker_fee_bps=costs.taker_fee_bps * multiple,
-        maker_fee_bps=costs.maker_fee_bps * multiple,
+        maker_fee_bps=dearer_maker_bps(costs, multiple),
         slippage_bps=costs.slippage_bps * multiple,
     )
+
+
+def dearer_maker_bps(costs: Costs, multiple: float) -> float:
+    """The maker fee that many times as high; a rebate that many times as small: more of it would be cheaper."""
+    return costs.maker_fee_bps * multiple if costs.maker_fee_bps >= 0.0 else costs.maker_fee_bps / multiple
 
 
 def at_cost_multiples(

@@ -13,6 +13,7 @@ import polars as pl
 
 from data.schema import interval_ms
 from research.bars import Bars
+from research.capacity import dearer_maker_bps
 from research.evidence import Period
 from research.stage import Picks, traded_again
 from research.sweep import Evaluator, Fold, SweepConfig, blocks_of, folds_of, picks, search_rows
@@ -20,7 +21,7 @@ from research.sweep import Evaluator, Fold, SweepConfig, blocks_of, folds_of, pi
 SURFACE = pl.Schema(
     {
         "latency_ms": pl.Int64,
-        "taker_fee_bps": pl.Float64,  # the maker fee is raised alike
+        "taker_fee_bps": pl.Float64,  # the maker fee is raised alike, a rebate lowered
         "slippage_bps": pl.Float64,
         "start_bars": pl.Int64,  # rows by which the range begins later
         "folds": pl.Int64,  # on which something was picked
@@ -41,7 +42,7 @@ class Strains:
     Parameters
     ----------
     added_latency_ms, added_slippage_bps : on top of the run's.
-    fee_multiples : of taker and maker fee.
+    fee_multiples : of taker and maker fee; a rebate is divided by them.
     starts : how much later the range begins, as fractions of a test.
     """
 
@@ -131,7 +132,7 @@ def surface_at(
         costs = replace(
             own,
             taker_fee_bps=own.taker_fee_bps * multiple,
-            maker_fee_bps=own.maker_fee_bps * multiple,
+            maker_fee_bps=dearer_maker_bps(own, multiple),
             slippage_bps=own.slippage_bps + slippage_bps,
             latency_ms=latency_ms,
         )

@@ -6,6 +6,9 @@ from functools import partial
 import polars as pl
 import pytest
 
+from research import capacity
+from research import surface as surface_module
+from research.capacity import at_cost_multiples
 from research.engine import backtest
 from research.evidence import Period
 from research.gate_worlds import BARS_PER_DAY, world_bars, world_config
@@ -69,6 +72,22 @@ def test_worse_terms_earn_less(surface):
     first = surface.filter(start_bars=0).sort("taker_fee_bps", "slippage_bps")["net_pnl_usdt"].to_list()
     assert first[0] > first[1] > first[3]
     assert first[0] > first[2] > first[3]
+
+
+def test_a_rebate_is_smaller_on_worse_terms(world, monkeypatch):
+    config, bars, picks = world
+    paid = dataclasses.replace(config, costs=dataclasses.replace(config.costs, maker_fee_bps=-0.5))
+    asked = []
+
+    def traded(config, *_, **__):
+        asked.append(config.costs.maker_fee_bps)
+        return {"net_pnl_usdt": 0.0, "trades": 0.0, "sharpe": 0.0}
+
+    monkeypatch.setattr(surface_module, "traded_again", traded)
+    monkeypatch.setattr(capacity, "traded_again", traded)
+    at_cost_multiples(paid, bars, picks[0], period_bars=96)
+    surface_at(paid, bars, {0: picks[0]}, STRAINS, latency_ms=150, period=DAY, progress=quiet)
+    assert asked == pytest.approx([-0.5, -0.5 / 1.5, -0.25, *2 * [-0.5], *2 * [-0.25]])
 
 
 def test_a_later_start_trades_other_rows(surface):
