@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from data.schema import is_test_symbol
 from data.stream_names import streams_of
 from data.table import interval_ms
 from data.venues.weights import LIMIT_PER_MINUTE
@@ -127,6 +128,9 @@ def _check_names(what: str, symbols: Sequence[str]) -> None:
     unlike = [symbol for symbol in symbols if not re.fullmatch(r"[A-Z0-9]+", symbol)]
     if unlike:
         raise ValueError(f"{what}: expected capitals and digits such as BTCUSDT, got {unlike[0]!r}")
+    tests = list(filter(is_test_symbol, symbols))
+    if tests:  # the lake would refuse the gaps in its streams, and everything else of the log with them
+        raise ValueError(f"{what}: {tests[0]} is a contract of the exchange's own tests, which no lake takes")
 
 
 def _check_kinds(what: str, kinds: Sequence[str], known: Sequence[str]) -> None:

@@ -221,6 +221,7 @@ def test_liquidations_come_by_symbol_or_of_the_whole_market(all_liquidations, tm
     [
         ({"symbols": ()}, "symbols: expected one or more"),
         ({"symbols": ("btcusdt",)}, "capitals and digits such as BTCUSDT, got 'btcusdt'"),
+        ({"symbols": ("BTCUSDT", "TESTUSDT")}, "symbols: TESTUSDT is a contract of the exchange's own tests"),
         ({"symbols": ("BTCUSDT",), "streams": ("aggtrade",)}, "unknown 'aggtrade'; there are kline, bookTicker"),
         ({"symbols": ("BTCUSDT",), "kline_interval": "1x"}, "expected a number and one of s m h d w"),
         ({"symbols": ("BTCUSDT",), "flush_interval_s": 0.0}, "flush_interval_s: expected more than 0 seconds, got 0"),
