@@ -62,13 +62,15 @@ def instruments(
         raise ValueError(f"expected an effective time with a time zone, got {since.isoformat()}; add +00:00 for UTC")
     rows, unreadable = [], []
     for entry in answer["symbols"]:
+        if is_test_symbol(str(entry.get("symbol"))):
+            continue
         try:
             row = _row(entry, venue, since, source)
         except (ValueError, TypeError, OverflowError):
             row = None
         if row is None:
             unreadable.append(entry)
-        elif not is_test_symbol(row["symbol"]):
+        else:
             rows.append(row)
     try:
         found = pl.DataFrame(rows, infer_schema_length=None)  # what the first contracts lack a later one may have

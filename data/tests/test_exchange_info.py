@@ -59,7 +59,8 @@ def test_rows_are_in_force_from_the_servers_time_or_from_when_we_say():
 
 def test_test_contracts_are_left_out_and_entries_without_filters_are_kept_aside(lake, tmp_path):
     path = tmp_path / "exchangeInfo.json"
-    symbols = [BNB, BNB | {"symbol": "TESTUSDT"}, {"symbol": "ODDUSDT", "status": "TRADING", "filters": []}]
+    odd = {"symbol": "ODDUSDT", "status": "TRADING", "filters": []}
+    symbols = [BNB, BNB | {"symbol": "TESTUSDT"}, odd, odd | {"symbol": "TESTOUSDT"}]
     path.write_text(json.dumps(ANSWER | {"symbols": symbols}), encoding="utf-8")
     import_path(lake, path, format="exchange-info")
     assert lake.symbols("instruments") == ["BNBUSDT"]
