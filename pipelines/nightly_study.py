@@ -35,6 +35,7 @@ from research.sweep import SweepConfig
 
 _SHOWN = 5  # of a long list
 _RECORDED = ("klines", "trades", "book_ticker", "mark_price")
+_STEADY = (*_RECORDED, "depth")  # a day without a row of these is no quiet day
 _LATE = timedelta(minutes=10)  # before the end of the day: a stream that ends earlier has ended
 _ELSE_CHOSEN = f'where it was swept on another lake, name one promoted from this lake, or "{NOBODY}", as `chosen`'
 _ELSE_SWEEPS = "take it out of `sweeps`"
@@ -61,6 +62,12 @@ def health(night: Night) -> Outcome:
         pages = (("Is the lake complete?", "health.html"),)
     silent = [symbol for symbol in symbols if covered.filter(pl.col("symbol") == symbol).is_empty()]
     human = [f"{symbol}: not a row was recorded that day: is the recorder running?" for symbol in silent]
+    gone = _gone(lake, covered, night).filter(~pl.col("symbol").is_in(silent))
+    if names := _streams(gone):
+        human.append(
+            f"not heard at all that day, but the day before: {names}: is the recorder asked for this still? See "
+            "`aster record status`"
+        )
     if names := _streams(wanting.filter(ended)):
         last = wanting.filter(ended)["last_time"].min()
         human.append(
@@ -70,7 +77,8 @@ def health(night: Night) -> Outcome:
     if names := _streams(wanting.filter(~ended)):
         human.append(f"incomplete: {names}: run `aster repair --start {night.day}`")
     return Outcome(
-        note=f"{formats.count(covered.height)} streams, {formats.count(wanting.height)} incomplete",
+        note=f"{formats.count(covered.height + gone.height)} streams, "
+        f"{formats.count(wanting.height + gone.height)} incomplete",
         facts={f"{row['table']} {row['symbol']}": _state(row) for row in covered.to_dicts()},
         human=tuple(human),
         pages=pages,
@@ -201,6 +209,13 @@ def market(night: Night) -> Outcome:
 
 def _quiet(what: str, done: int, total: int) -> None:
     """Nobody watches a step."""
+
+
+def _gone(lake: Lake, covered: pl.DataFrame, night: Night) -> pl.DataFrame:
+    """Streams of the day before of which the day has no row at all, so that ``covered`` leaves them out."""
+    before = covered_days(lake, night.settings.symbols, night.start - timedelta(days=1), night.start)
+    steady = before.filter(pl.col("table").is_in(_STEADY))
+    return steady.join(covered, on=["table", "symbol", "interval"], how="anti", nulls_equal=True)
 
 
 def _streams(covered: pl.DataFrame) -> str:

@@ -22,6 +22,7 @@ from conftest import SMALL_SWEEP
 from data.lake import CorruptFile, Lake
 from data.recorder_status import write_status
 from data.sealer import seal_folder
+from data.synthetic import generate
 from data.tests.test_sealer import logged
 from data.tests.test_sealer import market as messages
 from data.tests.test_unrecorded import STATUS, STREAMS, lake_heard
@@ -226,6 +227,21 @@ def test_a_symbol_that_was_never_recorded_is_asked_for(synthetic_lake, tmp_path)
     found = health(Night(day=date(2026, 1, 5), folder=tmp_path, lake=synthetic_lake.root, settings=settings))
     assert found.human == ("SOLUSDT: not a row was recorded that day: is the recorder running?",)
     assert found.pages == ()
+
+
+def test_a_stream_that_nobody_heard_all_day_is_told(synthetic_spec, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.nightly_study.execute", lambda name, output, parameters: None)
+    lake = Lake(tmp_path / "lake", create=True)
+    first, second = (generate(synthetic_spec, "BTCUSDT", day) for day in synthetic_spec.dates[:2])
+    for name in ("klines", "trades", "instruments"):
+        lake.append(name, first[name], origin="test")
+    lake.append("klines", second["klines"], origin="test")
+    asked = NightSettings(symbols=("BTCUSDT",))
+    told = [health(Night(day=date(2026, 1, day), folder=tmp_path, lake=lake.root, settings=asked)) for day in (5, 6)]
+    assert told[0].human == ()
+    (sentence,) = told[1].human
+    assert sentence.startswith("not heard at all that day, but the day before: trades BTCUSDT: is the recorder asked")
+    assert told[1].note == "2 streams, 1 incomplete"
 
 
 def test_a_step_that_fails_does_not_stop_the_others_and_is_tried_again(three_nights, tmp_path):
