@@ -238,7 +238,8 @@ def _open(folder: Path, day: date, settings: NightSettings, path: Path, lake: Pa
     """A new night, or the one that is there if it was asked for the same."""
     sweeps = tuple((path.parent / sweep).resolve() for sweep in settings.sweeps)
     told = {"day": str(day), "lake": str(lake.resolve()), "settings": _plain({**asdict(settings), "sweeps": sweeps})}
-    if folder.exists() and (again or json.loads((folder / NIGHT).read_text()) != told):
+    known = folder / NIGHT  # not there where the night was killed as it began, or as it was forgotten
+    if folder.exists() and (again or not known.exists() or json.loads(known.read_text()) != told):
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / NIGHT, (json.dumps(told, indent=2) + "\n").encode())

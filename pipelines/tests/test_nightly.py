@@ -244,6 +244,20 @@ def test_a_stream_that_nobody_heard_all_day_is_told(synthetic_spec, tmp_path, mo
     assert told[1].note == "2 streams, 1 incomplete"
 
 
+@pytest.fixture
+def quick(monkeypatch):
+    """Steps are done at once, and each has a sentence for a person."""
+    done = DONE, Outcome(note="done", human=("look",), pages=(("A page", "page.html"),))
+    monkeypatch.setattr("pipelines.nightly._run_step", lambda night, name, lock: done)
+
+
+def test_a_night_that_was_killed_before_it_said_what_it_is_begins_anew(tmp_path, quick):
+    settings(tmp_path, steps=["prove"])
+    (tmp_path / "runs" / "nightly" / "2026-01-05" / "logs").mkdir(parents=True)
+    status, night = nightly(tmp_path, "2026-01-05")
+    assert (status, [step["state"] for step in night["steps"]]) == (0, ["done"])
+
+
 def test_a_step_that_fails_does_not_stop_the_others_and_is_tried_again(three_nights, tmp_path):
     folder, _ = three_nights
     (tmp_path / "lake").symlink_to(folder / "lake")
