@@ -168,7 +168,7 @@ def run_night(
         night = _open(nights / str(day), day, settings, settings_path, lake, again=again)
         _run_steps(night, lock, progress)
         write_night(night, previous(night))
-        _retire(nights, settings.keep_nights)
+        _retire(nights, settings.keep_nights, night)
         write_index(nights)
         alert(night, addresses)
     return night
@@ -293,9 +293,14 @@ def _steps(folder: Path) -> dict[str, Step]:
     return {step["name"]: Step(**{**step, "outcome": _outcome(step["outcome"])}) for step in found}
 
 
-def _retire(nights: Path, keep: int) -> None:
-    """Remove all but the figures of nights that are too old: they stay in the index and in comparisons."""
+def _retire(nights: Path, keep: int, closed: Night) -> None:
+    """Remove all but the figures of nights that are too old: they stay in the index and in comparisons.
+
+    The one that was just closed stays whole until the next, however old it is: its page is what was asked for.
+    """
     for night in nights_in(nights)[:-keep]:
+        if night.day == closed.day:
+            continue
         for path in night.folder.iterdir():
             if path.name in (NIGHT, "steps"):
                 continue

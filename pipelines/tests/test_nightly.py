@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import asdict, replace
 from datetime import date
+from pathlib import Path
 
 import pytest
 import tomli_w
@@ -256,6 +257,17 @@ def test_a_night_that_was_killed_before_it_said_what_it_is_begins_anew(tmp_path,
     (tmp_path / "runs" / "nightly" / "2026-01-05" / "logs").mkdir(parents=True)
     status, night = nightly(tmp_path, "2026-01-05")
     assert (status, [step["state"] for step in night["steps"]]) == (0, ["done"])
+
+
+def test_the_night_that_was_just_closed_keeps_its_page_however_old_it_is(tmp_path, quick, monkeypatch):
+    sent = []
+    monkeypatch.setenv("ASTER_ALERTS", "json://127.0.0.1:1/x")
+    monkeypatch.setattr(Alerts, "send", lambda self, kind, detail: sent.append(detail) or True)
+    settings(tmp_path, steps=["prove"], keep_nights=1)
+    for day in ("2026-01-06", "2026-01-05", "2026-01-05"):
+        _, night = nightly(tmp_path, day)
+        assert Path(night["report"]).exists()
+    assert sent == ["2026-01-06 prove: look", "2026-01-05 prove: look"]
 
 
 def test_a_step_that_fails_does_not_stop_the_others_and_is_tried_again(three_nights, tmp_path):
