@@ -81,8 +81,10 @@ def promote(
     found = findings(run, lake, row)
     judged = gate_of(run, symbol)
     is_promotable = judged["passes"]
+    holdout = None
     if config.folds.holdout_days > 0.0:
         holdout = open_holdout(run, lake, chosen, bars_for(config, lake, symbol))
+    if holdout is not None:
         found.append(holdout.sentence)
         is_promotable = is_promotable and holdout.passes is True
     else:

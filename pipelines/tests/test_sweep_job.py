@@ -20,7 +20,7 @@ from pipelines.notebook_sweep import beside_others, open_sweep
 from pipelines.promote import promote
 from pipelines.robust_job import run_robust
 from pipelines.run_history import comparison, history
-from pipelines.runs import open_run
+from pipelines.runs import RunFolder, open_run
 from pipelines.sweep_job import bars_for, run_sweep
 from research.surface import Strains
 
@@ -196,6 +196,14 @@ def test_promotion_writes_a_config_that_the_runner_accepts(finished, synthetic_l
     assert provenance["run"] == finished.path.name
     assert provenance["configs_tried"] == 9
     assert any("statistical gate" in finding for finding in provenance["findings"])
+
+
+def test_a_holdout_shorter_than_a_bar_is_none(finished, synthetic_lake, tmp_path):
+    copied = RunFolder(shutil.copytree(finished.path, tmp_path / "short"))
+    config = (copied.path / "config.toml").read_text()
+    (copied.path / "config.toml").write_text(config.replace("[folds]", "[folds]\nholdout_days = 0.0003"))
+    document = tomllib.loads(promote(copied, synthetic_lake, rank=1, destination=tmp_path / "chosen.toml").read_text())
+    assert document["provenance"]["findings"][-1].startswith("no holdout was kept")
 
 
 def test_an_edited_promoted_file_is_refused(finished, synthetic_lake, tmp_path):
