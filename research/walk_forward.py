@@ -140,7 +140,7 @@ EQUITY = pl.Schema(
 
 
 def _hourly(pnl: np.ndarray, interval: str) -> tuple[np.ndarray, float]:
-    """PnL summed per hour (a shorter last hour is dropped) and the hours in a year."""
+    """PnL per hour, or per bar where that is longer (a shorter last hour is dropped), and how many make a year."""
     per_hour = max(1, 3_600_000 // interval_ms(interval))
     n = len(pnl) // per_hour * per_hour
-    return pnl[:n].reshape(-1, per_hour).sum(axis=1), 365 * 24
+    return pnl[:n].reshape(-1, per_hour).sum(axis=1), bars_per_year(interval) / per_hour

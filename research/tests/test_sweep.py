@@ -10,7 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from data.config import load
-from research import sweep, sweep_config
+from research import metrics, sweep, sweep_config
 from research.bars import build_bars
 from research.engine import backtest
 from research.resting import RestingEntry
@@ -27,7 +27,7 @@ from research.sweep import (
     results_table,
     selection_scores,
 )
-from research.walk_forward import walk_forward
+from research.walk_forward import BOOTSTRAP_BLOCK_HOURS, walk_forward
 
 
 @pytest.fixture
@@ -169,6 +169,18 @@ def test_the_record_is_what_the_picks_traded_on_test_rows(config, bars):
     inside = record.trades.filter(pl.col("reason") != "open")
     assert inside.height == record.folds["trades"].sum()
     assert record.equity["equity_usdt"][-1] == pytest.approx(record.folds["net_pnl_usdt"].sum())
+
+
+@pytest.mark.parametrize(("interval", "per_year"), [("45m", 365 * 32), ("4h", 365 * 6)])
+def test_the_interval_of_a_folds_sharpe_is_annualised_as_the_sharpe_is(config, bars, interval, per_year):
+    table, folds = evaluated(config, bars), folds_of(config, bars.frame.height)
+    slow = dataclasses.replace(config, interval=interval)  # the same rows, as if each had lasted as long
+    record = walk_forward(slow, dataclasses.replace(bars, interval=interval), folds, table)
+    fold = record.folds.row(0, named=True)
+    pnl = np.diff(record.equity.filter(pl.col("fold") == 1)["equity_usdt"].to_numpy(), prepend=0.0)
+    assert fold["oos_sharpe"] == pytest.approx(metrics.sharpe(pnl, per_year))
+    low, high = metrics.bootstrap_sharpe(pnl, per_year, block=BOOTSTRAP_BLOCK_HOURS, seed=1)
+    assert (fold["oos_low"], fold["oos_high"]) == pytest.approx((low, high))
 
 
 def test_a_sweep_sizes_its_trades_as_the_backtest_does(config, bars):
