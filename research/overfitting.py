@@ -132,7 +132,9 @@ def overfitting(
     below = lost = 0
     for half in halves:
         inside = np.isin(np.arange(n_blocks), half)
-        chosen = np.nan_to_num(score(_sharpes(sums, squares, counts, inside)), nan=-np.inf)
+        sharpes = _sharpes(sums, squares, counts, inside)
+        # What did not trade cannot be picked, whatever its neighbours earn.
+        chosen = np.where(np.isnan(sharpes), -np.inf, score(sharpes))
         pick = int(np.argmax(chosen))
         outside = np.nan_to_num(_sharpes(sums, squares, counts, ~inside))  # staying out earns a Sharpe of zero
         rank = np.sum(outside < outside[pick]) + 0.5 * (np.sum(outside == outside[pick]) + 1)

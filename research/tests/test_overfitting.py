@@ -15,6 +15,7 @@ from research.overfitting import (
     probabilistic_sharpe,
     superior_ability,
 )
+from research.plateau import neighbour_scores
 
 # Bailey and López de Prado (2014), numerical example: five years of days, 250 a year, a hundred trials.
 PAPER = Moments(n_periods=1_250, sharpe=2.5 / math.sqrt(250.0), skewness=-3.0, kurtosis=10.0)
@@ -80,3 +81,12 @@ def test_superior_ability_tells_earning_from_losing():
     assert superior_ability(earning, block=3, draws=200) < 0.01
     assert superior_ability(noise - 1.0, block=3, draws=200) > 0.5
     assert math.isnan(superior_ability(np.zeros((60, 2)), block=3))
+
+
+def test_what_never_traded_in_a_half_is_not_its_pick_however_its_neighbours_shine():
+    swing = np.where(np.arange(24) % 2, 0.5, -0.5)
+    pnl = np.column_stack([swing - 1.0] * 9)  # corners of a grid of three by three lose
+    pnl[:, [1, 3, 5, 7]] += 2.0
+    pnl[:, 4] = 0.0
+    found = overfitting(pnl, score=lambda sharpes: neighbour_scores(sharpes, (3, 3)))
+    assert found.loss == 1.0  # with the middle out of the question, so are those beside it
