@@ -16,6 +16,7 @@ from picows import (
     ws_create_server,
 )
 
+import data.plain_frames  # noqa: F401  # loads a compiler and may compile: seconds that no wait here is to count
 from data.clock import Clock, FollowedClock
 from data.stream import Stream
 from data.venues.aster import Venue
