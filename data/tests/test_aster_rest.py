@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -132,15 +133,15 @@ def test_trouble_that_lasts_is_unavailable_after_three_tries():
 
 
 def test_an_exchange_that_does_not_listen_is_unavailable():
-    async def scene():
-        async with Exchange() as exchange:
-            pass
-        venue = Venue(name="test", rest_url=exchange.url, stream_url="")
+    async def scene(port: int):
+        venue = Venue(name="test", rest_url=f"http://127.0.0.1:{port}", stream_url="")
         async with AsterRest(venue, ScaledClock(START, 1_000)) as rest:
             with pytest.raises(Unavailable, match=r"/fapi/v3/time: Cannot connect"):
                 await rest.get("/fapi/v3/time")
 
-    asyncio.run(scene())
+    with socket.socket() as nobody:  # nor can anybody else listen there meanwhile
+        nobody.bind(("127.0.0.1", 0))
+        asyncio.run(scene(nobody.getsockname()[1]))
 
 
 def test_a_429_is_waited_out_as_told_and_nothing_is_asked_before():

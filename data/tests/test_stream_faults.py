@@ -3,7 +3,10 @@
 import asyncio
 import errno
 import itertools
+import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from picows import WSMsgType, ws_create_server
@@ -189,16 +192,24 @@ def test_what_the_sink_raises_ends_the_run_and_nothing_more_reaches_it(at_once, 
     assert (sink.payloads == []) == at_once
 
 
+@contextmanager
+def deaf(exchange: Exchange) -> Iterator[socket.socket]:
+    """Its port while nobody listens there, and nobody else can."""
+    with socket.socket() as port:
+        port.bind(("127.0.0.1", 0))
+        exchange.url = f"ws://127.0.0.1:{port.getsockname()[1]}"
+        yield port
+
+
 def test_a_refused_connection_is_tried_until_somebody_listens():
     async def scene():
-        clock = fast()
-        async with Exchange(lambda peer: peer.text(b"here")) as exchange:
-            port = exchange.server.sockets[0].getsockname()[1]
-        async with streaming(exchange, clock) as sink:  # nobody listens any more
-            await until(lambda: len(sink.reasons) == 2)
-            exchange.server = await ws_create_server(exchange._accept, "127.0.0.1", port)
-            await until(lambda: sink.payloads)
-        exchange.server.close()
+        exchange, clock = Exchange(lambda peer: peer.text(b"here")), fast()
+        with deaf(exchange) as port:
+            async with streaming(exchange, clock) as sink:
+                await until(lambda: len(sink.reasons) == 2)
+                server = await ws_create_server(exchange._accept, sock=port)
+                await until(lambda: sink.payloads)
+            server.close()
         return sink
 
     sink = asyncio.run(scene())
@@ -228,11 +239,10 @@ def waits_s(seed: int) -> list[float]:
     """The first twenty waits between attempts at an address where nobody listens."""
 
     async def scene():
-        async with Exchange() as exchange:
-            pass
-        clock = Leaping()
-        async with streaming(exchange, clock, seed=seed, silence_s=10_000.0) as sink:
-            await until(lambda: len(sink.reasons) > 20)
+        exchange, clock = Exchange(), Leaping()
+        with deaf(exchange):
+            async with streaming(exchange, clock, seed=seed, silence_s=10_000.0) as sink:
+                await until(lambda: len(sink.reasons) > 20)
         closed_ns = [recv_ns for recv_ns, _, _ in sink.of("closed")]
         return [round((later - earlier) / 1e9, 6) for earlier, later in itertools.pairwise(closed_ns[:21])]
 
