@@ -242,7 +242,8 @@ def test_an_exchange_that_is_not_there_is_said_in_one_sentence(config, promoted,
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    done = aster_live("--config", promoted(config()), "--mode", "paper", "--venue", url, "--journal", tmp_path / "j")
+        asked = ("--mode", "paper", "--venue", url, "--journal", tmp_path / "j")
+        done = aster_live("--config", promoted(config()), *asked)
     assert done.exit_code == 1 and done.output.startswith("Error: /loopback: ") and "Traceback" not in done.output
 
 
