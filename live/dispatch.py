@@ -198,8 +198,9 @@ class Dispatcher:
                 seat = next(seat for seat in self.seats if list(seat.desk.key) == told["desk"])
                 seat.desk.hear(report_of(told["told"]), self._journal)
             case "event":
-                self._journal.append([Written(**told["event"])])
-                self.oversight.noticed(told["event"]["kind"], told["event"]["body"])
+                written = Written(**told["event"])
+                self._journal.append([written])
+                self.oversight.noticed(written)
             case "stopped":
                 for seat in self.seats:
                     seat.desk.handle(seat.feed.stopped(record.recv_ns), self._journal)

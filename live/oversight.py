@@ -79,8 +79,9 @@ class Oversight:
     state : of ``live.risk``.
     obeyed : keys of the commands that were answered.
     news : for people; whoever sends them on takes them out.
-    ordered : what was said of the level or of adopting, for the account of a real run, which keeps its own state of
-        ``live.risk``; whoever hands it on takes it out, once the record it came with has been acted on.
+    ordered : what was said of the level, of adopting or of closing what no desk knows, for the account of a real run,
+        which keeps its own state of ``live.risk``; whoever hands it on takes it out, once the record it came with has
+        been acted on.
     adopting : symbols of which a position may be taken over, beside those of the account's file.
     """
 
@@ -89,11 +90,12 @@ class Oversight:
         self.state = RiskState()
         self.obeyed: set[str] = set()
         self.news: deque[News] = deque()
-        self.ordered: deque[RiskEvent | Adopting] = deque()
+        self.ordered: deque[RiskEvent | Adopting | Flatten] = deque()
         self.adopting: tuple[str, ...] = ()
         self._is_paper = True
         self._journal = journal
         self._desks: Sequence[Desk] = ()
+        self._adopted: dict[str, str] = {}  # by trade id, the symbols of positions that the account has taken over
         self._booked: dict[tuple[str, str], tuple[int, float]] = {}  # by desk: closed trades and their net, USDT
         self._entries_ms: dict[str, deque[int]] = {}  # by symbol: the entries of the last hour
 
@@ -128,9 +130,14 @@ class Oversight:
         if isinstance(event, BarClosed | ExecutionBar) or (isinstance(event, Marked) and desk.side):
             self._react(EquitySeen(time_ms=_time_ms(event), equity_usdt=self.equity_usdt))
 
-    def noticed(self, kind: str, body: Mapping[str, Any]) -> None:
+    def noticed(self, written: Record) -> None:
         """The account of a real run wrote an event: what people should hear of it."""
-        if kind == "alert":
+        kind, body = written.kind, written.body
+        if kind == "adopted":
+            self._adopted[written.trade_id] = written.symbol
+        elif kind == "closed":
+            self._adopted.pop(written.trade_id, None)
+        elif kind == "alert":
             what = body["what"] if body["what"] in KINDS else "order"
             self.news.append(News(kind=what, detail=f"{body['what']}: {body['detail']}"))
         elif kind == "risk" and body["level"] != Level.ACTIVE:
@@ -180,7 +187,7 @@ class Oversight:
                     traded = ", ".join(sorted({desk.key[1] for desk in self._desks}))
                     return False, f"{symbol} is not traded here, but {traded}"
                 if command == "close":
-                    return True, self._close(mine, Leg.CLOSE, risk.OPERATOR, time_ms)
+                    return True, self._all_closed(mine, Leg.CLOSE, symbol, time_ms)
                 self.adopting += (symbol,)
                 self.ordered.append(Adopting(symbol=symbol))
                 return True, f"a position of {symbol} is taken over, under an emergency stop; then only exits are left"
@@ -191,16 +198,25 @@ class Oversight:
             case _:
                 self._react(Commanded(time_ms=time_ms, level=_LEVELS[command]))
         if command == "flatten":
-            return True, f"{self.state.level}; {self._close(self._desks, Leg.FLATTEN, risk.OPERATOR, time_ms)}"
+            return True, f"{self.state.level}; {self._all_closed(self._desks, Leg.FLATTEN, None, time_ms)}"
         held = ", ".join(f"{why} ({level})" for why, level in self.state.lowered.items())
         return True, f"{self.state.level}{': ' + held if held else ''}"
 
-    def _close(self, desks: Sequence[Desk], leg: Leg, reason: str, time_ms: int) -> str:
-        """Close what these hold or are about to; what is being closed, in words."""
+    def _all_closed(self, desks: Sequence[Desk], leg: Leg, symbol: str | None, time_ms: int) -> str:
+        """Close what these hold or are about to, and what the account has taken over: no desk knows of that."""
+        closing = self._close(desks, leg, risk.OPERATOR, time_ms)
+        adopted = [each for each in self._adopted.values() if symbol in (None, each)]
+        if adopted:
+            self.ordered.append(Flatten(symbol=symbol, reason=risk.OPERATOR))
+        closing = list(dict.fromkeys([*closing, *adopted]))
+        return f"closing {', '.join(closing)}" if closing else "nothing is held"
+
+    def _close(self, desks: Sequence[Desk], leg: Leg, reason: str, time_ms: int) -> list[str]:
+        """Close what these hold or are about to; the symbols."""
         closing = [desk for desk in desks if desk.is_busy]
         for desk in closing:
             desk.close(CloseAsked(time_ms=time_ms, leg=leg, reason=reason), self._journal)
-        return f"closing {', '.join(desk.key[1] for desk in closing)}" if closing else "nothing is held"
+        return [desk.key[1] for desk in closing]
 
     def _react(self, event: RiskEvent) -> None:
         """The next state; a change that matters is written down, and what has to be closed is."""

@@ -30,7 +30,7 @@ from live.heartbeat import EVERY_S, AccountTold, Beat, tell_systemd, write_beat
 from live.journal import Damaged, Journal
 from live.oversight import Adopting, RiskConfig
 from live.readings import NS_PER_MS
-from live.risk import RiskEvent
+from live.risk import Flatten, RiskEvent
 from live.shadows import Shadows, longest_looking_back, require_same_feed, walk_shadows
 from live.waiting import set_or_until, why_not_reached
 from live.warm_start import warm_start
@@ -69,8 +69,8 @@ class LiveAccount(Account, Protocol):
     def told(self) -> AccountTold:
         """For the sign of life."""
 
-    def ordered(self, event: RiskEvent | Adopting) -> None:
-        """What the operator or an alarm said of the level, or of which symbol a position is taken over."""
+    def ordered(self, event: RiskEvent | Adopting | Flatten) -> None:
+        """What the operator or an alarm said of the level, of which symbol a position is taken over, or closed."""
 
     async def run(self, asked: Asked) -> None:
         """Keep to the account until cancelled; ``asked`` is of the market's streams."""

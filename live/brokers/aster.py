@@ -44,7 +44,7 @@ from live.orders import CancelEntry, CloseOrder, EntryOrder, ExitOrders, Instruc
 from live.oversight import Adopting
 from live.protection import Finding, Phase, Trade, next_steps
 from live.restore import Event, open_trades
-from live.risk import Level, RiskEvent, TradeClosed, Transferred
+from live.risk import Flatten, Level, RiskEvent, TradeClosed, Transferred
 from live.waiting import set_or_until
 from research.engine import TradingConfig
 from research.fills import Terms
@@ -205,10 +205,13 @@ class AsterAccount:
             daily_loss_limit_usdt=None if peak_usdt is None else peak_usdt * self.rules.risk.max_daily_drawdown,
         )
 
-    def ordered(self, event: RiskEvent | Adopting) -> None:
-        """What the operator or an alarm said of the level, or of which symbol a position is taken over."""
+    def ordered(self, event: RiskEvent | Adopting | Flatten) -> None:
+        """What the operator or an alarm said of the level, of which symbol a position is taken over, or closed."""
         if isinstance(event, Adopting):
             self.executor.spawn(self.overseer.adopt(event.symbol))
+        elif isinstance(event, Flatten):
+            self.risk.flatten(event)
+            self.executor.wake.set()
         else:
             self.risk.react(event)
 

@@ -73,3 +73,24 @@ def test_a_position_by_hand_is_taken_over_when_told_and_an_alarm_halts_entries(c
         assert (shown.symbol, shown.quantity, shown.stop_state) == (BTC, 0.01, "held")
     else:
         assert json.loads(events.filter(kind="command")["body"][0])["why"] == why
+
+
+@pytest.mark.parametrize(("command", "symbol"), [("flatten", None), ("close", BTC)])
+def test_a_position_that_was_taken_over_is_closed_too(config, tmp_path, command, symbol):
+    asked = []
+
+    def order(run, *told):
+        asked.append(ask(run.path, *told, by="test", now_ms=time.time_ns() // 1_000_000, patience_ms=600_000))
+
+    def look(run, request):
+        if request.name == "positionRisk" and not asked:
+            run.by_hand("BUY", "0.01")
+            order(run, "adopt", BTC)
+        elif request.is_new("S") and len(asked) == 1:
+            order(run, command, symbol)
+
+    run = real(often(config), tmp_path / "real.sqlite", minutes=8, before=[look], speed=600.0)
+    assert not run.amount and not [each for each in run.orders() if each.is_open]
+    events = read_journal(run.path)
+    assert "closing BTCUSDT" in json.loads(events.filter(kind="answer")["body"][1])["answer"]
+    assert json.loads(events.filter(kind="closed")["body"][0])["reason"] == "operator"
