@@ -246,6 +246,7 @@ def _unknown(setup: Setup, exchange: ExchangeView, position: PositionSeen) -> li
     if symbol not in setup.leverages:
         return [Finding(kind="foreign_position", symbol=symbol, detail=f"{position.amount}, not ours, left alone")]
     levels = _emergency(setup, position, side)
+    foreign = digest(symbol, position.amount, position.told_ms), 0
     entries = [
         (name, seen)
         for seen in exchange.orders
@@ -253,20 +254,21 @@ def _unknown(setup: Setup, exchange: ExchangeView, position: PositionSeen) -> li
         and (seen.symbol, name.instance, name.leg, seen.side) == (symbol, setup.instance, Leg.ENTRY, side)
         and seen.filled
     ]
-    if not entries and symbol not in setup.adopting:
+    entries.sort(key=lambda each: each[1].told_ms, reverse=True)
+    known = [(name.trade_id, name.tranche) for name, _ in entries]
+    for trade_id, tranche in (*known, foreign):
+        empty = Trade(
+            instance=setup.instance, trade_id=trade_id, symbol=symbol, side=side, tranche=tranche, levels=levels,
+            is_withdrawn=True,
+        )  # fmt: skip
+        trade = caught_up(empty, exchange, position)
+        if trade.quantity > 0:  # one that is over explains nothing
+            break
+    is_foreign = (trade_id, tranche) == foreign
+    if is_foreign and symbol not in setup.adopting:
         return [Refuse(symbol=symbol, reason=f"{position.amount} is held that no order of ours explains")]
-    if entries:
-        name = max(entries, key=lambda each: each[1].told_ms)[0]
-        trade_id, tranche = name.trade_id, name.tranche
-    else:
-        trade_id, tranche = digest(symbol, position.amount, position.told_ms), 0
-    empty = Trade(
-        instance=setup.instance, trade_id=trade_id, symbol=symbol, side=side, tranche=tranche, levels=levels,
-        is_withdrawn=True,
-    )  # fmt: skip
-    trade = caught_up(empty, exchange, position)
     trade = replace(trade, adjustment=abs(position.amount) - trade.quantity)
-    return [*_settings(setup, position), Adopt(trade=trade, entry_price=position.entry_price, is_foreign=not entries)]
+    return [*_settings(setup, position), Adopt(trade=trade, entry_price=position.entry_price, is_foreign=is_foreign)]
 
 
 def _leftovers(setup: Setup, trades: Iterable[Trade], exchange: ExchangeView) -> list[Step]:

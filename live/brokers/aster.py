@@ -129,7 +129,8 @@ class AsterAccount:
         for trade in open_trades(events, now_ms):
             if trade.trade_id not in told["adopted"]:  # those are found again, and adopted again
                 self._take_up(trade)
-        going_on = {case.trade.trade_id for case in self.cases.open()} | (told["adopted"] - told["closed"])
+        taken_over = told["adopted"] - told["closed"]
+        going_on = {case.trade.trade_id for case in self.cases.open()} | taken_over
         opened = [each.ts_ms for each in events if each.trade_id in going_on]
         paying = going_on | {*{each.symbol: each.trade_id for each in events if each.kind == "execution"}.values()}
         self.payments = Payments(
@@ -137,7 +138,9 @@ class AsterAccount:
             known=(each.body["transaction_id"] for each in events if "transaction_id" in each.body),
             since_ms=min([now_ms, *(each.ts_ms for each in events if each.trade_id in paying)]),
         )  # fmt: skip
-        self.overseer.begin(min(opened, default=now_ms))
+        # What is held may be older than a journal that knows of no fill, and what was taken over is older than that.
+        knows_entries = not taken_over and any(each.kind == "execution" for each in events)
+        self.overseer.begin(min(opened, default=now_ms) if knows_entries else 0)
         if self._damage is not None:
             self._alarm_all("journal", self._damage)
 

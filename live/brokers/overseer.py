@@ -81,7 +81,7 @@ class Overseer:
         self._turn = asyncio.Lock()
 
     def begin(self, since_ms: int) -> None:
-        """What the journal knows ends, or an open trade of it begins, at that time."""
+        """What the journal knows ends, or an open trade of it begins, at that time; 0: it does not know since when."""
         now_ms = self._clock.now_ms()
         self._since_ms = max(min(since_ms, now_ms) - _SLACK_MS, now_ms - BACK_MS)
         self._began_ms = now_ms

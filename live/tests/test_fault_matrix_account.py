@@ -295,3 +295,15 @@ def test_f28_the_tick_grows_while_a_position_is_open_and_its_stop_is_sent_again(
         before=[guarded(lambda run: run.account.cancel_all(BTC, run.exchange.office.now_ms))],
     )
     assert held_and_guarded(run) and run.orders("S")[-1].stop_price == D("60575")
+
+
+@in_both_modes("F24", is_quick=True)
+def test_f24_a_journal_is_lost_long_after_the_entry(config, tmp_path, is_hedge):
+    wide = often(config, stop_bps=300.0, target_bps=300.0, activation_bps=290.0)
+    lost = tmp_path / "lost.sqlite"
+    second, third = again(
+        wide, tmp_path / "real.sqlite", minutes=(5.0, 2.0, 2.0), is_hedge=is_hedge,
+        then=lambda run: lost,
+    )[1:]  # fmt: skip
+    assert len(told_of(second, "adopted")) == 2 and "refused" not in alerts(second)
+    assert held_and_guarded(third) and len(third.orders("E")) == 1 and level(third) == "REDUCING"

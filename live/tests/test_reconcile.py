@@ -87,6 +87,15 @@ def test_f24_an_adopted_position_keeps_the_stop_that_stands():
     assert next_steps(adopt.trade, CONTRACT, 100.0, 9_000) == []
 
 
+def test_a_position_by_hand_is_not_ours_because_a_trade_of_ours_on_that_side_is_over():
+    stopped = seen(Leg.STOP, "FILLED", filled="1", told_ms=2_000)
+    [refuse] = reconcile(SETUP, [], view("1", ENTRY, stopped)).steps
+    assert isinstance(refuse, Refuse)
+    again = seen(Leg.ENTRY, "FILLED", filled="1", client_order_id=name(Leg.ENTRY, trade="zyxwvutsrq"), order_id=200)
+    [adopt] = reconcile(SETUP, [], view("1", ENTRY, stopped, again)).steps
+    assert (adopt.trade.trade_id, adopt.trade.adjustment) == ("zyxwvutsrq", 0)
+
+
 def test_a_foreign_position_is_refused_unless_the_operator_adopts_it():
     [refuse] = reconcile(SETUP, [], view("-2")).steps
     assert (refuse.symbol, type(refuse)) == (BTC, Refuse)
