@@ -72,7 +72,7 @@ class AccountReader:
         return ExchangeView(
             positions=positions,
             orders=_joined(orders, lambda order: (order.symbol, order.order_id)),
-            fills=_joined(fills, lambda fill: fill.trade_id),
+            fills=_joined(fills, lambda fill: (fill.symbol, fill.trade_id)),
             is_hedge=is_hedge,
             is_multi_assets=is_multi_assets,
         )

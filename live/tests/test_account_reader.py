@@ -90,3 +90,35 @@ def test_what_an_answer_says_about_all_that_follow(status, alarm):
 def test_the_weights_are_those_of_the_documents():
     assert weight_of("GET", "openOrders") == 40 and weight_of("GET", "openOrders", (("symbol", "BTCUSDT"),)) == 1
     assert (weight_of("GET", "income"), weight_of("GET", "positionRisk"), weight_of("POST", "order")) == (30, 5, 1)
+
+
+class TwoSymbols(Line):
+    """Answers userTrades of either symbol with a fill of the same number: trade ids count per symbol."""
+
+    async def send(self, method, name, parameters=()):
+        asked = dict(parameters)
+        if name != "userTrades":
+            empty = {
+                "positionSide/dual": {"dualSidePosition": False},
+                "multiAssetsMargin": {"multiAssetsMargin": False},
+            }
+            return told(empty.get(name, POSITIONS if name == "positionRisk" else []))
+        return told([FILL | {"symbol": asked["symbol"]}])
+
+
+FILL = {
+    "id": 7, "orderId": 3, "side": "BUY", "positionSide": "BOTH", "price": "100", "qty": "1", "commission": "0.04",
+    "commissionAsset": "USDT", "realizedPnl": "0", "maker": False, "time": 1_000,
+}  # fmt: skip
+POSITIONS = [
+    {"symbol": "BTCUSDT", "positionSide": "BOTH", "positionAmt": "0", "entryPrice": "0", "updateTime": 0,
+     "leverage": "1", "marginType": "isolated"}
+]  # fmt: skip
+
+
+def test_fills_of_two_symbols_with_the_same_number_are_two_fills():
+    _, requests, _ = requests_of(told([]))
+    requests.rest = TwoSymbols(told([]))
+    reader = AccountReader(requests, FollowedClock(), ["BTCUSDT", "ETHUSDT"])
+    view = asyncio.run(reader.view(Urgency.AUDIT, 0, has_all_orders=True))
+    assert [fill.symbol for fill in view.fills] == ["BTCUSDT", "ETHUSDT"]
