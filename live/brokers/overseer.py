@@ -169,6 +169,8 @@ class Overseer:
             case Resume() | BookExit():
                 case = self._cases.cases[step.trade.trade_id, step.trade.tranche]
                 case.trade = step.trade
+                if case.is_planned and step.trade.adjustment:  # the journal has what was adjusted, not by which fills
+                    case.foreign = tuple(fill for fill in view.fills if self._is_foreign(case, fill))
                 if isinstance(step, BookExit):  # the stream should have told it
                     if is_audit:
                         self._stale()

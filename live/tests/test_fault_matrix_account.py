@@ -307,3 +307,17 @@ def test_f24_a_journal_is_lost_long_after_the_entry(config, tmp_path, is_hedge):
     )[1:]  # fmt: skip
     assert len(told_of(second, "adopted")) == 2 and "refused" not in alerts(second)
     assert held_and_guarded(third) and len(third.orders("E")) == 1 and level(third) == "REDUCING"
+
+
+@in_both_modes("F25", is_quick=True)
+def test_f25_what_the_operator_closed_by_hand_is_booked_though_the_runner_starts_again(config, tmp_path, is_hedge):
+    side = {"position_side": "SHORT"} if is_hedge else {}
+    first, second = again(
+        often(config), tmp_path / "real.sqlite", minutes=(4.0, 2.0), is_hedge=is_hedge,
+        before=[guarded(lambda run: run.by_hand("BUY", "0.004", **side))], then=lambda run: run.moves("60200"),
+    )  # fmt: skip
+    (adjusted,) = told_of(first, "adjusted")
+    (entry, exit_) = told_of(second, "fill")
+    assert D(adjusted["by"]) == D("-0.004") and entry["quantity"] == exit_["quantity"] == float(SIZE)
+    gained = sum(row.amount_usdt for row in second.account.ledger.incomes if row.kind == "REALIZED_PNL")
+    assert float(SIZE) * (entry["price"] - exit_["price"]) == pytest.approx(float(gained))
