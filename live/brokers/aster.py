@@ -357,9 +357,12 @@ class AsterAccount:
         if report is not None:
             for each in (report, *case.owed):
                 self.diary.report(seat.key, each)
-        report = case.exit_report(seat.row or RowKey(seat.config.interval, 0), now_ms)
+        report = case.exit_report(seat.row or RowKey(seat.config.interval, 0), now_ms, self._mark(case))
         if report is None:
             return
+        if case.unexplained:
+            detail = f"{case.trade.trade_id}: no fill explains {case.unexplained} that was closed; booked at the mark"
+            self.executor.alert(Finding(kind="mismatch", symbol=case.trade.symbol, detail=detail))
         net_usdt = case.net_usdt(report)
         if case.is_planned:
             self.diary.report(seat.key, report)

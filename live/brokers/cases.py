@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 
 from live.exchange_orders import Contract
 from live.order_evidence import ZERO, OrderSeen, PositionSeen, TradeSeen
@@ -100,18 +101,29 @@ class Case:
         quantity, price, fee = _summed(trades)
         return EntryFilled(time_ms=now_ms, client_order_id=name, price=price, quantity=quantity, fee_usdt=fee)
 
-    def exit_report(self, row: RowKey, now_ms: int) -> ExitFilled | None:
-        """How the position was closed, once it is; once."""
+    def exit_report(self, row: RowKey, now_ms: int, mark_price: float = math.nan) -> ExitFilled | None:
+        """How the position was closed, once it is; once.
+
+        Parameters
+        ----------
+        mark_price : what is ``unexplained`` is worth; the report waits for it where it is needed.
+        """
         trade = self.trade
         if self.is_exit_told or not self.is_entry_told or self._never_held or trade.phase is not Phase.OVER:
             return None
         if any(order.owes_trades for order in trade.orders.values()):
+            return None
+        missing = float(self.unexplained)
+        if missing and math.isnan(mark_price):
             return None
         self.is_exit_told = True
         exits = [order for order in trade.orders.values() if order.leg is not Leg.ENTRY and order.trades]
         fills = [fill for order in exits for fill in order.trades] + list(self.foreign)
         last = max(exits, key=lambda order: order.trades[-1].time_ms, default=None)
         quantity, price, fee = _summed(fills)
+        if missing:
+            known_usdt = price * quantity if quantity else 0.0
+            quantity, price = quantity + missing, (known_usdt + mark_price * missing) / (quantity + missing)
         return ExitFilled(
             time_ms=now_ms,
             filled_ms=max((fill.time_ms for fill in fills), default=now_ms),
@@ -123,6 +135,13 @@ class Case:
             quantity=quantity,
             fee_usdt=fee,
         )
+
+    @property
+    def unexplained(self) -> Decimal:
+        """Base units that were entered, and of which no fill is known that took them out."""
+        orders = self.trade.orders.values()
+        signed = sum((order.traded if order.leg is Leg.ENTRY else -order.traded for order in orders), ZERO)
+        return max(ZERO, signed - sum((fill.quantity for fill in self.foreign), ZERO))
 
     def _reason(self, leg: Leg) -> str:
         """Why an order of this leg closed it: what the operator closes is told apart."""

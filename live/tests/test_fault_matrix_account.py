@@ -321,3 +321,18 @@ def test_f25_what_the_operator_closed_by_hand_is_booked_though_the_runner_starts
     assert D(adjusted["by"]) == D("-0.004") and entry["quantity"] == exit_["quantity"] == float(SIZE)
     gained = sum(row.amount_usdt for row in second.account.ledger.incomes if row.kind == "REALIZED_PNL")
     assert float(SIZE) * (entry["price"] - exit_["price"]) == pytest.approx(float(gained))
+
+
+@in_both_modes("F25", is_quick=True)
+def test_f25_what_was_closed_by_hand_is_money_though_the_exchange_does_not_list_the_fill(run_real, is_hedge):
+    side = {"position_side": "SHORT"} if is_hedge else {}
+
+    def close(run: Run) -> None:
+        run.strike("empty_list", path="userTrades", method="GET", count=99)
+        run.by_hand("BUY", SIZE, **side)
+
+    run = run_real(before=[guarded(close)], minutes=4.5)
+    entry, exit_ = told_of(run, "fill")[:2]
+    assert (exit_["reason"], exit_["quantity"]) == ("by hand", entry["quantity"])
+    assert exit_["price"] == pytest.approx(entry["price"], rel=0.01) and "mismatch" in alerts(run)
+    assert run.session.progress().net_pnl_usdt == pytest.approx(0.0, abs=10.0)
