@@ -282,8 +282,13 @@ def _leftovers(setup: Setup, trades: Iterable[Trade], exchange: ExchangeView) ->
         if name is None or name.instance != setup.instance or seen.status not in _OPEN:
             continue
         is_stale = name.leg is Leg.ENTRY and seen.client_order_id not in wanted
-        if is_stale or (name.leg is not Leg.ENTRY and (seen.symbol, seen.position_side) in flat):
+        if not is_stale and (name.leg is Leg.ENTRY or (seen.symbol, seen.position_side) not in flat):
+            continue
+        if seen.symbol in setup.leverages:
             steps.append(Cancel(client_order_id=seen.client_order_id, symbol=seen.symbol))
+        else:  # nothing may leave for a symbol that the operator did not type
+            detail = f"{seen.client_order_id} of {seen.symbol}, which is not traded here, still stands; take it back"
+            steps.append(Finding(kind="leftover", symbol=seen.symbol, detail=detail, is_urgent=name.leg is Leg.ENTRY))
     return steps
 
 

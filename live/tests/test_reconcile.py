@@ -151,6 +151,13 @@ def test_a_resting_entry_is_taken_back_and_exits_of_nothing_too():
     assert [step.client_order_id for step in found.steps] == [name(leg) for leg in (Leg.ENTRY, Leg.STOP, Leg.TARGET)]
 
 
+def test_what_is_left_of_a_symbol_that_is_not_traded_any_more_is_told_and_not_taken_back():
+    """Its cancellation is no request that may leave: the run would end at every start."""
+    left = seen(Leg.TARGET, symbol="ETHUSDT")
+    [finding] = reconcile(SETUP, [], replace(view(None, left), positions=(position("0", symbol="ETHUSDT"),))).steps
+    assert isinstance(finding, Finding) and name(Leg.TARGET) in finding.detail
+
+
 def test_an_entry_that_may_still_fill_is_not_over():
     entering = replace(held(), orders={name(Leg.ENTRY): standing(Leg.ENTRY)})
     assert kinds(reconcile(SETUP, [entering], view("0", seen(Leg.ENTRY)))) == ["Resume", "Cancel"]
