@@ -87,6 +87,9 @@ class Entrance:
         )  # fmt: skip
         reasons = refusals(self._rules.entries, self._risk.state, moment)
         reasons += ["the run is ending"] if self.is_closed else []
+        # Its trader knows nothing of it: the entry would add to it, or close it.
+        adopted = [case for case in self._cases.open() if case.trade.symbol == symbol and not case.is_planned]
+        reasons += ["a position that was taken over is still open"] if adopted else []
         reasons += ["the contract's rules are no longer those the run began with"] if seat.has_other_rules else []
         return reasons + refused
 

@@ -94,3 +94,22 @@ def test_a_position_that_was_taken_over_is_closed_too(config, tmp_path, command,
     events = read_journal(run.path)
     assert "closing BTCUSDT" in json.loads(events.filter(kind="answer")["body"][1])["answer"]
     assert json.loads(events.filter(kind="closed")["body"][0])["reason"] == "operator"
+
+
+def test_nothing_is_entered_beside_a_position_that_was_taken_over(config, tmp_path):
+    asked = []
+
+    def order(run, *told):
+        asked.append(ask(run.path, *told, by="test", now_ms=time.time_ns() // 1_000_000, patience_ms=600_000))
+
+    def look(run, request):
+        if request.name == "marginType" and not asked:
+            run.by_hand("BUY", "0.01")
+            order(run, "adopt", BTC)
+        elif request.is_new("S") and len(asked) == 1:
+            order(run, "ack", None)  # other symbols may be entered again
+
+    run = real(often(config), tmp_path / "real.sqlite", minutes=8, after=[look], speed=600.0)
+    assert run.broker.risk.state.level is Level.ACTIVE and not run.orders("E")
+    refused = [json.loads(body)["reasons"] for body in read_journal(run.path).filter(kind="refused")["body"]]
+    assert any("a position that was taken over" in reason for reasons in refused for reason in reasons)
