@@ -79,6 +79,11 @@ class TradeSeen:
     is_maker: bool
     time_ms: int
 
+    @property
+    def is_charged_in_usdt(self) -> bool:
+        """An account may pay its fees in another asset: what was charged is no amount of USDT then."""
+        return self.commission_asset in (None, "USDT")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PositionSeen:

@@ -149,7 +149,9 @@ class AsterAccount:
         if seat is None:
             raise ValueError(f"{trade.symbol}: the journal has an open trade of it; give its config too")
         trade = replace(trade, levels=trade.levels if plan is None else plan.levels, is_withdrawn=True)
-        self.cases.add(Case(trade=trade, contract=seat.contract, is_entry_told=isinstance(plan, ExitOrders)))
+        is_entry_told = isinstance(plan, ExitOrders)
+        case = Case(trade=trade, contract=seat.contract, fees_bps=seat.fees_bps, is_entry_told=is_entry_told)
+        self.cases.add(case)
 
     def place(self, seat: SeatBroker, order: Instruction) -> None:
         """A desk's order; what is sent is decided a moment later, when the desk is done."""
@@ -181,7 +183,7 @@ class AsterAccount:
             instance=self.instance, trade_id=order.trade_id, symbol=symbol, side=side,
             levels=order.levels if order.lifetime_ms else None, entry_lifetime_ms=order.lifetime_ms,
         )  # fmt: skip
-        case = Case(trade=trade, contract=seat.contract)
+        case = Case(trade=trade, contract=seat.contract, fees_bps=seat.fees_bps)
         request = exchange_orders.entry(seat.contract, order, seat.terms)
         self.diary.intended.add(order.client_order_id)
         case.keep(order_of(request))

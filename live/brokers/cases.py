@@ -12,7 +12,7 @@ from live.order_state import Evidence, Order, Status, forced, heard
 from live.orders import EntryFilled, EntryMissed, ExitFilled, FundingPaid, Leg, RowKey, order_name
 from live.protection import Phase, Trade, with_orders
 from live.risk import OPERATOR
-from research.fills import Levels
+from research.fills import Levels, fee_usdt
 
 Key = tuple[str, int]  # trade id and tranche
 _REASONS = {
@@ -39,6 +39,7 @@ class Case:
     held_since_ms : our clock when it was first known to hold something without a stop; None while it is not so.
     owed : funding paid before the trader knows of the position.
     is_waiting_for_rules : an order was refused for the contract's rules; the next follows those of now.
+    fees_bps : of who takes and of who rests: what a commission costs that was paid in another asset than USDT.
     """
 
     trade: Trade
@@ -51,6 +52,7 @@ class Case:
     held_since_ms: int | None = None
     owed: list[FundingPaid] = field(default_factory=list)
     is_waiting_for_rules: bool = False
+    fees_bps: tuple[float, float] = (math.nan, math.nan)
 
     @property
     def key(self) -> Key:
@@ -98,7 +100,7 @@ class Case:
             self.trade = replace(self.trade, levels=None, is_withdrawn=True)  # what turns up now comes too late
             has_rested = any(order.status is Status.CANCELED for order in entries)
             return EntryMissed(time_ms=now_ms, client_order_id=name, row=row if has_rested else None)
-        quantity, price, fee = _summed(trades)
+        quantity, price, fee = _summed(trades, self.fees_bps)
         return EntryFilled(time_ms=now_ms, client_order_id=name, price=price, quantity=quantity, fee_usdt=fee)
 
     def exit_report(self, row: RowKey, now_ms: int, mark_price: float = math.nan) -> ExitFilled | None:
@@ -120,7 +122,7 @@ class Case:
         exits = [order for order in trade.orders.values() if order.leg is not Leg.ENTRY and order.trades]
         fills = [fill for order in exits for fill in order.trades] + list(self.foreign)
         last = max(exits, key=lambda order: order.trades[-1].time_ms, default=None)
-        quantity, price, fee = _summed(fills)
+        quantity, price, fee = _summed(fills, self.fees_bps)
         if missing:
             known_usdt = price * quantity if quantity else 0.0
             quantity, price = quantity + missing, (known_usdt + mark_price * missing) / (quantity + missing)
@@ -151,7 +153,7 @@ class Case:
     def net_usdt(self, report: ExitFilled) -> float:
         """Gain of the closed trade, before funding."""
         entries = [fill for order in self.trade.of(Leg.ENTRY) for fill in order.trades]
-        _, price, fee = _summed(entries)
+        _, price, fee = _summed(entries, self.fees_bps)
         gain = self.trade.side * report.quantity * (report.price - price) if entries else 0.0
         return gain - fee - report.fee_usdt
 
@@ -270,10 +272,13 @@ def leg_of(client_order_id: str) -> Leg:
     return Leg.LIQUIDATION if name is None else name.leg
 
 
-def _summed(fills: Iterable[TradeSeen]) -> tuple[float, float, float]:
-    """Quantity, average price and commission; NaN as a price where there is nothing."""
+def _summed(fills: Iterable[TradeSeen], fees_bps: tuple[float, float]) -> tuple[float, float, float]:
+    """Quantity, average price and commission in USDT; NaN as a price where there is nothing."""
     fills = list(fills)
     quantity = sum((fill.quantity for fill in fills), ZERO)
     notional = sum((fill.quantity * fill.price for fill in fills), ZERO)
-    fee = sum((fill.commission or ZERO for fill in fills), ZERO)
-    return float(quantity), float(notional / quantity) if quantity else math.nan, float(fee)
+    fee = float(sum((fill.commission or ZERO for fill in fills if fill.is_charged_in_usdt), ZERO))
+    for fill in fills:
+        if not fill.is_charged_in_usdt:
+            fee += fee_usdt.py_func(float(fill.price), float(fill.quantity), fees_bps[fill.is_maker])
+    return float(quantity), float(notional / quantity) if quantity else math.nan, fee

@@ -187,8 +187,11 @@ class Overseer:
                 self._risk.alarm("mismatch", f"{step.trade.trade_id} by {step.by}", now_ms)
             case Adopt():
                 trade = step.trade
-                contract = self._seats[trade.symbol].contract
-                self._cases.add(Case(trade=trade, contract=contract, is_planned=False, is_entry_told=True))
+                seat = self._seats[trade.symbol]
+                case = Case(
+                    trade=trade, contract=seat.contract, fees_bps=seat.fees_bps, is_planned=False, is_entry_told=True
+                )  # fmt: skip
+                self._cases.add(case)
                 told = {"side": trade.side, "quantity": str(trade.quantity), "is_foreign": step.is_foreign}
                 told |= {"entry_price": str(step.entry_price), "stop": trade.levels.stop}
                 told |= {"config_hash": hashes.get(trade.symbol, "")}

@@ -44,6 +44,11 @@ class SeatBroker:
         """Of its desk."""
         return self.config_hash, self.config.symbol
 
+    @property
+    def fees_bps(self) -> tuple[float, float]:
+        """Of who takes and of who rests."""
+        return self.terms.taker_fee_bps, self.terms.maker_fee_bps
+
     def place(self, order: Instruction) -> None:
         self._account.place(self, order)
 

@@ -87,3 +87,19 @@ def test_a_position_taken_over_is_closed_by_what_came_after_it():
     assert not cases.hear([forced], 2_000)
     later = replace(forced, told_ms=1_001)
     assert cases.hear([later], 2_000) == [later] and case.trade.quantity == 0
+
+
+def test_a_commission_in_another_asset_is_not_taken_for_usdt():
+    """The account may pay its fees in a token of the exchange's: then the rate says what it costs."""
+    entry, stop = seen(Leg.ENTRY, "FILLED", filled="1"), seen(Leg.STOP, "FILLED", filled="1", told_ms=2_000)
+    token = {"commission": Decimal("0.02"), "commission_asset": "ASTER"}
+    paid = order(Leg.ENTRY, entry, replace(fill(entry), **token))
+    left = order(Leg.STOP, stop, replace(fill(stop, 2, price="90", time_ms=2_000), is_maker=True, **token))
+    case = Case(trade=replace(held(left), orders={}), contract=CONTRACT, fees_bps=(4.0, 1.0))
+    for each in (paid, left):
+        case.keep(each)
+    case.trade = replace(case.trade, amounts=case.trade.amounts.heard(position("0", told_ms=2_000, asked_ms=None)))
+    case.trade = replace(case.trade, amounts=case.trade.amounts.heard(position("0", told_ms=2_000)))
+    assert case.entry_report(None, 3_000).fee_usdt == 0.04  # of 100 USDT
+    closed = case.exit_report(RowKey("1m", 60_000), 3_000)
+    assert closed.fee_usdt == 0.009 and case.net_usdt(closed) == -10.049
