@@ -22,7 +22,7 @@ from data.venues.aster_signed import SignedRest
 from live import exchange_orders
 from live.account_rules import AccountRules
 from live.brokers.account_reader import AccountReader
-from live.brokers.cases import Case, Cases
+from live.brokers.cases import Case, Cases, leg_of
 from live.brokers.clock_keeper import ClockKeeper
 from live.brokers.diary import Diary
 from live.brokers.entrance import Entrance
@@ -40,7 +40,8 @@ from live.dispatch import Dispatcher
 from live.heartbeat import AccountTold
 from live.journal import read_journal
 from live.order_evidence import OrderSeen, of_stream
-from live.orders import CancelEntry, CloseOrder, EntryOrder, ExitOrders, Instruction, RowKey
+from live.order_state import Status
+from live.orders import CancelEntry, CloseOrder, EntryOrder, ExitOrders, Instruction, Leg, RowKey
 from live.oversight import Adopting
 from live.protection import Finding, Phase, Trade, next_steps
 from live.restore import Event, open_trades
@@ -124,6 +125,10 @@ class AsterAccount:
         self.diary.intended = {each.client_order_id for each in events if each.kind == "intent"}
         executions = (each for each in events if each.kind == "execution")
         self.diary.executed = {(each.symbol, each.body["execution_id"]) for each in executions}
+        for each in events:  # a restart does not let more of them out
+            is_sent = each.kind == "order" and each.body["status"] == Status.SENT
+            if is_sent and leg_of(each.client_order_id) is Leg.ENTRY and each.symbol in seats:
+                seats[each.symbol].entries_ms.append(each.ts_ms)
         self.risk.restore(body for _, kind, *_, body in written if kind == "risk")
         told = {kind: {each.trade_id for each in events if each.kind == kind} for kind in ("adopted", "closed")}
         for trade in open_trades(events, now_ms):

@@ -29,7 +29,7 @@ from live.promotion import document_of, signed_text
 from live.runner import main
 from live.tests.dashboard_run import Served, Tab
 from live.tests.invariants import alerts, check, held_and_guarded, legs, level, told_of
-from live.tests.real_run import BTC, RULES, START, Run, again, guarded, new, often
+from live.tests.real_run import BTC, RULES, START, Run, again, flatten, guarded, new, often
 from live.tests.rows import in_both_modes
 from live.watchdog import Account, Watchdog
 from research.engine import TradingConfig
@@ -266,3 +266,16 @@ def test_f38_the_runner_is_dead_and_the_watchdog_sends_the_stop_again(config, tm
 def test_f38_no_countdown_is_ever_armed(run_real):
     run = run_real(minutes=9)
     assert not [asked for asked in run.asked if asked.name == "countdownCancelAll"]
+
+
+@in_both_modes("F35", is_quick=True)
+def test_f35_the_entries_of_the_hour_are_counted_across_a_restart(config, tmp_path, is_hedge):
+    rules = replace(RULES, entries=replace(RULES.entries, max_entries_per_hour=1))
+    first, second = again(
+        often(config), tmp_path / "real.sqlite", minutes=(3.0, 6.0), is_hedge=is_hedge, rules=(rules, rules),
+        before=[guarded(flatten)],
+    )  # fmt: skip
+    assert len(first.orders("E")) == 1 and not first.amount
+    assert len(second.orders("E")) == 1
+    reasons = [reason for body in told_of(second, "refused") for reason in body["reasons"]]
+    assert any("entries within the hour" in reason for reason in reasons)
