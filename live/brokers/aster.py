@@ -145,7 +145,8 @@ class AsterAccount:
         )  # fmt: skip
         # What is held may be older than a journal that knows of no fill, and what was taken over is older than that.
         knows_entries = not taken_over and any(each.kind == "execution" for each in events)
-        self.overseer.begin(min(opened, default=now_ms) if knows_entries else 0)
+        ids = {each.trade_id: each.symbol for each in events if each.trade_id in taken_over}
+        self.overseer.begin(min(opened, default=now_ms) if knows_entries else 0, ids)
         if self._damage is not None:
             self._alarm_all("journal", self._damage)
 

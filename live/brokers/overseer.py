@@ -76,12 +76,19 @@ class Overseer:
         self._diary, self._risk, self._clock, self._stale = diary, risk, clock, stale
         self._rules = rules
         self._began_ms: int | None = None
+        self._taken_over: dict[str, str] = {}
         self._since_ms = 0
         self._last: Reconciliation | None = None
         self._turn = asyncio.Lock()
 
-    def begin(self, since_ms: int) -> None:
-        """What the journal knows ends, or an open trade of it begins, at that time; 0: it does not know since when."""
+    def begin(self, since_ms: int, taken_over: Mapping[str, str]) -> None:
+        """What the journal knows ends, or an open trade of it begins, at that time; 0: it does not know since when.
+
+        Parameters
+        ----------
+        taken_over : by trade id, the symbols of what was adopted and has not been closed, as far as the journal knows.
+        """
+        self._taken_over = dict(taken_over)
         now_ms = self._clock.now_ms()
         self._since_ms = max(min(since_ms, now_ms) - _SLACK_MS, now_ms - BACK_MS)
         self._began_ms = now_ms
@@ -128,9 +135,19 @@ class Overseer:
             self.is_green = found.is_green
             for step in steps:
                 self._act(step, view, is_audit=is_audit)
+            self._tell_what_is_gone()
             self.is_ready.set()
             self._executor.wake.set()
             return True
+
+    def _tell_what_is_gone(self) -> None:
+        """What was taken over before and is not found again has ended; at what price, nobody heard."""
+        found, hashes = {case.trade.trade_id for case in self._cases.open()}, self._executor.config_hashes
+        for trade_id, symbol in self._taken_over.items():
+            if trade_id not in found:
+                told = {"price": None, "quantity": 0.0, "reason": "not found again"}
+                self._diary.event("closed", symbol, trade_id, None, hashes.get(symbol, ""), **told)
+        self._taken_over = {}
 
     def _since(self) -> int:
         """Orders and fills are asked for from the oldest open trade on."""

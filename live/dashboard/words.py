@@ -83,7 +83,8 @@ def _text(told: Event, tick_size: float | None) -> str:
         case "adopted":
             return f"adopted: {body['why']}" if "why" in body else f"adopted {body['quantity']}, stop {body['stop']}"
         case "closed":
-            return f"adopted position closed at {_price(body['price'], tick_size)}: {body['reason']}"
+            at = "" if body["price"] is None else f" at {_price(body['price'], tick_size)}"
+            return f"adopted position closed{at}: {body['reason']}"
         case "income":
             return f"funding {formats.usdt(body['amount_usdt'], signed=True)} USDT of the account"
         case "ambiguous":

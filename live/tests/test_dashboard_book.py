@@ -306,3 +306,10 @@ def test_a_position_that_was_taken_over_is_listed_until_it_is_closed():
     book.take(told(6, "adopted", **taken))
     book.take(told(7, "start", **began))  # found again, if it is still there
     assert views.positions(book, {}, FIRST_MS) == []
+
+
+def test_a_position_that_was_taken_over_and_closed_by_hand_at_nobody_knows_what_price_is_told_in_words():
+    by_hand = told(1, "closed", price=None, quantity=0.0, reason="by hand")
+    assert [words.event(by_hand, ticks).text for ticks in ({}, {"BTCUSDT": 0.1})] == [
+        "adopted position closed: by hand"
+    ] * 2

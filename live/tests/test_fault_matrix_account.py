@@ -336,3 +336,18 @@ def test_f25_what_was_closed_by_hand_is_money_though_the_exchange_does_not_list_
     assert (exit_["reason"], exit_["quantity"]) == ("by hand", entry["quantity"])
     assert exit_["price"] == pytest.approx(entry["price"], rel=0.01) and "mismatch" in alerts(run)
     assert run.session.progress().net_pnl_usdt == pytest.approx(0.0, abs=10.0)
+
+
+@in_both_modes("F24", is_quick=True)
+def test_f24_what_was_taken_over_and_ended_while_nobody_listened_is_told_to_be_closed(config, tmp_path, is_hedge):
+    wide = often(config, stop_bps=300.0, target_bps=300.0, activation_bps=290.0)
+
+    def lose_and_stop_out(run: Run) -> Path:
+        if run.path.name == "lost.sqlite":
+            run.moves("62500")
+        return tmp_path / "lost.sqlite"
+
+    third = again(wide, tmp_path / "real.sqlite", minutes=(2.5, 1.0, 1.0), is_hedge=is_hedge, then=lose_and_stop_out)[
+        -1
+    ]
+    assert not third.amount and len(told_of(third, "adopted")) == len(told_of(third, "closed")) == 1
