@@ -75,8 +75,8 @@ class Case:
         """Its entry was told to be missed, and yet it holds something."""
         return self.is_entry_told and self.trade.levels is None and self.trade.quantity > 0
 
-    def is_of(self, seen: PositionSeen) -> bool:
-        """The position is where this trade's would be."""
+    def is_of(self, seen: PositionSeen | TradeSeen) -> bool:
+        """The position, or the one that a fill changed, is where this trade's would be."""
         return {"LONG": 1, "SHORT": -1}.get(seen.position_side, self.trade.side) == self.trade.side
 
     def keep(self, order: Order) -> None:

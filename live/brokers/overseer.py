@@ -231,7 +231,7 @@ class Overseer:
     def _is_foreign(self, case: Case, fill: TradeSeen) -> bool:
         """A fill against the trade that is of no order of ours, since it was entered."""
         entered = [each.time_ms for order in case.trade.of(Leg.ENTRY) for each in order.trades]
-        is_against = fill.symbol == case.trade.symbol and fill.side == -case.trade.side
+        is_against = fill.symbol == case.trade.symbol and fill.side == -case.trade.side and case.is_of(fill)
         return is_against and not self._cases.knows(fill) and fill.time_ms >= min(entered, default=0)
 
     async def _read_figures(self, urgency: Urgency) -> None:

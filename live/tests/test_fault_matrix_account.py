@@ -351,3 +351,15 @@ def test_f24_what_was_taken_over_and_ended_while_nobody_listened_is_told_to_be_c
         -1
     ]
     assert not third.amount and len(told_of(third, "adopted")) == len(told_of(third, "closed")) == 1
+
+
+@in_both_modes("F25")
+def test_f25_what_the_operator_holds_on_the_other_side_did_not_close_ours(run_real, is_hedge):
+    def by_hand(run: Run) -> None:
+        if is_hedge:
+            run.by_hand("BUY", "0.003", position_side="LONG")
+        run.by_hand("BUY", SIZE, **({"position_side": "SHORT"} if is_hedge else {}))
+
+    run = run_real(before=[guarded(by_hand)], minutes=4.5, is_checked=False)
+    entry, exit_ = told_of(run, "fill")[:2]
+    assert (exit_["reason"], exit_["quantity"]) == ("by hand", entry["quantity"])
