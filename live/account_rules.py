@@ -55,8 +55,15 @@ def load_account_rules(path: Path) -> AccountRules:
     LookupError
         When there is no such file.
     ValueError
-        On an unknown or missing key, or a limit that is none.
+        On an unknown or missing key, a limit that is none, an instance that no order could carry, or an emergency stop
+        beyond the price.
     """
     if not path.is_file():
         raise LookupError(f"no account file at {path}; it names the limits of a real run")
-    return load(AccountRules, path, str(path))
+    rules = load(AccountRules, path, str(path))
+    if len(rules.instance) != 3 or not (rules.instance.isascii() and rules.instance.isalnum()):
+        raise ValueError(f"{path}: instance: expected three ASCII letters or digits, got {rules.instance!r}")
+    if not 0.0 < rules.emergency_stop_bps < 10_000.0:
+        told = f"emergency_stop_bps: expected more than 0 and less than 10000, got {rules.emergency_stop_bps:g}"
+        raise ValueError(f"{path}: {told}")
+    return rules

@@ -1,6 +1,11 @@
-import pytest
+from dataclasses import asdict
 
+import pytest
+import tomli_w
+
+from live.account_rules import load_account_rules
 from live.config import load_chosen
+from live.tests.real_run import RULES
 
 
 def test_a_promoted_config_is_read_back_with_its_hash(config, promoted):
@@ -48,3 +53,20 @@ def test_a_missing_key_is_refused_by_name(config, promoted):
 def test_a_missing_file_says_what_writes_one(tmp_path):
     with pytest.raises(LookupError, match="aster promote"):
         load_chosen(tmp_path / "chosen.toml")
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"instance": "main"}, "instance: expected three ASCII letters or digits, got 'main'"),
+        ({"instance": "a-b"}, "instance: expected three"),
+        ({"emergency_stop_bps": 0.0}, "emergency_stop_bps: expected more than 0 and less than 10000, got 0"),
+        ({"emergency_stop_bps": -100.0}, "emergency_stop_bps: expected more than 0"),
+    ],
+)
+def test_an_account_file_that_would_end_the_run_at_its_first_order_is_refused_at_once(tmp_path, told, words):
+    path = tmp_path / "account.toml"
+    parts = {"instance": "one", "emergency_stop_bps": 100.0, "risk": asdict(RULES.risk)}
+    path.write_text(tomli_w.dumps({**parts, "entries": asdict(RULES.entries), **told}))
+    with pytest.raises(ValueError, match=words):
+        load_account_rules(path)
