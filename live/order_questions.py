@@ -57,6 +57,8 @@ def next_question(order: Order) -> Question | None:
         return Question(ORDER, order.client_order_id, _query_due_ms(order, asked_ms))
     if order.owes_trades:
         return Question(TRADES, order.client_order_id, _query_due_ms(order, order.sent_ms or 0))
+    if order.status is Status.PARTIALLY_FILLED and order.doubted_ms is not None:  # the rest may have expired unheard
+        return Question(ORDER, order.client_order_id, _query_due_ms(order, order.doubted_ms))
     return None
 
 

@@ -37,6 +37,16 @@ def test_f37_a_refused_cancellation_is_followed_by_a_question():
     assert next_question(heard(asked_back, CancelRefused(asked_ms=2_000))).due_ms == 2_250
 
 
+def test_f1_what_became_of_the_rest_is_asked_where_the_answer_is_lost_and_the_stream_told_of_a_part():
+    """No stop stands before the entry is known to have ended, and its last event may be lost as well."""
+    said = seen(Leg.ENTRY, "PARTIALLY_FILLED", filled="0.4")
+    part = order(Leg.ENTRY, said, fill(said, quantity="0.4"), sent_ms=1_000)
+    assert next_question(part) is None
+    doubted = heard(part, Unanswered(reason="no answer", told_ms=3_000))
+    assert next_question(doubted) == (ORDER, part.client_order_id, 3_250)
+    assert next_question(heard(doubted, replace(said, status="EXPIRED"))) is None
+
+
 def test_fills_that_the_stream_did_not_tell_are_asked_for():
     said = seen(Leg.ENTRY, "FILLED", filled="1")
     owing = order(Leg.ENTRY, said, sent_ms=1_000)
