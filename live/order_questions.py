@@ -16,6 +16,7 @@ NONCE_WINDOW_MS = 10_000  # so long after it was signed may the exchange still t
 SETTLING_MS = 2_000  # on top: for what was taken at the last moment to show
 UNEXPLAINED_MS = 10_000  # and more where fills or position hint at it: not found by then, they are somebody else's
 WATCHED_MS = 600_000  # so long is a lost order listened for
+BACK_MS = 6 * 86_400_000  # the exchange tells orders and fills of seven days, from the time on that it is asked for
 
 ORDER, TRADES = "order", "trades"
 

@@ -18,7 +18,7 @@ from live.budget import Urgency
 from live.exchange_orders import Place
 from live.order_answers import AGAINST_RULES, NotFound, Refused, Unanswered, asked_about, placed
 from live.order_evidence import OrderSeen, Unread
-from live.order_questions import ORDER, Surroundings, is_lost, next_question, settled_ms
+from live.order_questions import BACK_MS, ORDER, Surroundings, is_lost, next_question, settled_ms
 from live.order_state import Asked, CancelRefused, CancelSent, Evidence, GivenUp, Order, Sent, Status
 from live.protection import AskPosition, Cancel, Finding, Step
 
@@ -164,7 +164,8 @@ class Executor:
         """Ask about one order, or for its fills."""
         symbol, order = case.trade.symbol, case.trade.orders[name]
         if what != ORDER:
-            fills = await self._reader.fills(Urgency.CERTAINTY, symbol, (order.sent_ms or 0) - _BEFORE_MS)
+            since_ms = max((order.sent_ms or 0) - _BEFORE_MS, order.told_ms - BACK_MS)  # it may have stood for weeks
+            fills = await self._reader.fills(Urgency.CERTAINTY, symbol, since_ms)
             if not isinstance(fills, Unread):
                 self._cases.hear(fills, self._clock.now_ms())
                 self.write_news()

@@ -15,6 +15,7 @@ from live.brokers.risk_keeper import RiskKeeper
 from live.brokers.seat import SeatBroker
 from live.budget import Urgency
 from live.order_evidence import TradeSeen, Unread
+from live.order_questions import BACK_MS
 from live.orders import Leg
 from live.protection import Cancel, Finding
 from live.reconcile import (
@@ -37,7 +38,6 @@ from live.waiting import sleep_until
 
 AUDIT_MS = 30_000
 STALE_MS = 3_000  # what the account shows and is older, its stream should have told
-BACK_MS = 6 * 86_400_000  # the exchange tells orders and fills of seven days
 _SLACK_MS = 60_000
 
 
@@ -150,12 +150,13 @@ class Overseer:
         self._taken_over = {}
 
     def _since(self) -> int:
-        """Orders and fills are asked for from the oldest open trade on."""
+        """Orders and fills are asked for from the oldest open trade on, if that is not too long ago."""
         if self._last is None:
             return self._since_ms
+        now_ms = self._clock.now_ms()
         orders = [order for case in self._cases.open() for order in case.trade.orders.values()]
         opened = [fill.time_ms for order in orders for fill in order.trades]
-        return min([self._clock.now_ms() - _SLACK_MS, *opened]) - _SLACK_MS
+        return max(min([now_ms - _SLACK_MS, *opened]) - _SLACK_MS, now_ms - BACK_MS)
 
     def _compared(self, view: ExchangeView, *, is_stream_word: bool) -> Reconciliation:
         """What differs, after everything that was told has been heard. Nothing is awaited, so nothing comes between."""
