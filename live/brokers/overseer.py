@@ -188,7 +188,7 @@ class Overseer:
                 case = self._cases.cases[step.trade.trade_id, step.trade.tranche]
                 case.trade = step.trade
                 if case.is_planned and step.trade.adjustment:  # the journal has what was adjusted, not by which fills
-                    case.foreign = tuple(fill for fill in view.fills if self._is_foreign(case, fill))
+                    case.foreign = self._foreign(case, view)
                 if isinstance(step, BookExit):  # the stream should have told it
                     if is_audit:
                         self._stale()
@@ -197,7 +197,7 @@ class Overseer:
             case Adjust():
                 case = self._cases.cases[step.trade.trade_id, step.trade.tranche]
                 case.trade = step.trade
-                case.foreign = tuple(fill for fill in view.fills if self._is_foreign(case, fill))
+                case.foreign = self._foreign(case, view)
                 told = {"by": str(step.by), "adjustment_id": step.adjustment_id}
                 self._diary.event(
                     "adjusted", step.trade.symbol, step.trade.trade_id, None, hashes.get(step.trade.symbol, ""), **told
@@ -228,6 +228,11 @@ class Overseer:
                 raise ValueError(f"{step.reason}; this run ends, stops stay in place")
             case Finding():
                 self._executor.alert(step)
+
+    def _foreign(self, case: Case, view: ExchangeView) -> tuple[TradeSeen, ...]:
+        """What is known to have closed a part of the trade by hand: the view does not reach back for ever."""
+        found = (fill for fill in (*case.foreign, *view.fills) if self._is_foreign(case, fill))
+        return tuple({fill.trade_id: fill for fill in found}.values())
 
     def _is_foreign(self, case: Case, fill: TradeSeen) -> bool:
         """A fill against the trade that is of no order of ours, since it was entered."""

@@ -10,26 +10,28 @@ from live.order_questions import TRADES
 from live.order_state import Sent, all_heard
 from live.orders import Leg
 from live.reconcile import ExchangeView
-from live.tests.exchange_words import BTC, CONTRACT, held, order, position, seen
+from live.tests.exchange_words import BTC, CONTRACT, D, fill, held, order, position, seen
 from live.tests.real_run import RULES
 
 DAY_MS = 86_400_000
 NOW_MS = 9 * DAY_MS  # the position was entered in the first second
 QUIET = SimpleNamespace(
     write_news=list, alert=lambda _: None, wake=asyncio.Event(), config_hashes={}, event=lambda *_, **__: None,
-    forced=lambda *_: None, react=lambda _: None,
+    forced=lambda *_: None, react=lambda _: None, alarm=lambda *_: None,
 )  # fmt: skip
 
 
 class Asked:
-    """In place of the account's reader: remembers since when it was asked for fills."""
+    """In place of the account's reader: holds so much, tells these fills, and remembers since when it was asked."""
 
-    def __init__(self):
+    def __init__(self, amount: str = "1"):
         self.since_ms: list[int] = []
+        self.amount, self.told = amount, ()
 
     async def view(self, urgency, since_ms, *, has_all_orders):
         self.since_ms.append(since_ms)
-        return ExchangeView(positions=(position("1"),), orders=(), fills=(), is_hedge=False, is_multi_assets=False)
+        held = (position(self.amount),)
+        return ExchangeView(positions=held, orders=(), fills=self.told, is_hedge=False, is_multi_assets=False)
 
     async def fills(self, urgency, symbol, since_ms):
         self.since_ms.append(since_ms)
@@ -39,19 +41,26 @@ class Asked:
         return Unread(reason="not asked")
 
 
-def test_of_a_position_that_is_older_than_a_week_the_last_days_are_asked_for():
-    """The exchange tells seven days from the time on that it is asked for: nothing of today, from the entry on."""
-    cases, asked, clock = Cases(), Asked(), FollowedClock(NOW_MS * 1_000_000)
-    cases.add(Case(trade=held(order(Leg.STOP, seen(Leg.STOP))), contract=CONTRACT, is_entry_told=True))
+def caught_up_with(asked: Asked, case: Case) -> None:
+    """The account is read twice; the second time it tells of no fill."""
+    cases, clock = Cases(), FollowedClock(NOW_MS * 1_000_000)
+    cases.add(case)
     seat = SimpleNamespace(config=SimpleNamespace(orders=SimpleNamespace(leverage=10)))
     overseer = Overseer(RULES, {BTC: seat}, asked, cases, QUIET, QUIET, QUIET, clock, lambda: None)
     overseer.begin(1_000, {})
 
     async def twice() -> None:
         await overseer.catch_up()
+        asked.told = ()
         await overseer.catch_up()
 
     asyncio.run(twice())
+
+
+def test_of_a_position_that_is_older_than_a_week_the_last_days_are_asked_for():
+    """The exchange tells seven days from the time on that it is asked for: nothing of today, from the entry on."""
+    asked = Asked()
+    caught_up_with(asked, Case(trade=held(order(Leg.STOP, seen(Leg.STOP))), contract=CONTRACT, is_entry_told=True))
     assert len(asked.since_ms) == 2 and min(asked.since_ms) >= NOW_MS - 7 * DAY_MS
 
 
@@ -67,3 +76,11 @@ def test_fills_of_a_stop_that_stood_for_more_than_a_week_are_asked_for_from_when
 
     asyncio.run(ask())
     assert NOW_MS - 7 * DAY_MS <= asked.since_ms[0] < NOW_MS - 2_000
+
+
+def test_what_was_closed_by_hand_is_still_known_when_the_account_does_not_list_it_any_more():
+    asked, case = Asked("0.6"), Case(trade=held(), contract=CONTRACT, is_entry_told=True)
+    by_hand = fill(seen(Leg.CLOSE, "FILLED", client_order_id="web_1", order_id=9), 7, "0.4", time_ms=2_000)
+    asked.told = (by_hand,)
+    caught_up_with(asked, case)
+    assert (case.trade.adjustment, case.foreign) == (D("-0.4"), (by_hand,))
