@@ -128,6 +128,7 @@ class Overseer:
                 for what in found.waits_for:
                     self._executor.alert(Finding(kind="unread", symbol="", detail=what))
                 return False
+            self._ask_for_unlisted(view)
             now_ms = self._clock.now_ms()
             steps = audited(found, self._last, self._cases.heard_ms, now_ms) if is_audit else found.steps
             self._last = found
@@ -139,6 +140,14 @@ class Overseer:
             self.is_ready.set()
             self._executor.wake.set()
             return True
+
+    def _ask_for_unlisted(self, view: ExchangeView) -> None:
+        """What should stand and is not among the open orders: it may have been placed before the others listed."""
+        listed = {seen.client_order_id for seen in view.orders}
+        for case in self._cases.open():
+            for name, order in case.trade.orders.items():
+                if order.is_standing and name not in listed:
+                    self._executor.spawn(self._executor.ask(case, name))
 
     def _tell_what_is_gone(self) -> None:
         """What was taken over before and is not found again has ended; at what price, nobody heard."""

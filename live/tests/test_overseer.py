@@ -17,8 +17,10 @@ DAY_MS = 86_400_000
 NOW_MS = 9 * DAY_MS  # the position was entered in the first second
 QUIET = SimpleNamespace(
     write_news=list, alert=lambda _: None, wake=asyncio.Event(), config_hashes={}, event=lambda *_, **__: None,
-    forced=lambda *_: None, react=lambda _: None, alarm=lambda *_: None,
+    forced=lambda *_: None, react=lambda _: None, alarm=lambda *_: None, ask=lambda case, name: name,
+    spawn=lambda name: asked_for.append(name),
 )  # fmt: skip
+asked_for: list[str] = []  # orders
 
 
 class Asked:
@@ -26,12 +28,12 @@ class Asked:
 
     def __init__(self, amount: str = "1"):
         self.since_ms: list[int] = []
-        self.amount, self.told = amount, ()
+        self.amount, self.told, self.orders = amount, (), ()
 
     async def view(self, urgency, since_ms, *, has_all_orders):
         self.since_ms.append(since_ms)
         held = (position(self.amount),)
-        return ExchangeView(positions=held, orders=(), fills=self.told, is_hedge=False, is_multi_assets=False)
+        return ExchangeView(positions=held, orders=self.orders, fills=self.told, is_hedge=False, is_multi_assets=False)
 
     async def fills(self, urgency, symbol, since_ms):
         self.since_ms.append(since_ms)
@@ -84,3 +86,13 @@ def test_what_was_closed_by_hand_is_still_known_when_the_account_does_not_list_i
     asked.told = (by_hand,)
     caught_up_with(asked, case)
     assert (case.trade.adjustment, case.foreign) == (D("-0.4"), (by_hand,))
+
+
+def test_a_stop_that_the_account_does_not_list_is_asked_for():
+    """It was placed before the time that orders are asked from: only that it is not open any more shows."""
+    asked_for.clear()
+    stop, listed = order(Leg.STOP, seen(Leg.STOP)), seen(Leg.TARGET)
+    asked, case = Asked(), Case(trade=held(stop, order(Leg.TARGET, listed)), contract=CONTRACT, is_entry_told=True)
+    asked.orders = (listed,)
+    caught_up_with(asked, case)
+    assert asked_for == [stop.client_order_id] * 2
