@@ -116,7 +116,8 @@ class AsterAccount:
         )  # fmt: skip
         self.stream: UserStream | None = None
         self.entrance = Entrance(
-            self.rules, self.cases, self.executor, self.diary, self.risk, self.overseer, self.clock_keeper, clock,
+            self.rules, seats, self.cases, self.executor, self.diary, self.risk, self.overseer, self.clock_keeper,
+            clock,
             lambda: self.stream is not None and self.stream.is_open and self.overseer.is_ready.is_set(),
         )  # fmt: skip
         columns = ("ts_ms", "kind", "symbol", "trade_id", "client_order_id", "body")

@@ -1,6 +1,6 @@
 """Where entries leave for the exchange, and what calls those back that rest there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from data.clock import Clock
 from live import exchange_orders
@@ -37,6 +37,7 @@ class Entrance:
     def __init__(
         self,
         rules: AccountRules,
+        seats: Mapping[str, SeatBroker],
         cases: Cases,
         executor: Executor,
         diary: Diary,
@@ -47,7 +48,7 @@ class Entrance:
         is_listening: Callable[[], bool],
     ):
         self.is_set_up, self.is_closed = False, False
-        self._rules, self._cases, self._executor, self._diary = rules, cases, executor, diary
+        self._rules, self._seats, self._cases, self._executor, self._diary = rules, seats, cases, executor, diary
         self._risk, self._overseer, self._clock_keeper, self._clock = risk, overseer, clock_keeper, clock
         self._is_listening = is_listening
 
@@ -82,8 +83,9 @@ class Entrance:
             is_listening=self._is_listening(),
             is_trading=seat.is_trading,
         )
+        markets = {name: each.market for name, each in self._seats.items()}
         moment = entry_gate.moment(
-            order, seat.terms, seat.market, self._cases, account, seat.entries_ms, symbol, now_ms
+            order, seat.terms, markets, self._cases, account, seat.entries_ms, symbol, now_ms
         )  # fmt: skip
         reasons = refusals(self._rules.entries, self._risk.state, moment)
         reasons += ["the run is ending"] if self.is_closed else []

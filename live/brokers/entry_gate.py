@@ -1,7 +1,7 @@
 """What is known when an entry is about to leave, put together for ``live.gates``."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from data.venues.aster_signed import ClockReading
@@ -43,7 +43,7 @@ class Account:
 def moment(
     order: EntryOrder,
     terms: Terms,
-    market: Market,
+    markets: Mapping[str, Market],
     cases: Cases,
     account: Account,
     entries_ms: Iterable[int],
@@ -55,9 +55,10 @@ def moment(
     Parameters
     ----------
     terms : with the account's brackets, where they are known.
+    markets : of everything that is traded, by symbol.
     entries_ms : when entries of the symbol left.
     """
-    limit = limit_of(order, terms)
+    market, limit = markets[symbol], limit_of(order, terms)
     notional = order.quantity * limit
     others = [case for case in cases.open() if case.trade.trade_id != order.trade_id]
     same = [case for case in others if case.trade.symbol == symbol]
@@ -68,8 +69,8 @@ def moment(
         notional_usdt=notional,
         margin_usdt=notional / terms.leverage,
         available_usdt=math.nan if account.figures is None else account.figures.available_usdt,
-        symbol_notional_usdt=_held_usdt(cases, symbol, market.mark_price) + _coming_usdt(same, market.mark_price),
-        total_notional_usdt=_held_usdt(cases, None, market.mark_price) + _coming_usdt(others, market.mark_price),
+        symbol_notional_usdt=_held_usdt(cases, symbol, market.mark_price) + _coming_usdt(same, markets),
+        total_notional_usdt=_held_usdt(cases, None, market.mark_price) + _coming_usdt(others, markets),
         open_entries=sum(each.may_fill for case in same for each in case.trade.of(Leg.ENTRY)),
         entries_last_hour=sum(now_ms - each < HOUR_MS for each in entries_ms),
         price_distance_bps=abs(limit / market.mark_price - 1.0) * 1e4,
@@ -95,10 +96,10 @@ def _held_usdt(cases: Cases, symbol: str | None, mark_price: float) -> float:
     )
 
 
-def _coming_usdt(cases: Iterable[Case], mark_price: float) -> float:
+def _coming_usdt(cases: Iterable[Case], markets: Mapping[str, Market]) -> float:
     """What open entries may add at most."""
     entries = [each for case in cases for each in case.trade.of(Leg.ENTRY) if each.may_fill and each.quantity]
-    return sum(float(each.quantity - each.filled) * mark_price for each in entries)
+    return sum(float(each.quantity - each.filled) * markets[each.symbol].mark_price for each in entries)
 
 
 def _liquidation_distance(order: EntryOrder, limit: float, terms: Terms) -> float:
