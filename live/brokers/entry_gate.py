@@ -10,6 +10,7 @@ from live.brokers.cases import Case, Cases
 from live.exchange_orders import limit_of
 from live.feed import Marked, Quoted
 from live.gates import HOUR_MS, Moment
+from live.order_evidence import ZERO
 from live.orders import EntryOrder, Leg
 from research.fills import Terms
 from research.liquidation import liquidation_price
@@ -69,8 +70,12 @@ def moment(
         notional_usdt=notional,
         margin_usdt=notional / terms.leverage,
         available_usdt=math.nan if account.figures is None else account.figures.available_usdt,
-        symbol_notional_usdt=_held_usdt(cases, symbol, market.mark_price) + _coming_usdt(same, markets),
-        total_notional_usdt=_held_usdt(cases, None, market.mark_price) + _coming_usdt(others, markets),
+        symbol_notional_usdt=_held_usdt(cases, symbol, market.mark_price)
+        + _untold_usdt(cases, [symbol], markets)
+        + _coming_usdt(same, markets),
+        total_notional_usdt=_held_usdt(cases, None, market.mark_price)
+        + _untold_usdt(cases, markets, markets)
+        + _coming_usdt(others, markets),
         open_entries=sum(each.may_fill for case in same for each in case.trade.of(Leg.ENTRY)),
         entries_last_hour=sum(now_ms - each < HOUR_MS for each in entries_ms),
         price_distance_bps=abs(limit / market.mark_price - 1.0) * 1e4,
@@ -94,6 +99,17 @@ def _held_usdt(cases: Cases, symbol: str | None, mark_price: float) -> float:
         abs(float(seen.amount)) * (mark_price if symbol is not None and seen.amount else float(seen.entry_price))
         for seen in told
     )
+
+
+def _untold_usdt(cases: Cases, symbols: Iterable[str], markets: Mapping[str, Market]) -> float:
+    """What our entries have filled and the exchange's positions do not hold yet: its word on those comes later."""
+    total = 0.0
+    for symbol in symbols:
+        filled = sum(max(case.trade.quantity, ZERO) for case in cases.open() if case.trade.symbol == symbol)
+        told = sum(abs(seen.amount) for seen in cases.positions.values() if seen.symbol == symbol)
+        if filled > told:
+            total += float(filled - told) * markets[symbol].mark_price
+    return total
 
 
 def _coming_usdt(cases: Iterable[Case], markets: Mapping[str, Market]) -> float:
