@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from data.config import load
 from live import risk
 from live.alerts import KINDS
 from live.commands import ALARMS
@@ -93,6 +94,7 @@ class Oversight:
         self.ordered: deque[RiskEvent | Adopting | Flatten] = deque()
         self.adopting: tuple[str, ...] = ()
         self._is_paper = True
+        self._of_account = RiskState()  # of a real run, as its account told it last
         self._journal = journal
         self._desks: Sequence[Desk] = ()
         self._adopted: dict[str, str] = {}  # by trade id, the symbols of positions that the account has taken over
@@ -140,13 +142,21 @@ class Oversight:
         elif kind == "alert":
             what = body["what"] if body["what"] in KINDS else "order"
             self.news.append(News(kind=what, detail=f"{body['what']}: {body['detail']}"))
-        elif kind == "risk" and body["level"] != Level.ACTIVE:
+        elif kind == "risk":
+            told = {name: value for name, value in body["state"].items() if value is not None}
+            self._of_account = load(RiskState, told, "journal")
+        if kind == "risk" and body["level"] != Level.ACTIVE:
             self.news.append(News(kind="level", detail=f"{body['level']}: {', '.join(body['state']['lowered'])}"))
 
     @property
     def level(self) -> Level:
         """What may be done."""
         return self.state.level
+
+    @property
+    def _held(self) -> RiskState:
+        """What holds for the whole run: of a real one its account's, which also falls by what is measured there."""
+        return self.state if self._is_paper else self._of_account
 
     @property
     def equity_usdt(self) -> float:
@@ -169,7 +179,7 @@ class Oversight:
         else:
             is_done, answer = self._done(time_ms, told["command"], told["symbol"], told.get("why", ""))
         body = {"key": told["key"], "command": told["command"], "is_done": is_done, "answer": answer}
-        self._write("answer", time_ms, told["symbol"], body | {"level": self.state.level})
+        self._write("answer", time_ms, told["symbol"], body | {"level": self._held.level})
         if told["command"] in ALARMS:
             self.news.append(News(kind=told["command"], detail=told["why"]))
         else:
@@ -198,9 +208,9 @@ class Oversight:
             case _:
                 self._react(Commanded(time_ms=time_ms, level=_LEVELS[command]))
         if command == "flatten":
-            return True, f"{self.state.level}; {self._all_closed(self._desks, Leg.FLATTEN, None, time_ms)}"
-        held = ", ".join(f"{why} ({level})" for why, level in self.state.lowered.items())
-        return True, f"{self.state.level}{': ' + held if held else ''}"
+            return True, f"{self._held.level}; {self._all_closed(self._desks, Leg.FLATTEN, None, time_ms)}"
+        held = ", ".join(f"{why} ({level})" for why, level in self._held.lowered.items())
+        return True, f"{self._held.level}{': ' + held if held else ''}"
 
     def _all_closed(self, desks: Sequence[Desk], leg: Leg, symbol: str | None, time_ms: int) -> str:
         """Close what these hold or are about to, and what the account has taken over: no desk knows of that."""
@@ -220,18 +230,20 @@ class Oversight:
 
     def _react(self, event: RiskEvent) -> None:
         """The next state; a change that matters is written down, and what has to be closed is."""
-        before = self.state
+        before, before_level = self.state, self._held.level
         if isinstance(event, Commanded | Acknowledged | Alarmed):
             self.ordered.append(event)
+            self._of_account, _ = risk.react(None, self._of_account, event)
         self.state, wanted = risk.react(self.limits and self.limits.account, before, event)
         if (self.state.lowered, self.state.spent_day) != (before.lowered, before.spent_day):
             reasons = [each.reason for each in wanted]
             told = {"level": self.state.level, "cause": type(event).__name__, "because": reasons}
             if self._is_paper:
                 self._write("risk", event.time_ms, None, told | {"state": asdict(self.state)})
-            if self.state.level is not before.level or self.state.spent_day != before.spent_day:
-                why = "; ".join(reasons) or ", ".join(self.state.lowered)
-                self.news.append(News(kind="level", detail=f"{before.level} → {self.state.level}: {why}"))
+            level = self._held.level
+            if level is not before_level or self.state.spent_day != before.spent_day:
+                why = "; ".join(reasons) or ", ".join(self._held.lowered)
+                self.news.append(News(kind="level", detail=f"{before_level} → {level}: {why}"))
         is_spent = self.state.spent_day != before.spent_day
         is_lowered = self.state.level is not before.level and self.state.level is not Level.ACTIVE
         if self._is_paper and (is_spent or is_lowered):  # a real account does so itself, and keeps the part that filled

@@ -113,3 +113,17 @@ def test_nothing_is_entered_beside_a_position_that_was_taken_over(config, tmp_pa
     assert run.broker.risk.state.level is Level.ACTIVE and not run.orders("E")
     refused = [json.loads(body)["reasons"] for body in read_journal(run.path).filter(kind="refused")["body"]]
     assert any("a position that was taken over" in reason for reasons in refused for reason in reasons)
+
+
+def test_the_answer_tells_the_account_s_level_which_an_acknowledgement_does_not_raise(config, tmp_path):
+    acknowledge = once_held("ack")
+
+    def look(run, request):
+        if request.is_new("S") and run.broker.risk.state.level is Level.ACTIVE:
+            run.broker.risk.alarm("mode_changed", "leverage 20", request.ms)
+        acknowledge(run, request)
+
+    run = real(often(config), tmp_path / "real.sqlite", minutes=8, after=[look], speed=600.0)
+    assert run.broker.risk.state.level is Level.HALTED
+    (answer,) = (json.loads(body) for body in read_journal(run.path).filter(kind="answer")["body"])
+    assert (answer["level"], answer["answer"]) == ("HALTED", "HALTED: mode_changed (HALTED)")
