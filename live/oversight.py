@@ -258,7 +258,7 @@ class Oversight:
 
     def _moment(self, desk: Desk, time_ms: int, notional_usdt: float) -> Moment:
         """What paper knows: there is no account that could be late, thin or in doubt, and bars gate stale quotes."""
-        symbol, leverage = desk.key[1], desk.rules.config.orders.leverage or 1.0
+        symbol = desk.key[1]
         entered = self._entries_ms.setdefault(symbol, deque())
         while entered and entered[0] <= time_ms - HOUR_MS:
             entered.popleft()
@@ -268,8 +268,8 @@ class Oversight:
             time_ms=time_ms,
             symbol=symbol,
             notional_usdt=notional_usdt,
-            margin_usdt=notional_usdt / leverage,
-            available_usdt=self.equity_usdt - sum(held.values()) / leverage,
+            margin_usdt=notional_usdt / _leverage(desk),
+            available_usdt=self.equity_usdt - sum(held[other.key] / _leverage(other) for other in self._desks),
             symbol_notional_usdt=sum(held[other.key] for other in of_symbol),
             total_notional_usdt=sum(held.values()),
             open_entries=sum(other.is_busy and not other.side for other in of_symbol),
@@ -298,6 +298,10 @@ class Oversight:
             body=body,
         )
         self._journal.append([record])
+
+
+def _leverage(desk: Desk) -> float:
+    return desk.rules.config.orders.leverage or 1.0
 
 
 def _time_ms(event: Event) -> int:

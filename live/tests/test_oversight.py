@@ -152,3 +152,21 @@ def test_a_restart_resets_nothing_and_other_limits_are_refused(under):
         assert again.oversight.state == dispatcher.oversight.state
         with pytest.raises(ValueError, match=r"a log under another \[risk\]"):
             Session([config], None, None, log, Journal(path.with_suffix(".x")), resolution="tick", limits=WIDE)
+
+
+@pytest.mark.parametrize(("held_at", "asked_at"), [(1.0, 10.0), (10.0, 1.0)])
+def test_the_margin_of_what_is_held_is_counted_at_its_own_leverage(tmp_path, held_at, asked_at):
+    def a_desk(symbol: str, leverage: float, notional_usdt: float) -> SimpleNamespace:
+        rules = SimpleNamespace(config=SimpleNamespace(orders=SimpleNamespace(leverage=leverage)))
+        return SimpleNamespace(
+            key=("hash", symbol), rules=rules, notional_usdt=notional_usdt, result_usdt=0.0, is_busy=False, side=0
+        )
+
+    desks = [a_desk("BTCUSDT", held_at, 800.0 * held_at), a_desk("ETHUSDT", asked_at, 0.0)]  # 800 of margin
+    with Journal(tmp_path / "margin.sqlite") as journal:
+        oversight = Oversight(journal)
+        entries = replace(WIDE.entries, max_symbol_notional_usdt=1e6, max_total_notional_usdt=1e6)
+        oversight.limits = replace(WIDE, entries=entries)
+        oversight.watch(desks, is_paper=True)
+        assert oversight.refusal(desks[1], 1_000, 200.0 * asked_at) is None
+        assert oversight.refusal(desks[1], 1_000, 300.0 * asked_at) == "300 USDT of margin, at most 200"
