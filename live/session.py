@@ -389,7 +389,8 @@ def walk(
         for record in wal.read(segment):
             dispatcher.take(record)
             end += wal.size(record)
-        if wal.next_record(segment, end) < segment.stat().st_size:
+        # A whole record at the very end was written meanwhile: it is the log of a run that goes on.
+        if end < wal.next_record(segment, end) < segment.stat().st_size:
             raise Damaged(f"{segment} is damaged at byte {end}; keep it as evidence and give another journal")
     return dispatcher
 

@@ -15,9 +15,9 @@ from data.lake import Lake
 from data.loopback.tape import RecordingSource
 from data.schema import MARK_PRICE, conform
 from data.sealer import seal_folder
-from data.wal import Kind, Log, note
+from data.wal import Kind, Log, note, segments
 from live.commands import Inbox
-from live.dispatch import first_open_ms
+from live.dispatch import Dispatcher, first_open_ms
 from live.journal import Journal, feed_folder
 from live.journal_trades import trades
 from live.oversight import News
@@ -150,3 +150,22 @@ def test_a_wild_stream_is_proven_and_leaves_nothing_to_explain(seed, tmp_path):
     found = explain(evidence.case)
     assert not any(trade.causes for trade in found.trades)
     assert len(found.trades) == trades(path, config.config_hash, config.symbol).height > 2
+
+
+def test_a_run_that_goes_on_is_proven_while_its_log_grows(run, tmp_path, monkeypatch):
+    records = records_of(run[0])[:-1]  # it was not stopped
+    whole = walked(records, CONFIG, tmp_path / "whole.sqlite", monkeypatch)
+    path = walked(records[:-1], CONFIG, tmp_path / "going.sqlite", monkeypatch)
+    (grown,), (segment,) = (segments(feed_folder(each)) for each in (whole, path))
+    more, take = [grown.read_bytes()[segment.stat().st_size :]], Dispatcher.take
+
+    def writes_more(self, record):
+        take(self, record)
+        if more:
+            with segment.open("ab") as log:
+                log.write(more.pop())
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Dispatcher, "take", writes_more)
+        proofs = proofs_of(path, feed_folder(path), None)
+    assert [proof.holds for proof in proofs] == [True, True, None, True] and not more
