@@ -74,8 +74,9 @@ def _replayed(journal: Path, feed: Path, evidence: Sequence[Evidence]) -> Proof:
         with Journal(path, is_derived=True) as again:
             walk([each.past.config for each in evidence], feed, again)
         replayed, written = read_journal(path), read_journal(journal)
-    if written["kind"][-1] != "end":  # it goes on: the journal may be ahead of what was replayed
-        written = written.head(replayed.height)
+    if written["kind"][-1] != "end":  # it goes on, or was killed: either may be ahead of the other
+        both = min(written.height, replayed.height)
+        written, replayed = written.head(both), replayed.head(both)
     same = replayed.equals(written)
     return Proof(
         "P1 replay", same, f"{written.height} events{'' if same else ': another journal'}", written["hash"][-1]

@@ -169,3 +169,12 @@ def test_a_run_that_goes_on_is_proven_while_its_log_grows(run, tmp_path, monkeyp
         patched.setattr(Dispatcher, "take", writes_more)
         proofs = proofs_of(path, feed_folder(path), None)
     assert [proof.holds for proof in proofs] == [True, True, None, True] and not more
+
+
+def test_a_run_that_was_killed_before_its_journal_had_all_of_its_log_is_its_replay(run, tmp_path, monkeypatch):
+    records = records_of(run[0])[:-1]  # it was not stopped
+    path = walked(records[: len(records) // 2], CONFIG, tmp_path / "killed.sqlite", monkeypatch)
+    with Log(feed_folder(path)) as log:
+        for record in records[len(records) // 2 :]:
+            log.write(*record)
+    assert proofs_of(path, feed_folder(path), None)[0].holds
