@@ -19,14 +19,17 @@ from research import formats
 def parity(night: Night) -> Outcome:
     """Prove every run that traded on the day; one that cannot be proven is told."""
     folder = Path(night.settings.journals) if night.settings.journals else JOURNALS
-    journals = [path for path in sorted(folder.glob("*.sqlite")) if feed_folder(path).is_dir() and _ran(path, night)]
-    facts, human = {}, []
-    for path in journals:
+    facts, human, runs = {}, [], 0
+    for path in (path for path in sorted(folder.glob("*.sqlite")) if feed_folder(path).is_dir()):
         try:
-            proofs = proofs_of(path, feed_folder(path), Lake(night.lake))
+            proofs = proofs_of(path, feed_folder(path), Lake(night.lake)) if _ran(path, night) else None
         except (ValueError, LookupError) as error:
+            runs += 1
             human.append(f"{path.name} could not be proven: {error}")
             continue
+        if proofs is None:
+            continue
+        runs += 1
         facts[f"{path.name}: parity"] = parity_id(proofs)[:12]
         broken = [proof for proof in proofs if proof.holds is False]
         found = "; ".join(f"{proof.name}: {proof.found}" for proof in broken)
@@ -36,7 +39,7 @@ def parity(night: Night) -> Outcome:
             ask(
                 path, "parity", None, by="nightly", now_ms=RealClock().now_ms(), patience_ms=ALARM_HOLDS_MS, why=found
             )  # fmt: skip
-    return Outcome(note=_note(len(journals), len(human)), facts=facts, human=tuple(human))
+    return Outcome(note=_note(runs, len(human)), facts=facts, human=tuple(human))
 
 
 def _note(runs: int, unproven: int) -> str:

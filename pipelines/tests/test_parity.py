@@ -76,6 +76,18 @@ def test_a_night_proves_the_runs_of_its_day(run, tmp_path):
     assert parity(replace(night, day=START.date() + timedelta(days=1))).facts == {}
 
 
+def test_a_night_tells_of_a_damaged_journal_and_proves_the_others(run, tmp_path, monkeypatch):
+    path, lake = run
+    sound = walked(records_of(path), CONFIG, tmp_path / "sound.sqlite", monkeypatch)
+    damaged = walked(records_of(path), CONFIG, tmp_path / "damaged.sqlite", monkeypatch)
+    damaged.write_bytes(b"no journal any more")
+    settings = NightSettings(symbols=(CONFIG.symbol,), journals=str(tmp_path))
+    found = parity(Night(day=START.date(), folder=tmp_path, lake=lake.root, settings=settings))
+    assert [*found.facts] == [f"{sound.name}: parity"] and found.note == "2 runs of the day, 1 not proven"
+    (sentence,) = found.human
+    assert sentence.startswith("damaged.sqlite could not be proven: ")
+
+
 def test_bars_that_were_not_heard_break_the_feed_alone(run, tmp_path, monkeypatch):
     path, lake = run
     from_ms = int((START + timedelta(minutes=20)).timestamp() * 1_000)
