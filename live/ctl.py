@@ -10,6 +10,7 @@ import click
 
 from data.clock import RealClock
 from live.commands import COMMANDS, Command, answer_to, ask
+from live.heartbeat import beat_path
 from live.identity import CHECKOUT
 
 JOURNALS = CHECKOUT / "live" / "journals"
@@ -25,10 +26,16 @@ def newest_journal(folder: Path = JOURNALS) -> Path:
     LookupError
         When there is none.
     """
-    found = sorted(folder.glob("*.sqlite"), key=lambda path: path.stat().st_mtime)
+    found = sorted(folder.glob("*.sqlite"), key=_written_s)
     if not found:
         raise LookupError(f"no journal in {folder}; name the runner's with --journal")
     return found[-1]
+
+
+def _written_s(journal: Path) -> float:
+    """When it was written to last: SQLite may keep that in a file beside it for hours, and a runner says it lives."""
+    beside = (journal, journal.with_name(f"{journal.name}-wal"), beat_path(journal))
+    return max((path.stat().st_mtime for path in beside if path.exists()), default=0.0)
 
 
 def await_answer(journal: Path, asked: Command) -> dict[str, Any] | None:
