@@ -106,10 +106,21 @@ def ask(
 
 
 def answer_to(journal: Path, key: str) -> dict[str, Any] | None:
-    """What the runner answered to a command; None while it has not."""
-    with closing(sqlite3.connect(f"{journal.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)) as connection:
-        rows = connection.execute("SELECT body FROM events WHERE kind = 'answer' ORDER BY seq DESC")
-        return next((told for (body,) in rows if (told := json.loads(body))["key"] == key), None)
+    """What the runner answered to a command; None while it has not, or has only just begun its journal.
+
+    Raises
+    ------
+    ValueError
+        When the file is no journal.
+    """
+    try:
+        with closing(sqlite3.connect(f"{journal.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)) as connection:
+            rows = connection.execute("SELECT body FROM events WHERE kind = 'answer' ORDER BY seq DESC")
+            return next((told for (body,) in rows if (told := json.loads(body))["key"] == key), None)
+    except sqlite3.OperationalError:
+        return None
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f"{journal} is no journal: {error}") from error
 
 
 class Inbox:

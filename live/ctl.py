@@ -59,9 +59,9 @@ def ctl(command: str, symbol: str | None, journal: Path | None, patience_s: floa
         asked = ask(
             journal, command, symbol, by="ctl", now_ms=RealClock().now_ms(), patience_ms=round(patience_s * 1_000)
         )  # fmt: skip
+        answer = await_answer(journal, asked)
     except (ValueError, LookupError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    answer = await_answer(journal, asked)
     if answer is None:
         raise click.ClickException(
             f"no answer within {patience_s:g} s: no runner writes {journal}, or it is stuck; {command} is void now, "

@@ -104,6 +104,18 @@ def test_the_newest_journal_is_the_one_that_a_runner_writes_to(tmp_path):
     assert newest_journal(tmp_path).name == "old.sqlite"
 
 
+def test_ctl_says_what_is_no_journal(tmp_path):
+    (tmp_path / "no.sqlite").write_text("no journal, but a letter of some length")
+    done = CliRunner().invoke(ctl, ["pause", "--journal", str(tmp_path / "no.sqlite"), "--timeout", "0.1"])
+    assert done.exit_code == 1 and "no.sqlite is no journal: file is not a database" in done.output
+
+
+def test_ctl_waits_for_a_runner_that_has_only_just_begun(tmp_path):
+    (tmp_path / "new.sqlite").touch()
+    done = CliRunner().invoke(ctl, ["pause", "--journal", str(tmp_path / "new.sqlite"), "--timeout", "0.1"])
+    assert done.exit_code == 1 and "no answer within 0.1 s" in done.output
+
+
 def played(often, path, wishes, **changes):
     """A paper run to which somebody says things when the market is at those hours; its replay writes the same."""
     configs = [often(), often(symbol="ASTERUSDT")]
