@@ -6,6 +6,7 @@ writes each into its input log before it acts, and command and answer into the j
 
 import json
 import sqlite3
+import sys
 import uuid
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -137,12 +138,23 @@ class Inbox:
         self._connection.close()
 
     def unread(self) -> list[Command]:
-        """What came since the last look, in order; at first everything there is."""
+        """What came since the last look, in order; at first everything there is.
+
+        What this runner does not know, such as a newer one's command, is left: whoever asked gets no answer.
+        """
         rows = self._connection.execute("SELECT seq, body FROM commands WHERE seq > ? ORDER BY seq", (self._seen,))
         found = rows.fetchall()
         if found:
             self._seen = found[-1][0]
-        return [Command(**json.loads(body)) for _, body in found]
+        return [command for _, body in found if (command := _known(body)) is not None]
+
+
+def _known(body: str) -> Command | None:
+    try:
+        return Command(**json.loads(body))
+    except (TypeError, ValueError) as error:
+        print(f"a command that this runner does not know is left: {error}", file=sys.stderr)
+        return None
 
 
 def _opened(path: Path) -> sqlite3.Connection:

@@ -2,9 +2,13 @@
 
 import json
 import os
+import sqlite3
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict
 
 import polars as pl
 import pytest
@@ -114,6 +118,16 @@ def test_ctl_waits_for_a_runner_that_has_only_just_begun(tmp_path):
     (tmp_path / "new.sqlite").touch()
     done = CliRunner().invoke(ctl, ["pause", "--journal", str(tmp_path / "new.sqlite"), "--timeout", "0.1"])
     assert done.exit_code == 1 and "no answer within 0.1 s" in done.output
+
+
+def test_what_an_older_runner_does_not_know_is_left_unread_and_the_rest_is_obeyed(journal):
+    first = asked(journal, "pause")
+    with closing(sqlite3.connect(inbox_path(journal))) as newer, newer:
+        for body in (json.dumps(asdict(first) | {"command": "hedge"}), json.dumps(asdict(first) | {"more": 1}), "[]"):
+            newer.execute("INSERT INTO commands (key, body) VALUES (?, ?)", (uuid.uuid4().hex, body))
+    second = asked(journal, "resume")
+    with Inbox(journal) as inbox:
+        assert inbox.unread() == [first, second] and inbox.unread() == []
 
 
 def played(often, path, wishes, **changes):
