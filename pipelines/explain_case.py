@@ -17,7 +17,7 @@ from data.config import canonical_json
 from data.lake import Lake
 from data.schema import interval_ms
 from data.sealer import seal_folder
-from live.ctl import JOURNALS
+from live.ctl import JOURNALS, newest_journal
 from live.dispatch import looks_at_map
 from live.journal import read_journal
 from live.journal_trades import events_of
@@ -96,7 +96,8 @@ class Evidence:
 
 
 def find_run(name: str) -> Path:
-    """The journal or case that a command line names: a path, a name in ``live/journals``, or ``latest`` of them.
+    """The journal or case that a command line names: a path, a name in ``live/journals``, or ``latest``: of them
+    the one that was written to last.
 
     Raises
     ------
@@ -104,10 +105,10 @@ def find_run(name: str) -> Path:
         When there is no such file.
     """
     if name == "latest":
-        kept = sorted(JOURNALS.glob("*.sqlite"))
-        if not kept:
-            raise LookupError(f"no journal in {JOURNALS}; `aster-live --mode paper` writes one")
-        return kept[-1]
+        try:
+            return newest_journal(JOURNALS)
+        except LookupError:
+            raise LookupError(f"no journal in {JOURNALS}; `aster-live --mode paper` writes one") from None
     for path in (Path(name), JOURNALS / name, JOURNALS / f"{name}.sqlite"):
         if path.is_file():
             return path

@@ -1,6 +1,7 @@
 """What is planted in a paper run is named, with its amount, and nothing else is; a frozen case says it again."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -258,3 +259,11 @@ def test_a_run_whose_entries_rest_is_its_backtest(run, at_rest):
 def test_an_entry_that_rested_in_vain_is_a_missed_fill(at_rest):
     found = explained(at_rest(missing_at_rest(2))[1])
     assert list(made(found)) == ["missed fill"]
+
+
+def test_the_latest_run_is_the_one_written_last_whatever_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(explain_case, "JOURNALS", tmp_path)
+    for age_s, name in ((100, "first.sqlite"), (50, "20260105T100000Z-paper.sqlite")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1_700_000_000 - age_s,) * 2)
+    assert explain_case.find_run("latest").name == "20260105T100000Z-paper.sqlite"
