@@ -168,7 +168,8 @@ class Account:
                     "DELETE", step.symbol, asked, f"{step.symbol}: entry {step.client_order_id} back"
                 )
             case Place():
-                self._tried.add(step.client_order_id)
+                if step.symbol in self._symbols:
+                    self._tried.add(step.client_order_id)
                 said = f"{step.symbol}: {dict(step.parameters)['type']} {step.client_order_id}"
                 return await self._send("POST", step.symbol, step.parameters, said)
         return f"{step.symbol}: {step.detail}"

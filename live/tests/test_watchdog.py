@@ -105,3 +105,9 @@ def test_a_stop_that_cannot_stand_is_a_way_out(watched):
     orders, amount, kinds, _ = watched(naked_with_an_entry, rules=above)
     assert amount == 0.0 and "rescued" in kinds
     assert [each["clientOrderId"] for each in orders] == ["by-hand"]
+
+
+def test_what_was_not_sent_is_no_attempt(watched):
+    _, _, _, said = watched(naked_with_an_entry, symbols=(), looks=4)
+    would = {sentence for sentence in said if sentence.startswith("would send")}
+    assert len(would) == 2 and not any("MARKET wbone" in sentence and "STOP" not in sentence for sentence in would)
