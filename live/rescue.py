@@ -60,7 +60,7 @@ class Rescue:
         Parameters
         ----------
         orders : that are open.
-        plans, contracts, marks : by symbol.
+        plans, contracts, marks : by symbol; where the exchange does not tell of one it is left out.
         tried : client order ids that were used up, by the journal or by us.
         """
         orders = [seen for seen in orders if seen.status in _OPEN]
@@ -72,7 +72,11 @@ class Rescue:
         used = [*tried, *(seen.client_order_id for seen in orders)]
         for position in positions:
             if position.symbol in self.symbols and position.amount and not _has_stop(position, orders):
-                contract, plan = contracts[position.symbol], plans.get(position.symbol)
+                contract, plan = contracts.get(position.symbol), plans.get(position.symbol)
+                if contract is None:
+                    detail = f"{position.amount} has no stop, and the exchange tells no rules of its contract"
+                    steps.append(Finding(kind="naked", symbol=position.symbol, detail=detail, is_urgent=True))
+                    continue
                 steps += self._protected(position, contract, plan, marks.get(position.symbol, math.nan), used)
         return steps
 

@@ -149,9 +149,10 @@ class Account:
     async def _market(self, symbols: tuple[str, ...]) -> tuple[dict[str, Contract], dict[str, float]] | Unread:
         try:
             rules = await self._public.get_json("/fapi/v3/exchangeInfo")
+            there = [symbol for symbol in symbols if any(each["symbol"] == symbol for each in rules["symbols"])]
             marks = {
                 symbol: float((await self._public.get_json("/fapi/v3/premiumIndex", symbol=symbol))["markPrice"])
-                for symbol in symbols
+                for symbol in there
             }
         except (Unavailable, ValueError, KeyError, TypeError) as error:
             return Unread(reason=f"market: {error}")

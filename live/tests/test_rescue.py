@@ -1,5 +1,6 @@
 """What is done in a silent runner's place, on accounts that can be checked by eye."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -93,3 +94,11 @@ def test_a_stop_that_the_mark_has_passed_or_that_was_refused_twice_becomes_a_way
 
 def test_a_position_of_another_symbol_is_none_of_its_business():
     assert found([position("2", "ETHUSDT")]) == []
+
+
+def test_a_position_of_a_contract_that_is_not_told_of_is_said_and_the_others_get_their_stops():
+    rescue = replace(RESCUE, symbols=("GONEUSDT", BTC))
+    steps = rescue.steps([position("1", "GONEUSDT"), position("1")], [], PLANS, {BTC: CONTRACT}, {BTC: 100.0}, ())
+    told, stop, _ = steps
+    assert isinstance(told, Finding) and told.symbol == "GONEUSDT" and told.is_urgent
+    assert stop.symbol == BTC and stop.leg is Leg.STOP

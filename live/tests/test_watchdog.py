@@ -111,3 +111,8 @@ def test_what_was_not_sent_is_no_attempt(watched):
     _, _, _, said = watched(naked_with_an_entry, symbols=(), looks=4)
     would = {sentence for sentence in said if sentence.startswith("would send")}
     assert len(would) == 2 and not any("MARKET wbone" in sentence and "STOP" not in sentence for sentence in would)
+
+
+def test_a_symbol_that_the_exchange_does_not_tell_of_keeps_nobody_else_s_entry_and_stop_waiting(watched):
+    orders, *_, said = watched(naked_with_an_entry, replace(BEAT, symbols=("GONEUSDT", BTC)))
+    assert any(each["type"] == "STOP_MARKET" for each in orders), said
