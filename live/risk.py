@@ -234,8 +234,8 @@ def react(limits: RiskLimits | None, state: RiskState, event: RiskEvent) -> Outc
 
 
 def _weighed(limits: RiskLimits, state: RiskState, seen: EquitySeen) -> Outcome:
-    """Equity against the highest of the day and of all time."""
-    day, equity = seen.time_ms // DAY_MS, seen.equity_usdt
+    """Equity against the highest of the day and of all time. What comes late of a day before counts for this one."""
+    day, equity = max(state.day, seen.time_ms // DAY_MS), seen.equity_usdt
     day_peak = max(state.day_peak_usdt, equity) if day == state.day else equity
     peak = equity if state.peak_usdt is None else max(state.peak_usdt, equity)
     state = replace(state, day=day, day_peak_usdt=day_peak, peak_usdt=peak)

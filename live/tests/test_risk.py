@@ -56,6 +56,12 @@ def test_a_new_day_begins_with_its_own_peak():
     assert (state.spent_day, state.day_peak_usdt, orders) == (-1, 940.0, [])
 
 
+def test_what_comes_late_of_yesterday_does_not_begin_today_anew():
+    """At bar resolution one symbol's windows are told later than another's."""
+    state, orders = after(equity(1_000.0, DAY_MS), equity(960.0, DAY_MS - 1), equity(949.0, DAY_MS + 1))
+    assert (state.day, state.spent_day, [order.symbol for order in orders]) == (1, 1, [None])
+
+
 def test_the_drawdown_of_all_days_halts():
     state, orders = after(equity(1_000.0), equity(960.0, DAY_MS), equity(800.0, 2 * DAY_MS))
     assert state.level is Level.HALTED
