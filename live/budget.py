@@ -72,8 +72,8 @@ class RequestBudget:
 
     def wait_ms(self, urgency: Urgency, weight: int, orders: int, now_ms: int) -> int:
         """How long a request has to wait; 0: it may go out, and then has to be ``spend``-ed."""
-        if now_ms < self._banned_until_ms:
-            return self._banned_until_ms - now_ms
+        if ban_ms := self.ban_ms(now_ms):
+            return ban_ms
         if now_ms < self._throttled_until_ms:
             if urgency is not Urgency.EXIT:
                 return self._throttled_until_ms - now_ms
@@ -84,6 +84,10 @@ class RequestBudget:
         if used_weight + weight <= most_weight and (not orders or used_orders + orders <= most_orders):
             return 0
         return self._next_ms(now_ms) - now_ms
+
+    def ban_ms(self, now_ms: int) -> int:
+        """How long nothing at all may be asked; 0: no ban holds."""
+        return max(0, self._banned_until_ms - now_ms)
 
     def spend(self, urgency: Urgency, weight: int, orders: int, now_ms: int) -> None:
         """A request leaves."""

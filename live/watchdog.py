@@ -122,14 +122,14 @@ class Account:
     def __init__(
         self, rules: AccountRules, signed: SignedRest, public: AsterRest, clock: Clock, symbols: frozenset[str]
     ):
-        self._rules, self._signed, self._public, self._symbols = rules, signed, public, symbols
+        self._rules, self._public, self._symbols = rules, public, symbols
         self._requests = Requests(signed, clock, RequestBudget(rules.budget), lambda what, detail: None)
         self._reader_of = lambda names: AccountReader(self._requests, clock, names)
         self._tried: set[str] = set()
 
     async def rescued(self, beat: Beat, plans: "Plans") -> list[str] | Unread:
         """What was done, or would be, in sentences; nothing is taken for flat that could not be read."""
-        reading = await self._signed.measure_clock()
+        reading = await self._requests.measure_clock()
         if isinstance(reading, NoAnswer):
             return Unread(reason=f"time: {reading.reason}")
         view = await self._reader_of(beat.symbols).standing(Urgency.CERTAINTY)

@@ -34,7 +34,7 @@ class ClockKeeper:
 
     async def measure(self) -> None:
         """One reading."""
-        reading = await self._requests.rest.measure_clock()
+        reading = await self._requests.measure_clock()
         self.is_wanted.clear()
         self.reading = None if isinstance(reading, NoAnswer) else reading
         if self.reading is not None:

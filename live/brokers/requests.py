@@ -7,7 +7,7 @@ from typing import Any
 
 from data.clock import Clock
 from data.venues.aster import Answer, told_wait_s
-from data.venues.aster_signed import NoAnswer, SignedRest, weight_of
+from data.venues.aster_signed import ClockReading, NoAnswer, SignedRest, weight_of
 from data.venues.signing import Parameters
 from live.budget import RequestBudget, Urgency
 from live.order_evidence import Unread
@@ -72,7 +72,16 @@ class Requests:
         if wait_ms := self.budget.wait_ms(urgency, weight, 0, self._clock.now_ms()):
             return Withheld(f"the budget has no room for another {wait_ms} ms")
         self.budget.spend(urgency, weight, 0, self._clock.now_ms())
-        return await self.rest.ask_openly(name)
+        answer = await self.rest.ask_openly(name)
+        if isinstance(answer, Answer):
+            self._heed(answer)
+        return answer
+
+    async def measure_clock(self) -> ClockReading | NoAnswer:
+        """How far the clocks are apart. Ways out are signed by it, so it waits for a ban alone."""
+        if wait_ms := self.budget.ban_ms(self._clock.now_ms()):
+            return Withheld(f"nothing is asked for another {wait_ms} ms")
+        return await self.rest.measure_clock()
 
     async def read(self, urgency: Urgency, name: str, *asked: tuple[str, str], kind: type = list) -> Any | Unread:
         """What a GET tells, as JSON of that kind; ``Unread`` for everything else, never something empty."""

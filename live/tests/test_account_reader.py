@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+from unittest.mock import Mock
 
 import pytest
 
 from data.clock import FollowedClock
 from data.venues.aster import Answer
-from data.venues.aster_signed import NoAnswer, weight_of
+from data.venues.aster_signed import ClockReading, NoAnswer, weight_of
 from live.brokers.account_reader import AccountReader
+from live.brokers.clock_keeper import ClockKeeper
 from live.brokers.requests import Requests, Withheld
 from live.budget import Limits, RequestBudget, Urgency
 from live.order_evidence import Unread
@@ -23,6 +25,13 @@ class Line:
     async def send(self, method, name, parameters=()):
         self.sent.append((method, name, parameters))
         return self.answer
+
+    async def ask_openly(self, name):
+        return await self.send("GET", name)
+
+    async def measure_clock(self):
+        await self.ask_openly("time")
+        return ClockReading(1.0, 2.0)
 
 
 def requests_of(answer: Answer | NoAnswer, **limits) -> tuple[Line, Requests, list[str]]:
@@ -85,6 +94,28 @@ def test_what_an_answer_says_about_all_that_follow(status, alarm):
 
     assert isinstance(asyncio.run(twice()), Withheld) is (status != 503)
     assert alarms == alarm
+
+
+def test_an_answer_about_the_market_says_the_same_about_all_that_follow():
+    line, requests, alarms = requests_of(told({"code": -1003, "msg": "no"}, 418))
+
+    async def both() -> object:
+        await requests.ask_openly(Urgency.CERTAINTY, "exchangeInfo")
+        return await requests.send(Urgency.CERTAINTY, "GET", "openOrders")
+
+    assert isinstance(asyncio.run(both()), Withheld) and alarms == ["banned"] and len(line.sent) == 1
+
+
+def test_while_banned_not_even_the_time_is_asked():
+    line, requests, _ = requests_of(told({"code": -1003, "msg": "no"}, 418))
+    keeper = ClockKeeper(requests, Mock(), FollowedClock(60_000_000_000))
+
+    async def measured() -> None:
+        await requests.send(Urgency.AUDIT, "GET", "openOrders")
+        await keeper.measure()
+
+    asyncio.run(measured())
+    assert [name for _, name, _ in line.sent] == ["openOrders"] and keeper.reading is None
 
 
 def test_the_weights_are_those_of_the_documents():
