@@ -94,6 +94,7 @@ class PositionSeen:
     amount : base units, negative for a short.
     told_ms, asked_ms : as in ``OrderSeen``.
     leverage, is_isolated : None where not told.
+    isolated_margin_usdt : wallet and unrealised of an isolated position; None of others, and where not told.
     """
 
     symbol: str
@@ -104,6 +105,7 @@ class PositionSeen:
     asked_ms: int | None = None
     leverage: int | None = None
     is_isolated: bool | None = None
+    isolated_margin_usdt: Decimal | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +156,7 @@ def trade_of_rest(row: Mapping[str, Any]) -> TradeSeen:
 
 def position_of_rest(row: Mapping[str, Any], asked_ms: int) -> PositionSeen:
     """A row of positionRisk."""
+    is_isolated = _text(row, "marginType") == "isolated"
     return PositionSeen(
         symbol=_text(row, "symbol"),
         position_side=_text(row, "positionSide"),
@@ -162,7 +165,8 @@ def position_of_rest(row: Mapping[str, Any], asked_ms: int) -> PositionSeen:
         told_ms=_whole(row, "updateTime"),
         asked_ms=asked_ms,
         leverage=int(_number(row, "leverage")),
-        is_isolated=_text(row, "marginType") == "isolated",
+        is_isolated=is_isolated,
+        isolated_margin_usdt=_number(row, "isolatedMargin") if is_isolated and row.get("isolatedMargin") else None,
     )
 
 

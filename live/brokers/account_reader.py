@@ -25,11 +25,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """Money of the account, USDT, as last told."""
+    """Money of the account, USDT, as last told.
+
+    Attributes
+    ----------
+    maintained_usdt : maintenance margin of single positions, by symbol and position side.
+    """
 
     margin_balance_usdt: float
     maintenance_usdt: float
     available_usdt: float
+    maintained_usdt: Mapping[tuple[str, str], float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +123,10 @@ class AccountReader:
                 margin_balance_usdt=float(told["totalMarginBalance"]),
                 maintenance_usdt=float(told["totalMaintMargin"]),
                 available_usdt=float(told["availableBalance"]),
+                maintained_usdt={
+                    (each["symbol"], each["positionSide"]): float(each["maintMargin"])
+                    for each in told.get("positions", ())
+                },
             )
         except (KeyError, TypeError, ValueError) as error:
             return Unread(reason=f"account: {type(error).__name__} {error}")

@@ -1,7 +1,7 @@
 """Sets the account beside what we know of it, at the start and again and again, and acts on every difference."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from data.clock import Clock
@@ -14,7 +14,7 @@ from live.brokers.requests import waits_s
 from live.brokers.risk_keeper import RiskKeeper
 from live.brokers.seat import SeatBroker
 from live.budget import Urgency
-from live.order_evidence import TradeSeen, Unread
+from live.order_evidence import PositionSeen, TradeSeen, Unread
 from live.order_questions import BACK_MS
 from live.orders import Leg
 from live.protection import Cancel, Finding
@@ -122,7 +122,7 @@ class Overseer:
                         if order.is_pending and order.sent_ms is not None:
                             await self._executor.ask(case, order.client_order_id)
             view = await self._reader.view(urgency, self._since(), has_all_orders=not is_audit)
-            await self._read_figures(urgency)
+            await self._read_figures(urgency, () if isinstance(view.positions, Unread) else view.positions)
             found = self._compared(view, is_stream_word=not is_audit)
             if found.waits_for:
                 for what in found.waits_for:
@@ -249,7 +249,7 @@ class Overseer:
         is_against = fill.symbol == case.trade.symbol and fill.side == -case.trade.side and case.is_of(fill)
         return is_against and not self._cases.knows(fill) and fill.time_ms >= min(entered, default=0)
 
-    async def _read_figures(self, urgency: Urgency) -> None:
+    async def _read_figures(self, urgency: Urgency, positions: Iterable[PositionSeen]) -> None:
         figures = await self._reader.figures(urgency)
         if isinstance(figures, Unread):
             return
@@ -260,3 +260,12 @@ class Overseer:
                 time_ms=now_ms, balance_usdt=figures.margin_balance_usdt, maintenance_usdt=figures.maintenance_usdt
             )
         )
+        for seen in positions:
+            maintained_usdt = figures.maintained_usdt.get((seen.symbol, seen.position_side))
+            if seen.symbol in self._seats and seen.amount and seen.isolated_margin_usdt and maintained_usdt is not None:
+                self._risk.react(
+                    MarginSeen(
+                        time_ms=now_ms, balance_usdt=float(seen.isolated_margin_usdt), maintenance_usdt=maintained_usdt,
+                        symbol=seen.symbol,
+                    )
+                )  # fmt: skip

@@ -120,6 +120,16 @@ def test_money_that_is_taken_out_is_no_loss(config, tmp_path):
     assert told_of(run, "risk")[-1]["state"]["day_peak_usdt"] == pytest.approx(5_000, abs=5)
 
 
+def test_an_isolated_position_is_closed_by_its_own_margin_however_much_the_account_has(config, tmp_path):
+    run = real(
+        often(config), tmp_path / "real.sqlite", minutes=4,
+        rules=replace(RULES, risk=replace(RULES.risk, least_margin_ratio=1_000.0)),
+    )  # fmt: skip
+    assert len(run.orders("E")) == 1 and not run.amount and level(run) == "REDUCING"
+    (lowered,) = (each for each in told_of(run, "risk") if each["cause"] == "MarginSeen")
+    assert lowered["because"] and "margin" in lowered["state"]["lowered"]
+
+
 def test_another_fee_than_the_config_s_stops_entries(config, tmp_path):
     run = real(often(config), tmp_path / "real.sqlite", minutes=3, accounts={"taker_fee": 0.0005})
     assert not run.orders() and level(run) == "REDUCING" and "fee" in alerts(run)
