@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from pydantic import SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from data.venues.signing import AgentKey, ApiKey, OperatorKey
 from live.private_file import require_private
@@ -32,6 +32,16 @@ class Secrets(BaseSettings):
     api_secret: SecretStr | None = None
 
 
+class _OfFile(Secrets):
+    """What the file says, whatever stands in the environment."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], *, dotenv_settings: PydanticBaseSettingsSource, **_: object
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (dotenv_settings,)
+
+
 def operator_key(path: Path) -> OperatorKey:
     """The key that configs are approved with, of a file that holds nothing else; raises like ``signing_key``."""
     _check_private(path)
@@ -39,7 +49,7 @@ def operator_key(path: Path) -> OperatorKey:
 
 
 def signing_key(path: Path | None) -> SigningKey:
-    """The key to sign with: the agent's where there is one.
+    """The key to sign with: of the file before the environment, and the agent's where there is one.
 
     What stood in the environment is taken out of it, so that no child process inherits it.
 
@@ -57,15 +67,16 @@ def signing_key(path: Path | None) -> SigningKey:
     if path is not None:
         _check_private(path)
     try:
-        secrets = Secrets(_env_file=path)
+        told = [Secrets()] if path is None else [_OfFile(_env_file=path), Secrets()]
     except ValidationError as error:
         raise ValueError(f"keys: expected lines such as ASTER_AGENT_KEY=…; {error.error_count()} are not") from None
     for name in Secrets.model_fields:
         os.environ.pop(f"{_PREFIX}{name}".upper(), None)
-    if secrets.agent_key is not None:
-        return AgentKey(secrets.agent_key.get_secret_value())
-    if secrets.api_key is not None and secrets.api_secret is not None:
-        return ApiKey(secrets.api_key.get_secret_value(), secrets.api_secret.get_secret_value())
+    for secrets in told:
+        if secrets.agent_key is not None:
+            return AgentKey(secrets.agent_key.get_secret_value())
+        if secrets.api_key is not None and secrets.api_secret is not None:
+            return ApiKey(secrets.api_key.get_secret_value(), secrets.api_secret.get_secret_value())
     where = "the environment" if path is None else f"{path} or the environment"
     raise LookupError(f"no key in {where}: expected ASTER_AGENT_KEY, or ASTER_API_KEY and ASTER_API_SECRET")
 

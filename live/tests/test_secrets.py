@@ -45,6 +45,14 @@ def test_the_keys_of_v1_are_taken_where_there_is_no_agent(key_file):
     assert isinstance(signing_key(both), AgentKey)
 
 
+def test_the_file_that_is_named_goes_before_the_environment(key_file, monkeypatch):
+    monkeypatch.setenv("ASTER_AGENT_KEY", "11" * 32)
+    assert signing_key(key_file(f"ASTER_AGENT_KEY={AGENT}")).address == ADDRESS
+    monkeypatch.setenv("ASTER_AGENT_KEY", "11" * 32)
+    assert isinstance(signing_key(key_file("ASTER_API_KEY=mine", "ASTER_API_SECRET=hush")), ApiKey)
+    assert "ASTER_AGENT_KEY" not in os.environ
+
+
 def test_a_child_process_does_not_inherit_a_key(monkeypatch):
     monkeypatch.setenv("ASTER_AGENT_KEY", AGENT)
     signing_key(None)
