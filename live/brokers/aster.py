@@ -135,6 +135,9 @@ class AsterAccount:
         for trade in open_trades(events, now_ms):
             if trade.trade_id not in told["adopted"]:  # those are found again, and adopted again
                 self._take_up(trade)
+        for each in events:
+            if each.kind == "funding" and (case := self.cases.cases.get((each.trade_id, 0))) is not None:
+                case.funding_usdt += each.body["paid_usdt"]
         taken_over = told["adopted"] - told["closed"]
         going_on = {case.trade.trade_id for case in self.cases.open()} | taken_over
         opened = [each.ts_ms for each in events if each.trade_id in going_on]

@@ -38,6 +38,7 @@ class Case:
     streamed : names of orders that the account's stream has told of.
     held_since_ms : our clock when it was first known to hold something without a stop; None while it is not so.
     owed : funding paid before the trader knows of the position.
+    funding_usdt : paid so far, negative when received.
     is_waiting_for_rules : an order was refused for the contract's rules; the next follows those of now.
     fees_bps : of who takes and of who rests: what a commission costs that was paid in another asset than USDT.
     """
@@ -51,6 +52,7 @@ class Case:
     streamed: set[str] = field(default_factory=set)
     held_since_ms: int | None = None
     owed: list[FundingPaid] = field(default_factory=list)
+    funding_usdt: float = 0.0
     is_waiting_for_rules: bool = False
     fees_bps: tuple[float, float] = (math.nan, math.nan)
 
@@ -151,11 +153,11 @@ class Case:
         return OPERATOR if is_commanded else _REASONS[leg]
 
     def net_usdt(self, report: ExitFilled) -> float:
-        """Gain of the closed trade, before funding."""
+        """Gain of the closed trade, after fees and the funding that is known by now."""
         entries = [fill for order in self.trade.of(Leg.ENTRY) for fill in order.trades]
         _, price, fee = _summed(entries, self.fees_bps)
         gain = self.trade.side * report.quantity * (report.price - price) if entries else 0.0
-        return gain - fee - report.fee_usdt
+        return gain - fee - report.fee_usdt - self.funding_usdt
 
     @property
     def entry_price(self) -> float:

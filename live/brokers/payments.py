@@ -74,6 +74,8 @@ class Payments:
         case = next((case for case in entered if _entered_ms(case) <= row.time_ms), None)
         told = {"amount_usdt": row.amount_usdt, "transaction_id": row.transaction_id, "time_ms": row.time_ms}
         self._diary.event("income", row.symbol, config_hash="" if seat is None else seat.config_hash, **told)
+        if case is not None:
+            case.funding_usdt -= row.amount_usdt
         if seat is not None and case is not None and case.is_planned and case.trade.levels is not None:
             paid = FundingPaid(time_ms=self._clock.now_ms(), row=seat.row, paid_usdt=-row.amount_usdt)
             if case.is_entry_told:

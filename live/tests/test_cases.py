@@ -1,7 +1,12 @@
 from dataclasses import replace
 from decimal import Decimal
+from types import SimpleNamespace
+from unittest.mock import Mock
 
+from data.clock import FollowedClock
+from live.brokers.account_reader import Income
 from live.brokers.cases import Case, Cases
+from live.brokers.payments import Payments
 from live.order_evidence import PositionSeen
 from live.order_state import GivenUp
 from live.orders import EntryMissed, Leg, RowKey
@@ -103,3 +108,17 @@ def test_a_commission_in_another_asset_is_not_taken_for_usdt():
     assert case.entry_report(None, 3_000).fee_usdt == 0.04  # of 100 USDT
     closed = case.exit_report(RowKey("1m", 60_000), 3_000)
     assert closed.fee_usdt == 0.009 and case.net_usdt(closed) == -10.049
+
+
+def test_a_gain_that_funding_took_is_a_loss():
+    case, cases = Case(trade=held(), contract=CONTRACT, is_entry_told=True), Cases()
+    cases.add(case)
+    seats = {BTC: SimpleNamespace(config_hash="", key=("", BTC), row=RowKey("1m", 0))}
+    payments = Payments(Mock(), cases, Mock(), seats, FollowedClock(), known=(), since_ms=0)
+    payments._paid(Income(symbol=BTC, amount_usdt=-5.0, time_ms=2_000, transaction_id="1"))
+    target = seen(Leg.TARGET, "FILLED", filled="1")
+    closing = order(Leg.TARGET, target, fill(target, 9, price="103"))
+    case.keep(closing)
+    flat = (position("0", told_ms=3_000, asked_ms=None), position("0", told_ms=3_000))
+    cases.hear(flat, 3_000)
+    assert case.net_usdt(case.exit_report(RowKey("1m", 0), 3_000)) == 3.0 - 5.0

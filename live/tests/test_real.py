@@ -130,6 +130,17 @@ def test_an_isolated_position_is_closed_by_its_own_margin_however_much_the_accou
     assert lowered["because"] and "margin" in lowered["state"]["lowered"]
 
 
+def test_funding_that_was_paid_before_a_restart_is_of_the_trade_s_net(config, tmp_path):
+    def pay(run):
+        run.account.on_funding(BTC, Decimal("0.0001"), run.exchange.office.now_ms)
+        run.exchange.office.collect()
+        run.exchange.office.tell()
+
+    _, second = again(often(config), tmp_path / "real.sqlite", minutes=(2.5, 0.2), before=[guarded(pay)])
+    (paid,), (case,) = told_of(second, "funding"), second.broker.cases.open()
+    assert case.funding_usdt == paid["paid_usdt"] != 0.0
+
+
 def test_another_fee_than_the_config_s_stops_entries(config, tmp_path):
     run = real(often(config), tmp_path / "real.sqlite", minutes=3, accounts={"taker_fee": 0.0005})
     assert not run.orders() and level(run) == "REDUCING" and "fee" in alerts(run)
