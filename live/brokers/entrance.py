@@ -77,7 +77,7 @@ class Entrance:
         symbol, overseer = seat.config.symbol, self._overseer
         refused = self._refused(symbol)
         account = entry_gate.Account(
-            figures=overseer.figures,
+            figures=overseer.known_figures,
             clock=self._clock_keeper.reading,
             is_reconciled=self.is_set_up and overseer.is_green and not refused,
             is_listening=self._is_listening(),

@@ -37,6 +37,7 @@ from live.risk import EquitySeen, MarginSeen
 from live.waiting import sleep_until
 
 AUDIT_MS = 30_000
+FIGURES_HOLD_MS = 3 * AUDIT_MS  # older ones are not known: no entry rests on them
 STALE_MS = 3_000  # what the account shows and is older, its stream should have told
 _SLACK_MS = 60_000
 
@@ -71,6 +72,7 @@ class Overseer:
         self.is_green = False
         self.refused: dict[str | None, str] = {}
         self.figures: Figures | None = None
+        self._figures_ms = 0
         self.is_ready = asyncio.Event()
         self._seats, self._reader, self._cases, self._executor = seats, reader, cases, executor
         self._diary, self._risk, self._clock, self._stale = diary, risk, clock, stale
@@ -92,6 +94,12 @@ class Overseer:
         now_ms = self._clock.now_ms()
         self._since_ms = max(min(since_ms, now_ms) - _SLACK_MS, now_ms - BACK_MS)
         self._began_ms = now_ms
+
+    @property
+    def known_figures(self) -> Figures | None:
+        """The account's, unless it could not be read for so long that they may be others by now."""
+        is_old = self._clock.now_ms() - self._figures_ms > FIGURES_HOLD_MS
+        return None if is_old else self.figures
 
     async def catch_up(self) -> None:
         """Ask for everything that may have happened unheard, until it is known; then act on it at once."""
@@ -253,7 +261,8 @@ class Overseer:
         figures = await self._reader.figures(urgency)
         if isinstance(figures, Unread):
             return
-        now_ms, self.figures = self._clock.now_ms(), figures
+        now_ms = self._figures_ms = self._clock.now_ms()
+        self.figures = figures
         self._risk.react(EquitySeen(time_ms=now_ms, equity_usdt=figures.margin_balance_usdt))
         self._risk.react(
             MarginSeen(

@@ -36,7 +36,7 @@ from live.runner import main
 from live.session import walk
 from live.tests.invariants import alerts, check, held_and_guarded, level, told_of
 from live.tests.paper_run import START, market
-from live.tests.real_run import BTC, RULES, guarded, new, often, real
+from live.tests.real_run import BTC, RULES, again, guarded, new, often, real
 
 ROOT = Path(__file__).resolve().parents[2]
 AGENT = "4fd0a42218f3eae43a6ce26d22544e986139a01e5b34a62db53757ffca81bae1"  # of Aster's own documents: never funded
@@ -139,6 +139,21 @@ def test_funding_that_was_paid_before_a_restart_is_of_the_trade_s_net(config, tm
     _, second = again(often(config), tmp_path / "real.sqlite", minutes=(2.5, 0.2), before=[guarded(pay)])
     (paid,), (case,) = told_of(second, "funding"), second.broker.cases.open()
     assert case.funding_usdt == paid["paid_usdt"] != 0.0
+
+
+def test_an_account_that_cannot_be_read_any_more_takes_no_entry(config, tmp_path):
+    """What it has, and has lost, is not what it was minutes ago."""
+    read = []
+
+    def refuse(run, asked):
+        if asked.name == "account":
+            read.append(asked.ms)
+            if len(read) > 1:
+                run.strike("status", status=503, path="account", method="GET")
+
+    run = real(often(config), tmp_path / "real.sqlite", minutes=4, before=[refuse])
+    assert len(read) > 3 and not run.orders("E")
+    assert {"USDT of margin: not known"} == {each for body in told_of(run, "refused") for each in body["reasons"]}
 
 
 def test_another_fee_than_the_config_s_stops_entries(config, tmp_path):
