@@ -95,11 +95,13 @@ def _coverage(
     calendar = _calendar(days, wanted, start, end)
     holes = pl.concat([seams(days).select(_HOLE.names()), _edges(days, start, end)])
     known = _ledger(lake, list({symbol for each in wanted.values() for symbol in each}), venue)
-    lost = known.filter(pl.col("state").is_in(["partial", "unrepairable"]))
+    is_open = pl.col("state") == "open"
+    lost, due = (_shares(known.filter(which)).select(*STREAM, "date", "share") for which in (~is_open, is_open))
     found = (
         calendar.join(days, on=[*STREAM, "date"], how="left", nulls_equal=True)
         .join(_shares(holes), on=[*STREAM, "date"], how="left", nulls_equal=True)
-        .join(_shares(lost).select(*STREAM, "date", lost="share"), on=[*STREAM, "date"], how="left", nulls_equal=True)
+        .join(lost.rename({"share": "lost"}), on=[*STREAM, "date"], how="left", nulls_equal=True)
+        .join(due.rename({"share": "still_open"}), on=[*STREAM, "date"], how="left", nulls_equal=True)
         .join(_unheard(known, start, end), on=[*STREAM, "date"], how="left", nulls_equal=True)
     )
     return _told(found).sort(*STREAM, "date", nulls_last=True)
@@ -300,7 +302,9 @@ def _told(found: pl.DataFrame) -> pl.DataFrame:
     ).with_columns(expected=pl.col("counted").fill_null(0) + pl.col("missing"))
     is_empty = pl.col("rows") == 0
     is_known = (pl.col("expected") > 0).fill_null(False)  # without rows and outside every hole nothing is expected
-    unrepairable = pl.min_horizontal("missing", pl.col("lost").fill_null(0))
+    # a bar that was given up may have come all the same: what the ledger has open is not given up
+    given_up = pl.col("missing") - pl.col("still_open").fill_null(0)
+    unrepairable = pl.min_horizontal(given_up.clip(lower_bound=0), pl.col("lost").fill_null(0))
     return days.select(
         *STREAM,
         "date",
@@ -322,7 +326,7 @@ def _told(found: pl.DataFrame) -> pl.DataFrame:
         .when(is_known & (pl.col("missing") == 0))
         .then(pl.lit("complete"))
         .when(is_known)
-        .then(pl.when(pl.col("lost") >= pl.col("missing")).then(pl.lit("unrepairable")).otherwise(pl.lit("open")))
+        .then(pl.when(unrepairable >= pl.col("missing")).then(pl.lit("unrepairable")).otherwise(pl.lit("open")))
         .when(pl.col("heard").is_null())
         .then(pl.lit("unknown"))
         .otherwise(pl.when("is_open").then(pl.lit("open")).otherwise(pl.lit("unrepairable"))),

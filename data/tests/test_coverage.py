@@ -114,6 +114,15 @@ def test_a_symbol_with_rows_of_another_venue_only_is_not_missing_at_this_one(lak
     assert coverage(lake, venue="hyperliquid", **asked)["symbol"].unique().to_list() == ["PURRUSDT"]
 
 
+def test_a_bar_that_came_after_it_was_given_up_does_not_hide_one_that_can_be_repaired(lake):
+    given_up, missing = (kline_gaps(bars(edges), "1m") for edges in ([0, 2], [3, 5]))
+    for lost, state in ((given_up, "unrepairable"), (missing, "open")):
+        told = gap_rows(lost, cause="reconnect", detected_time=MIDNIGHT + 9 * MINUTE, state=state)
+        lake.append("gaps", told, origin="gaps")
+    lake.append("klines", bars([0, 1, 2, 3, 5]), origin="ws")
+    assert coverage(lake).select("missing", "unrepairable", "state").rows() == [(1, 0, "open")]
+
+
 def test_mark_prices_are_an_estimate(lake):
     lake.append("mark_price", marks([0, 1, 2, 12]), origin="ws")
     assert coverage(lake).select("expected", "missing", "is_estimate", "longest_gap_ms").rows() == [
