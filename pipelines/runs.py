@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import polars as pl
 
@@ -69,18 +70,20 @@ class RunFolder:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file in one step: a full disk leaves what was there before, and says so."""
-    part = path.with_name(path.name + ".part")
+    # A name of its own: two processes may go on with one sweep, and write the same block at the same time.
+    part = path.with_name(f"{path.name}.{uuid4().hex[:12]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(content)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise OSError(
             error.errno,
             f"{error.strerror}: {len(content):,} bytes for {path} were not written; free space there and run the same "
             "command again: what is finished is kept",
         ) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def runs(folder: Path) -> Iterator[RunFolder]:

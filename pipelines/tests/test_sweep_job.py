@@ -20,7 +20,7 @@ from pipelines.notebook_sweep import beside_others, open_sweep
 from pipelines.promote import promote
 from pipelines.robust_job import run_robust
 from pipelines.run_history import comparison, history
-from pipelines.runs import RunFolder, open_run
+from pipelines.runs import RunFolder, open_run, write_whole
 from pipelines.sweep_job import bars_for, run_sweep
 from research.surface import Strains
 
@@ -184,6 +184,19 @@ def test_a_full_disk_is_said_and_the_sweep_goes_on_when_there_is_room(finished, 
     resumed = run_sweep(finished.path / "config.toml", synthetic_lake, tmp_path, quiet)
     assert resumed.path == half
     assert (half / "results.parquet").read_bytes() == (finished.path / "results.parquet").read_bytes()
+
+
+def test_two_processes_that_go_on_with_one_sweep_may_write_the_same_file_at_once(tmp_path, monkeypatch):
+    path, replaced = tmp_path / "block.parquet", Path.replace
+
+    def after_another_process(part, target):
+        monkeypatch.undo()
+        write_whole(path, b"rows")
+        return replaced(part, target)
+
+    monkeypatch.setattr(Path, "replace", after_another_process)
+    write_whole(path, b"rows")
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"rows"]
 
 
 def test_promotion_writes_a_config_that_the_runner_accepts(finished, synthetic_lake, tmp_path):
