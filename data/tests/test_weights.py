@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from data.clock import FollowedClock, ScaledClock
+from data.clock import FollowedClock, RealClock, ScaledClock
 from data.venues.weights import Budget, weight_of
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -120,6 +120,29 @@ def test_when_others_have_used_the_minute_nothing_is_granted_before_the_next():
         return granted
 
     assert by_the_clock(spend) == [0, 0, 1]
+
+
+def test_a_clock_that_is_set_back_makes_nobody_wait_for_longer_than_a_minute():
+    class Told(RealClock):
+        time_ns = 7_200 * 10**9
+
+        def now_ns(self) -> int:
+            return self.time_ns
+
+        async def sleep(self, seconds: float) -> None:
+            self.time_ns += round(seconds * 1e9)
+
+    async def spend(used_weight: int | None) -> int:
+        clock = Told()
+        budget = Budget(clock, per_minute=100)
+        await budget.take(100)
+        budget.told(used_weight)
+        clock.time_ns -= 3_600 * 10**9
+        began_ns = clock.time_ns
+        await budget.take(100)
+        return (clock.time_ns - began_ns) // 10**9
+
+    assert [asyncio.run(spend(used_weight)) for used_weight in (None, 2_001)] == [60, 60]
 
 
 @pytest.mark.parametrize("per_minute", [0, -5, 2_401])

@@ -69,7 +69,10 @@ class Budget:
     @property
     def used(self) -> int:
         """Weight taken in the last 60 seconds."""
-        last_ns = self._clock.now_ns() - _MINUTE_NS
+        now_ns = self._clock.now_ns()
+        if self._taken and self._taken[-1][0] > now_ns:  # the clock was set back: at worst that was spent just now
+            self._taken = deque((min(when_ns, now_ns), weight) for when_ns, weight in self._taken)
+        last_ns = now_ns - _MINUTE_NS
         while self._taken and self._taken[0][0] <= last_ns:
             self._used -= self._taken.popleft()[1]
         return self._used
@@ -95,6 +98,8 @@ class Budget:
 
     def _due_ns(self, weight: int) -> int:
         """When it is worth asking again whether ``weight`` may be spent; now or earlier: it may."""
+        # the clock may have been set back
+        self._closed_until_ns = min(self._closed_until_ns, self._clock.now_ns() + _MINUTE_NS)
         if self.used and self._used + weight > self.per_minute:
             return self._taken[0][0] + _MINUTE_NS
         return self._closed_until_ns
