@@ -230,6 +230,11 @@ async def ask_forever(asking: Asking, entries: Sequence[Entry], clock: Clock) ->
 
 
 async def sleep_until(clock: Clock, moment_ns: int) -> None:
-    """Return at that moment of the clock, however often a clock that stands still lets a sleep end early."""
-    while (left_ns := moment_ns - clock.now_ns()) > 0:
+    """Return at that moment of the clock, however often a clock that stands still lets a sleep end early.
+
+    Where the clock is set back meanwhile, by more than was slept, return all the same: so long has passed.
+    """
+    while (left_ns := moment_ns - (before_ns := clock.now_ns())) > 0:
         await clock.sleep(left_ns / 1e9)
+        if clock.now_ns() < before_ns:
+            return

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from data.clock import FollowedClock, RealClock
-from data.recorder_asking import Answered, Asking, Entry, ask_forever
+from data.recorder_asking import Answered, Asking, Entry, ask_forever, sleep_until
 from data.recorder_clock import ClockWatch, Reading
 from data.recorder_config import RecorderConfig
 from data.recorder_polls import MarketPolls, entries_of_other_venues
@@ -337,3 +337,15 @@ def test_a_clock_that_cannot_be_compared_is_told_without_an_offset():
 
     asyncio.run(play())
     assert told == [Reading(at_ns=NOON_MS * 10**6, offset_ms=None, round_trip_ms=None, step_ms=None)]
+
+
+def test_a_wait_takes_no_longer_when_our_clock_is_set_back_meanwhile():
+    clock = Stepping()
+
+    async def play() -> None:
+        waiting = asyncio.create_task(sleep_until(clock, clock.now_ns() + 100_000_000))
+        await asyncio.sleep(0.02)
+        clock.ahead_ns = -3_600 * 10**9
+        await waiting
+
+    asyncio.run(asyncio.wait_for(play(), 10))
