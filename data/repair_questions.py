@@ -1,6 +1,7 @@
 """What REST is asked to fill a gap. Pure, and light enough for the process that receives."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from data.table import interval_ms
@@ -9,6 +10,7 @@ from data.venues.questions import Question
 TRADES_PER_PAGE = 1_000  # weight 20
 BARS_PER_PAGE = 499  # the most bars per unit of request weight
 FUNDING_PER_PAGE = 1_000
+PAGES_AT_ONCE = 10_000  # hours of any budget; one trade with a wrong id may leave out more than memory holds
 HOUR_MS = 3_600_000
 _DAY_MS = 24 * HOUR_MS
 SETTLING_MS = 300_000  # bars of the last minutes before a fetch were seen to change afterwards
@@ -24,6 +26,8 @@ def is_repairable(table: str) -> bool:
 
 def questions(gap: Mapping[str, Any], now_ms: int) -> list[Question]:
     """What to ask for one gap, in order; each may be asked alone and repeated. None now where it is too early.
+
+    Of a gap that takes more than ``PAGES_AT_ONCE`` its beginning: what is left is asked for when that has come.
 
     Trades come by their ids, klines by their times. Mark prices exist at REST only as bars of a minute, so a hole in
     them is filled approximately: by bars of the index and the mark price and by the settled funding, mark price last.
@@ -49,11 +53,12 @@ def questions(gap: Mapping[str, Any], now_ms: int) -> list[Question]:
             asked += [("indexPriceKlines", _bars("pair", gap["symbol"], interval, *each)) for each in gap["remaining"]]
         path = "markPriceKlines" if gap["table"] == "mark_price" else "klines"
         asked += [(path, _bars("symbol", gap["symbol"], interval, *each)) for each in gap["remaining"]]
-    return [
+    told = (
         Question(path=f"{prefix}/{name}", params=params, venue=gap["venue"], gap_id=gap["gap_id"])
         for name, pages in asked
         for params in pages
-    ]
+    )
+    return list(islice(told, PAGES_AT_ONCE))
 
 
 def _funding(symbol: str, from_ms: int, to_ms: int) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -64,12 +69,10 @@ def _funding(symbol: str, from_ms: int, to_ms: int) -> list[tuple[str, list[dict
     return [("fundingInfo", [{}]), ("fundingRate", [asked])]
 
 
-def _trades(symbol: str, first_id: int, last_id: int) -> list[dict[str, Any]]:
+def _trades(symbol: str, first_id: int, last_id: int) -> Iterator[dict[str, Any]]:
     """Pages of trades by id."""
-    return [
-        {"symbol": symbol, "fromId": begin, "limit": min(TRADES_PER_PAGE, last_id - begin + 1)}
-        for begin in range(first_id, last_id + 1, TRADES_PER_PAGE)
-    ]
+    for begin in range(first_id, last_id + 1, TRADES_PER_PAGE):
+        yield {"symbol": symbol, "fromId": begin, "limit": min(TRADES_PER_PAGE, last_id - begin + 1)}
 
 
 def _bars(named: str, symbol: str, interval: str, first_ms: int, last_ms: int) -> list[dict[str, Any]]:

@@ -54,6 +54,12 @@ def test_trades_are_asked_by_id_a_thousand_at_a_time():
     }
 
 
+def test_an_id_that_is_far_off_asks_for_no_more_than_can_be_asked():
+    asked = questions(gap("trades", [[11, 12], [14, 2 * 10**9]]), 0)
+    assert [question.params["fromId"] for question in asked[:3]] == [11, 14, 1_014]
+    assert len(asked) == 10_000
+
+
 def test_an_hour_of_ten_trades_a_second_costs_720_weight():
     asked = questions(gap("trades", [[1, 36_000]]), 0)
     assert sum(weight_of(question.path, question.params) for question in asked) == 720
