@@ -54,6 +54,14 @@ def test_the_first_arrival_of_each_message_is_counted_for_its_socket():
     assert watch.frames == {TRADES: 6, TICKER: 0, MARK: 0}
 
 
+@pytest.mark.parametrize("odd", [trade(2**63), trade(10**30), trade(11, sent_ms=10**310), trade(-(10**30))])
+def test_a_number_that_is_none_is_counted_and_changes_no_other(odd):
+    watch = opened(0)
+    watch.take(0, [(START_NS + 8 * place, each) for place, each in enumerate((trade(10), odd, trade(12)))])
+    assert (watch.missing_trades, watch.frames[TRADES], watch.unknown.total()) == ({TRADES: 1}, 3, 1)
+    assert watch.lag_ms() == pytest.approx((0, 0), abs=1)
+
+
 def test_a_connection_that_is_replaced_repeats_itself():
     watch = opened(0)
     watch.opened(START_NS, 0, [TRADES], 2)
