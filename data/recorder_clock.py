@@ -75,8 +75,8 @@ class ClockWatch:
             LOG.warning("our clock stepped", extra={"told": {"step_ms": round(step_ms, 3)}})
         began_ns, began_steady_ns = self._clock.now_ns(), time.monotonic_ns()
         try:
-            exchange_ms = json.loads(await self._rest.get(TIME_PATH))["serverTime"]
-        except (Unavailable, ValueError, LookupError, TypeError) as error:
+            exchange_ms = int(json.loads(await self._rest.get(TIME_PATH))["serverTime"])
+        except (Unavailable, ValueError, LookupError, TypeError, OverflowError) as error:
             LOG.warning("the exchange's clock could not be read", extra={"told": {"reason": str(error)}})
             self._tell(Reading(at_ns=began_ns, offset_ms=None, round_trip_ms=None, step_ms=step_ms))
             return

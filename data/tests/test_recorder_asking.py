@@ -324,12 +324,16 @@ def test_a_step_of_our_clock_is_told_at_once_with_its_size(monkeypatch):
     assert second.offset_ms == pytest.approx(2_250, abs=200)
 
 
-def test_a_clock_that_cannot_be_compared_is_told_without_an_offset():
+@pytest.mark.parametrize(
+    "answer",
+    [Unavailable("HTTP 503", 0.0), b"[]", b'{"serverTime":null}', b'{"serverTime":"soon"}', b'{"serverTime":1e400}'],
+)
+def test_a_clock_that_cannot_be_compared_is_told_without_an_offset(answer):
     told: list[Reading] = []
 
     async def play() -> None:
         clock = FollowedClock(NOON_MS * 10**6)
-        watch = ClockWatch(Exchange(time=Unavailable("HTTP 503", 0.0)), clock, told.append)
+        watch = ClockWatch(Exchange(time=answer), clock, told.append)
         running = asyncio.create_task(watch.run())
         await asyncio.sleep(0)
         running.cancel()
