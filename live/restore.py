@@ -53,6 +53,8 @@ def open_trades(events: Iterable[Event], now_ms: int) -> list[Trade]:
         elif event.kind == "adjusted" and key in trades:
             by = Decimal(event.body["by"])
             trades[key] = replace(trades[key], adjustment=trades[key].adjustment + by)
+        elif event.kind == "flatten" and key in trades:
+            trades[key] = replace(trades[key], close_because=event.body["reason"])
         elif event.kind == "missed" or (event.kind == "fill" and event.body["leg"] != Leg.ENTRY):
             trades.pop(key, None)
     return list(trades.values())
@@ -77,5 +79,7 @@ def _intended(trade: Trade, event: Event, now_ms: int) -> Trade:
         levels = levels._replace(target=body["stop_price"])
     elif leg is Leg.TRAILING and "activation_price" in body:
         levels = levels._replace(activation=body["activation_price"], callback_bps=body["callback_bps"])
+    elif "reason" in body:  # a trader's order to close
+        trade = replace(trade, close_because=body["reason"])
     has_plan = not all(math.isnan(level) for level in levels[:4])
     return replace(trade, levels=levels if has_plan else None, orders=with_orders(trade, [order]))

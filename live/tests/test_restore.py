@@ -61,3 +61,12 @@ def test_trades_that_ended_are_not_open():
 def test_what_reconciliation_found_is_found_again():
     [trade] = open_trades([ENTRY, event("adjusted", None, by="-0.4")], NOW_MS)
     assert trade.adjustment == D("-0.4")
+
+
+def test_f12_k8_what_was_to_be_closed_is_closed_for_the_same_reason_after_a_restart():
+    told = event("flatten", None, reason="margin 10 USDT over 9 maintenance")
+    [trade] = open_trades([ENTRY, STOP, told], NOW_MS)
+    assert trade.is_closing and trade.close_because == "margin 10 USDT over 9 maintenance"
+    asked = event("intent", Leg.CLOSE, side=-1, quantity=1.0, type="MARKET", reason="operator")
+    [trade] = open_trades([ENTRY, STOP, asked], NOW_MS)
+    assert trade.close_because == "operator"
