@@ -101,8 +101,8 @@ class Desk:
 
     @property
     def notional_usdt(self) -> float:
-        """Of what is held, at the newest mark, or of an entry that rests, at its price."""
-        if self.is_resting:
+        """Of what is held, at the newest mark, or of an entry that has not filled, at the price it is sized at."""
+        if self._state.order is not None:
             return self._state.order.quantity * self._state.order.decision_price
         return 0.0 if self._state.position is None else self._state.position.exits.quantity * self._mark_price
 

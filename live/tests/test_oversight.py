@@ -145,6 +145,27 @@ def test_an_entry_beyond_its_limits_is_missed_with_the_reason(under, entries, wo
     assert trades(path, config.config_hash, config.symbol).height <= most
 
 
+def test_an_entry_on_its_way_counts_against_the_limit_of_all(recorded, tmp_path):
+    from live.tests.conftest import a_config
+
+    config, folder = recorded
+    configs = [config, a_config(**{**OFTEN, "target_bps": 41.0})]  # which decide on the same bars
+    entries = replace(WIDE.entries, max_open_orders_per_symbol=2, max_total_notional_usdt=600.0)
+    told = {"configs": [each.config_hash for each in configs], "risk": asdict(replace(WIDE, entries=entries))}
+    with Log(feed_folder(tmp_path / "twins.sqlite")) as log:
+        for segment in wal.segments(folder):
+            for record in wal.read(segment):
+                is_start = record.kind is Kind.NOTE and json.loads(record.payload)["note"] == "started"
+                changed = json.loads(record.payload) | told if is_start else {}
+                log.write(*record[:3], wal.note(changed.pop("note"), **changed) if is_start else record.payload)
+        log.flush()
+        with Journal(tmp_path / "twins.sqlite") as journal:
+            walk(configs, log.folder, journal)
+    held = pl.concat([trades(tmp_path / "twins.sqlite", each.config_hash, each.symbol) for each in configs])
+    held = held.sort("entry_time")
+    assert held.height > 2 and not (held["entry_time"] < held["exit_time"].shift(1).forward_fill()).any()
+
+
 def test_a_restart_resets_nothing_and_other_limits_are_refused(under):
     dispatcher, path, config = under(account={"max_losses_in_a_row": 1})
     with Log(feed_folder(path)) as log, Journal(path) as journal:
