@@ -199,6 +199,7 @@ class Session:
                     for task in tasks:
                         task.cancel()
                     await asyncio.wait(tasks)
+                self._tell_people()  # also what ends the run
             for task in tasks:
                 if not task.cancelled():
                     task.result()
@@ -345,11 +346,14 @@ class Session:
             with self._disk.tried():
                 write_beat(self._journal.path, self._beat())
             tell_systemd("WATCHDOG=1")
-            while news := self.dispatcher.oversight.news:
-                said = news.popleft()
-                if self._alerts is not None:
-                    self._alerts.post(said.kind, said.detail)
+            self._tell_people()
             await asyncio.sleep(EVERY_S)
+
+    def _tell_people(self) -> None:
+        while news := self.dispatcher.oversight.news:
+            said = news.popleft()
+            if self._alerts is not None:
+                self._alerts.post(said.kind, said.detail)
 
     def _beat(self, *, has_ended: bool = False) -> Beat:
         desks, progress = [seat.desk for seat in self.dispatcher.seats], self.progress()

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from datetime import timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,7 @@ from live.desk import Desk
 from live.dispatch import Dispatcher
 from live.feed import BarClosed, Gap
 from live.journal import Journal, feed_folder, read_journal
+from live.oversight import News
 from live.session import Session
 from live.tests.paper_run import MARKET, OFTEN, OPENING, START, assert_proven, bars_of, paper
 
@@ -229,3 +231,16 @@ def test_a_start_that_was_cut_off_is_made_again(often, tmp_path):
         log.write(1, Kind.NOTE, 0, wal.note("started", **told))
     _, head = paper(configs, path, hours=0.2)
     assert_proven(configs, path, head)
+
+
+def test_what_happens_as_a_run_ends_is_told_to_people(often, tmp_path, monkeypatch):
+    length, told = Session._run_length, []
+
+    async def ends(session: Session) -> None:
+        await length(session)
+        session._alerts = SimpleNamespace(post=lambda kind, detail: told.append((kind, detail)))
+        session.dispatcher.oversight.news.append(News(kind="level", detail="ACTIVE → HALTED: drawdown"))
+
+    monkeypatch.setattr(Session, "_run_length", ends)
+    paper([often()], tmp_path / "paper.sqlite", hours=0.02)
+    assert told == [("level", "ACTIVE → HALTED: drawdown")]
