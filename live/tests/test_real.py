@@ -31,7 +31,7 @@ from live.brokers.aster import AsterAccount
 from live.brokers.overseer import AUDIT_MS
 from live.journal import Journal, feed_folder, read_journal
 from live.journal_trades import trades
-from live.real import permitted
+from live.real import permitted, require_approved
 from live.runner import main
 from live.session import walk
 from live.tests.invariants import alerts, check, held_and_guarded, level, told_of
@@ -183,6 +183,13 @@ def test_without_the_symbols_typed_again_nothing_may_be_sent(config):
     for typed in (None, "", "BTCUSDT", "BTCUSDT,ASTERUSDT,BNBUSDT", "btcusdt,asterusdt"):
         with pytest.raises(ValueError, match="typed again"):
             permitted(typed, configs)
+
+
+@pytest.mark.parametrize("place", ["aster", "testnet"])
+def test_without_an_operator_nothing_trades_but_on_a_loopback(place):
+    require_approved([], RULES, AgentKey(AGENT), "http://127.0.0.1:8732", datetime.now(UTC))
+    with pytest.raises(ValueError, match="names no operator"):
+        require_approved([], RULES, AgentKey(AGENT), place, datetime.now(UTC))
 
 
 def test_a_replay_or_a_paper_run_has_no_code_that_signs():
