@@ -9,6 +9,7 @@ import polars as pl
 import tomli_w
 
 from data.config import load, parse_utc
+from data.coverage import coverage
 from data.lake import Lake
 from live.config import Chosen, load_chosen
 from pipelines.cluster_report import living
@@ -44,7 +45,7 @@ _ELSE_SWEEPS = "take it out of `sweeps`"
 def health(night: Night) -> Outcome:
     """Say what was recorded of the day and what is missing."""
     lake, symbols = Lake(night.lake), night.settings.symbols
-    covered = covered_days(lake, symbols, night.start, night.end)
+    covered = _covered(lake, night)
     wanting = covered.filter(pl.col("state").is_in(["open", "missing"]))
     ended = pl.col("last_time") < night.end - _LATE
     pages = ()
@@ -209,6 +210,17 @@ def market(night: Night) -> Outcome:
 
 def _quiet(what: str, done: int, total: int) -> None:
     """Nobody watches a step."""
+
+
+def _covered(lake: Lake, night: Night) -> pl.DataFrame:
+    """How complete the day is; before the first row ever of a stream nothing is missing, and nobody could repair it."""
+    covered = covered_days(lake, night.settings.symbols, night.start, night.end)
+    told = []
+    for (table, symbol), days in covered.group_by("table", "symbol", maintain_order=True):
+        first, _ = lake.span(table, symbol)
+        has_begun = first > night.start
+        told.append(coverage(lake, tables=[table], symbols=[symbol], start=first, end=night.end) if has_begun else days)
+    return pl.concat(told) if told else covered
 
 
 def _gone(lake: Lake, covered: pl.DataFrame, night: Night) -> pl.DataFrame:

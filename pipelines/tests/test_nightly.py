@@ -11,9 +11,10 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 import tomli_w
 from click.testing import CliRunner
@@ -51,6 +52,7 @@ from pipelines.nightly_lake import prove, repair
 from pipelines.nightly_report import headline
 from pipelines.nightly_study import health, market, walk_forward
 from pipelines.runs import write_whole
+from pipelines.upkeep import fill_gaps
 
 FEW = ["repair", "compact", "prove"]
 ASKED = [] if os.environ.get("ASTER_WHOLE_NIGHT") else ["walk_forward"]
@@ -243,6 +245,22 @@ def test_a_stream_that_nobody_heard_all_day_is_told(synthetic_spec, tmp_path, mo
     (sentence,) = told[1].human
     assert sentence.startswith("not heard at all that day, but the day before: trades BTCUSDT: is the recorder asked")
     assert told[1].note == "2 streams, 1 incomplete"
+
+
+def test_the_day_on_which_recording_began_is_whole_from_there_on(synthetic_spec, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.nightly_study.execute", lambda name, output, parameters: None)
+    lake = Lake(tmp_path / "lake", create=True)
+    day = generate(synthetic_spec, "BTCUSDT", synthetic_spec.dates[0])
+    noon = datetime(2026, 1, 5, 12, tzinfo=UTC)
+    for name, clock in {"klines": "open_time", "trades": "event_time", "mark_price": "event_time"}.items():
+        since = noon + timedelta(seconds=20 if name == "mark_price" else 0)  # a bar's minute began before it was heard
+        lake.append(name, day[name].filter(pl.col(clock) >= since), origin="test")
+    found = health(
+        Night(day=date(2026, 1, 5), folder=tmp_path, lake=lake.root, settings=NightSettings(symbols=("BTCUSDT",)))
+    )
+    assert fill_gaps(lake, "http://127.0.0.1:1", 1_200, print, end=datetime(2026, 1, 6, tzinfo=UTC)) is None
+    assert found.human == ()  # a repair would bring nothing
+    assert found.note == "3 streams, 0 incomplete"
 
 
 @pytest.fixture
