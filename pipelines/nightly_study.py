@@ -63,6 +63,7 @@ def health(night: Night) -> Outcome:
         pages = (("Is the lake complete?", "health.html"),)
     silent = [symbol for symbol in symbols if covered.filter(pl.col("symbol") == symbol).is_empty()]
     human = [f"{symbol}: not a row was recorded that day: is the recorder running?" for symbol in silent]
+    given_up = covered.filter(pl.col("state") == "unrepairable").height
     gone = _gone(lake, covered, night).filter(~pl.col("symbol").is_in(silent))
     if names := _streams(gone):
         human.append(
@@ -79,7 +80,8 @@ def health(night: Night) -> Outcome:
         human.append(f"incomplete: {names}: run `aster repair --start {night.day}`")
     return Outcome(
         note=f"{formats.count(covered.height + gone.height)} streams, "
-        f"{formats.count(wanting.height + gone.height)} incomplete",
+        f"{formats.count(wanting.height + gone.height + given_up)} incomplete"
+        f"{f', {formats.count(given_up)} of them for good' if given_up else ''}",
         facts={f"{row['table']} {row['symbol']}": _state(row) for row in covered.to_dicts()},
         human=tuple(human),
         pages=pages,

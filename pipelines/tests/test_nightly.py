@@ -21,6 +21,7 @@ from click.testing import CliRunner
 from filelock import FileLock
 
 from conftest import SMALL_SWEEP
+from data.gaps import HOLES, gap_rows
 from data.lake import CorruptFile, Lake
 from data.recorder_status import write_status
 from data.sealer import seal_folder
@@ -261,6 +262,26 @@ def test_the_day_on_which_recording_began_is_whole_from_there_on(synthetic_spec,
     assert fill_gaps(lake, "http://127.0.0.1:1", 1_200, print, end=datetime(2026, 1, 6, tzinfo=UTC)) is None
     assert found.human == ()  # a repair would bring nothing
     assert found.note == "3 streams, 0 incomplete"
+
+
+def test_what_is_lost_for_good_is_incomplete_too(synthetic_spec, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.nightly_study.execute", lambda name, output, parameters: None)
+    lake = Lake(tmp_path / "lake", create=True)
+    day = generate(synthetic_spec, "BTCUSDT", synthetic_spec.dates[0])
+    lake.append("klines", day["klines"], origin="test")
+    lake.append("book_ticker", day["book_ticker"], origin="test")
+    since = datetime(2026, 1, 5, 3, tzinfo=UTC)
+    deaf = pl.DataFrame(
+        [{"table": "book_ticker", "venue": "aster", "symbol": "BTCUSDT", "is_estimate": True, "from_time": since,
+          "to_time": since + timedelta(minutes=3)}],
+        schema=HOLES,
+    )  # fmt: skip
+    lake.append("gaps", gap_rows(deaf, cause="stopped", detected_time=since, state="unrepairable"), origin="test")
+    found = health(
+        Night(day=date(2026, 1, 5), folder=tmp_path, lake=lake.root, settings=NightSettings(symbols=("BTCUSDT",)))
+    )
+    assert found.note == "2 streams, 1 incomplete, 1 of them for good"
+    assert found.human == ()
 
 
 @pytest.fixture
