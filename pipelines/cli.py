@@ -234,7 +234,7 @@ def sweep(config, runs_path, executor, ray_address, notebook, lake_path, as_json
         shared = limits_in_words(run.config.portfolio)
         print_rows(portfolio_rows(run), f"out of sample; together within: {shared}; picked and judged each alone")
     done = manifest["evaluation"]
-    if done["seconds"]:
+    if done["config_bars"] and done["seconds"]:
         rate = done["config_bars"] / done["seconds"] / 1e6
         print(f"{manifest['configs']} configs, {done['config_bars']:,} config-bars in {done['seconds']:.1f} s "
               f"({rate:.0f} M/s)")  # fmt: skip

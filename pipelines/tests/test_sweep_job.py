@@ -42,6 +42,19 @@ def test_the_run_folder_holds_everything_that_was_made(finished):
     assert finished.frame("walk_forward_folds").height == 4
 
 
+def test_a_sweep_that_had_nothing_left_to_evaluate_tells_no_speed(finished, synthetic_lake, tmp_path):
+    def interrupt(what, done, total):
+        if what == "VectorBT":
+            raise KeyboardInterrupt
+
+    config = str(finished.path / "config.toml")
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(Path(config), synthetic_lake, tmp_path, interrupt)
+    command = ["sweep", config, "--runs", str(tmp_path), "--no-notebook", "--lake", str(synthetic_lake.root)]
+    told = CliRunner().invoke(cli, command, catch_exceptions=False).stdout
+    assert "best five" in told and "config-bars" not in told
+
+
 @pytest.mark.parametrize("text", ['symbols = ["BTCUSDT"]\n', "not TOML"])
 def test_a_file_that_is_no_promoted_config_is_not_replaced(finished, synthetic_lake, tmp_path, text):
     mine = tmp_path / "mine.toml"
