@@ -186,7 +186,7 @@ def test_flatten_closes_everything_and_nothing_is_entered_until_resume(often, tm
 def test_close_takes_one_symbol_out_and_its_config_goes_on(often, tmp_path):
     path = tmp_path / "paper.sqlite"
     wishes = [(0.1 + 0.05 * n, "close", "BTCUSDT") for n in range(12)] + [(0.8, "close", "XRPUSDT")]
-    session, configs = played(often, path, wishes, hours=1.2)
+    session, configs = played(often, path, wishes, hours=1.8)  # a wish may take minutes of the market
     *answers, wrong = of_kind(path, "answer")
     assert {each["answer"] for each in answers} == {"closing BTCUSDT", "nothing is held"}
     assert (wrong["is_done"], wrong["answer"]) == (False, "XRPUSDT is not traded here, but ASTERUSDT, BTCUSDT")
@@ -200,7 +200,7 @@ def test_close_takes_one_symbol_out_and_its_config_goes_on(often, tmp_path):
 
 def test_a_level_outlives_the_runner(often, tmp_path):
     path = tmp_path / "paper.sqlite"
-    played(often, path, [(0.1, "reduce", None)], hours=0.2)
+    played(often, path, [(0.1, "reduce", None)], hours=0.6)
     with Journal(path) as journal:
         dispatcher: Dispatcher = walk([often(), often(symbol="ASTERUSDT")], feed_folder(path), journal)
     assert dispatcher.oversight.state.level is Level.REDUCING
