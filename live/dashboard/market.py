@@ -159,6 +159,8 @@ class _Seen:
         if passed_s >= 1.0:
             self.per_s = max(0, count - self._count) / passed_s
             self._count, self._looked_s = count, now_s
-        if now_s - self._minute_s >= 60.0:
-            self.per_minute.append(max(0, count - self._minute_count))
+        minutes = (now_s - self._minute_s) / 60.0
+        if minutes >= 1.0:  # many, where nobody looked meanwhile: each has its share
+            share = round(max(0, count - self._minute_count) / minutes)
+            self.per_minute.extend([share] * min(int(minutes), SPARK_MINUTES))
             self._minute_count, self._minute_s = count, now_s

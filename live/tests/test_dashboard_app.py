@@ -17,6 +17,7 @@ from live.config import load_chosen
 from live.dashboard import stream
 from live.dashboard.app import Place
 from live.dashboard.commands import CONFIRM_WITHIN_S, Commands, Wanted
+from live.dashboard.market import SPARK_MINUTES, _Seen
 from live.dashboard.serving import inbox_of
 from live.dashboard.watch import Watch
 from live.journal import Record
@@ -346,6 +347,15 @@ def test_a_confirmed_command_lies_in_the_inbox_that_the_runner_reads(tmp_path):
         key = inbox_of(runner.path)("close", "BNBUSDT")
         (command,) = inbox.unread()
     assert (command.key, command.command, command.symbol, command.by) == (key, "close", "BNBUSDT", "dashboard")
+
+
+def test_a_stream_that_nobody_looked_at_for_minutes_has_no_minute_with_all_of_them():
+    seen = _Seen(0, 0.0)
+    for now_s in (60.0, 130.0, 730.0):  # ten messages a second
+        seen.look(round(10 * now_s), now_s)
+    assert list(seen.per_minute) == [600] * 12
+    seen.look(600_000, 60_000.0)
+    assert list(seen.per_minute) == [600] * SPARK_MINUTES
 
 
 def test_signals_have_the_columns_that_the_batch_tells():
