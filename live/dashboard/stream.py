@@ -46,5 +46,5 @@ async def events(
         if left_s <= 0.0 or (fresh and cursor == watch.book.head):
             yield ServerSentEvent(event="pulse", data=pulse())
             pulsed_s = time.monotonic()
-        elif cursor == watch.book.head:
+        elif not fresh or cursor == watch.book.head:
             await watch.changed(left_s)

@@ -279,6 +279,24 @@ def test_a_client_that_is_too_far_off_is_told_to_fetch_anew(watch, monkeypatch, 
     assert sent[-1][:2] == ("resync", str(watch.book.head))
 
 
+def test_a_client_whose_events_cannot_be_read_just_now_holds_nobody_up(watch, monkeypatch):
+    waited = []
+
+    async def changed(timeout_s):
+        waited.append(timeout_s)
+        watch.end()
+
+    monkeypatch.setattr(watch, "changed", changed)
+    monkeypatch.setattr(watch, "after", lambda seq, limit: [])
+
+    async def listen():
+        heard = stream.events(watch, watch.book.head - 5, lambda event: "", lambda: "{}")
+        return [event.event for event in [await anext(heard), await anext(heard, None)] if event]
+
+    assert asyncio.run(listen()) == ["pulse"]
+    assert waited
+
+
 def test_an_event_reaches_every_client_and_none_takes_it_from_another(runner, watch):
 
     async def listen(into):
