@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from live.order_answers import Unanswered
-from live.order_state import Order, Sent, all_heard
+from live.order_state import Order, Sent, Status, all_heard
 from live.orders import Leg, order_name
 from live.protection import Trade, with_orders
 from research.fills import Levels
@@ -26,6 +26,22 @@ class Event(NamedTuple):
     trade_id: str | None
     client_order_id: str | None
     body: Mapping[str, Any]
+
+
+def entries_sent(events: Iterable[Event]) -> list[tuple[str, int]]:
+    """Symbol and time of every entry that left for the exchange, in the journal's order."""
+    sent = (event for event in events if event.kind == "order" and event.body["status"] == Status.SENT)
+    named = ((event, order_name(event.client_order_id)) for event in sent)
+    return [(event.symbol, event.ts_ms) for event, name in named if name is not None and name.leg is Leg.ENTRY]
+
+
+def told_until_ms(events: Iterable[Event], now_ms: int) -> int:
+    """Up to when the account's stream told of everything that moves money: it ended then, or changed the risk last.
+
+    A transfer that counts changes it, so none is counted twice.
+    """
+    ends = [event.ts_ms + (event.kind == "risk") for event in events if event.kind in ("deaf", "risk")]
+    return max(ends, default=now_ms)
 
 
 def open_trades(events: Iterable[Event], now_ms: int) -> list[Trade]:

@@ -40,12 +40,13 @@ class Figures:
 
 @dataclass(frozen=True, kw_only=True)
 class Income:
-    """A row of the account's history: funding paid is negative."""
+    """A row of the account's history: what was paid or taken out is negative."""
 
     symbol: str
     amount_usdt: float
     time_ms: int
     transaction_id: str
+    asset: str = "USDT"
 
 
 class AccountReader:
@@ -133,8 +134,12 @@ class AccountReader:
 
     async def funding(self, urgency: Urgency, since_ms: int) -> tuple[Income, ...] | Unread:
         """Funding since a time."""
-        asked = (("incomeType", "FUNDING_FEE"), ("startTime", str(since_ms)), ("limit", str(_PAGE)))
-        return _each(await self._requests.read(urgency, "income", *asked), _income)
+        return await self._income(urgency, "FUNDING_FEE", since_ms)
+
+    async def transfers(self, urgency: Urgency, since_ms: int) -> tuple[Income, ...] | Unread:
+        """What was put in or taken out since a time, of USDT."""
+        rows = await self._income(urgency, "TRANSFER", since_ms)
+        return rows if isinstance(rows, Unread) else tuple(row for row in rows if row.asset == "USDT")
 
     async def fees_bps(self, urgency: Urgency, symbol: str) -> tuple[float, float] | Unread:
         """Of who takes and of who rests, by the account's rates."""
@@ -158,6 +163,10 @@ class AccountReader:
             ]
         except (KeyError, TypeError, ValueError) as error:
             return Unread(reason=f"leverageBracket: {type(error).__name__} {error}")
+
+    async def _income(self, urgency: Urgency, kind: str, since_ms: int) -> tuple[Income, ...] | Unread:
+        asked = (("incomeType", kind), ("startTime", str(since_ms)), ("limit", str(_PAGE)))
+        return _each(await self._requests.read(urgency, "income", *asked), _income)
 
     async def _told_modes(self, urgency: Urgency) -> tuple[bool | Unread, bool | Unread]:
         """Hedge and multi-assets mode; asked once, they weigh as much as all the rest."""
@@ -203,7 +212,7 @@ def _income(row: Mapping[str, Any]) -> Income:
     try:
         return Income(
             symbol=row["symbol"], amount_usdt=float(row["income"]), time_ms=int(row["time"]),
-            transaction_id=str(row["tranId"]),
+            transaction_id=str(row["tranId"]), asset=row.get("asset", "USDT"),
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise ValueError(f"income: {type(error).__name__} {error} in {str(row)[:200]}") from None

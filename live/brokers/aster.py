@@ -22,7 +22,7 @@ from data.venues.aster_signed import SignedRest
 from live import exchange_orders
 from live.account_rules import AccountRules
 from live.brokers.account_reader import AccountReader
-from live.brokers.cases import Case, Cases, leg_of
+from live.brokers.cases import Case, Cases
 from live.brokers.clock_keeper import ClockKeeper
 from live.brokers.diary import Diary
 from live.brokers.entrance import Entrance
@@ -34,18 +34,18 @@ from live.brokers.risk_keeper import RiskKeeper
 from live.brokers.rule_book import RuleBook
 from live.brokers.seat import SeatBroker
 from live.brokers.set_up import set_up
+from live.brokers.transfers import Transfers
 from live.brokers.user_stream import UserStream
 from live.budget import RequestBudget
 from live.dispatch import Dispatcher
 from live.heartbeat import AccountTold
 from live.journal import read_journal
 from live.order_evidence import OrderSeen, of_stream
-from live.order_state import Status
-from live.orders import CancelEntry, CloseOrder, EntryOrder, ExitOrders, Instruction, Leg, RowKey
+from live.orders import CancelEntry, CloseOrder, EntryOrder, ExitOrders, Instruction, RowKey
 from live.oversight import Adopting
 from live.protection import Finding, Phase, Trade, next_steps
-from live.restore import Event, open_trades
-from live.risk import Flatten, Level, RiskEvent, TradeClosed, Transferred
+from live.restore import Event, entries_sent, open_trades, told_until_ms
+from live.risk import Flatten, Level, RiskEvent, TradeClosed
 from live.waiting import set_or_until
 from research.engine import TradingConfig
 from research.fills import Terms
@@ -111,8 +111,13 @@ class AsterAccount:
         self.clock_keeper = ClockKeeper(self.requests, self.risk, clock)
         self.rule_book = RuleBook(self.requests, self.executor, self.cases, seats, clock)
         rules = replace(self.rules, adopting=(*self.rules.adopting, *dispatcher.oversight.adopting))
+        columns = ("ts_ms", "kind", "symbol", "trade_id", "client_order_id", "body")
+        written = [*read_journal(journal).select(columns).iter_rows()]
+        events = [Event(*row[:5], json.loads(row[5])) for row in written]
+        self.transfers = Transfers(self.reader, self.risk, clock, since_ms=told_until_ms(events, now_ms))
         self.overseer = Overseer(
-            rules, seats, self.reader, self.cases, self.executor, self.diary, self.risk, clock, self._stale
+            rules, seats, self.reader, self.cases, self.executor, self.diary, self.risk, self.transfers, clock,
+            self._stale,
         )  # fmt: skip
         self.stream: UserStream | None = None
         self.entrance = Entrance(
@@ -120,16 +125,12 @@ class AsterAccount:
             clock,
             lambda: self.stream is not None and self.stream.is_open and self.overseer.is_ready.is_set(),
         )  # fmt: skip
-        columns = ("ts_ms", "kind", "symbol", "trade_id", "client_order_id", "body")
-        written = [*read_journal(journal).select(columns).iter_rows()]
-        events = [Event(*row[:5], json.loads(row[5])) for row in written]
         self.diary.intended = {each.client_order_id for each in events if each.kind == "intent"}
         executions = (each for each in events if each.kind == "execution")
         self.diary.executed = {(each.symbol, each.body["execution_id"]) for each in executions}
-        for each in events:  # a restart does not let more of them out
-            is_sent = each.kind == "order" and each.body["status"] == Status.SENT
-            if is_sent and leg_of(each.client_order_id) is Leg.ENTRY and each.symbol in seats:
-                seats[each.symbol].entries_ms.append(each.ts_ms)
+        for symbol, sent_ms in entries_sent(events):  # a restart does not let more of them out
+            if symbol in seats:
+                seats[symbol].entries_ms.append(sent_ms)
         self.risk.restore(body for _, kind, *_, body in written if kind == "risk")
         told = {kind: {each.trade_id for each in events if each.kind == kind} for kind in ("adopted", "closed")}
         for trade in open_trades(events, now_ms):
@@ -285,11 +286,13 @@ class AsterAccount:
 
     def listens(self) -> None:
         """The account's stream is open: what was missed is asked for."""
+        self.transfers.listens()
         self.executor.spawn(self.overseer.catch_up())
         self.payments.is_due.set()
 
     def is_deaf(self, reason: str) -> None:
         """The account's stream has ended."""
+        self.transfers.is_deaf()
         self.diary.event("deaf", "", reason=reason)
 
     def message(self, told: Mapping[str, Any]) -> None:
@@ -313,7 +316,7 @@ class AsterAccount:
             self.payments.is_due.set()
         elif told.get("e") == "ACCOUNT_UPDATE" and told["a"].get("m") in _TRANSFERS:
             amounts = [float(each.get("bc", 0)) for each in told["a"].get("B", ()) if each.get("a") == _ASSET]
-            self.risk.react(Transferred(time_ms=now_ms, amount_usdt=sum(amounts)))
+            self.transfers.heard(int(told.get("T", now_ms)), sum(amounts))
 
     def _changed(self, told: Mapping[str, Any], now_ms: int) -> None:
         """Leverage or modes of the account are others now."""

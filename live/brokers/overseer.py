@@ -13,6 +13,7 @@ from live.brokers.executor import Executor
 from live.brokers.requests import waits_s
 from live.brokers.risk_keeper import RiskKeeper
 from live.brokers.seat import SeatBroker
+from live.brokers.transfers import Transfers
 from live.budget import Urgency
 from live.order_evidence import PositionSeen, TradeSeen, Unread
 from live.order_questions import BACK_MS
@@ -66,6 +67,7 @@ class Overseer:
         executor: Executor,
         diary: Diary,
         risk: RiskKeeper,
+        transfers: Transfers,
         clock: Clock,
         stale: Callable[[], None],
     ):
@@ -75,7 +77,7 @@ class Overseer:
         self._figures_ms = 0
         self.is_ready = asyncio.Event()
         self._seats, self._reader, self._cases, self._executor = seats, reader, cases, executor
-        self._diary, self._risk, self._clock, self._stale = diary, risk, clock, stale
+        self._diary, self._risk, self._transfers, self._clock, self._stale = diary, risk, transfers, clock, stale
         self._rules = rules
         self._began_ms: int | None = None
         self._taken_over: dict[str, str] = {}
@@ -258,12 +260,20 @@ class Overseer:
         return is_against and not self._cases.knows(fill) and fill.time_ms >= min(entered, default=0)
 
     async def _read_figures(self, urgency: Urgency, positions: Iterable[PositionSeen]) -> None:
+        asked_ms = self._clock.now_ms()
         figures = await self._reader.figures(urgency)
         if isinstance(figures, Unread):
             return
+        self._weigh_margins(figures, positions)
+        if not await self._transfers.catch_up(urgency, asked_ms):
+            return  # what seems lost may have been taken out
         now_ms = self._figures_ms = self._clock.now_ms()
         self.figures = figures
         self._risk.react(EquitySeen(time_ms=now_ms, equity_usdt=figures.margin_balance_usdt))
+
+    def _weigh_margins(self, figures: Figures, positions: Iterable[PositionSeen]) -> None:
+        """The account's, and of each of our isolated positions its own."""
+        now_ms = self._clock.now_ms()
         self._risk.react(
             MarginSeen(
                 time_ms=now_ms, balance_usdt=figures.margin_balance_usdt, maintenance_usdt=figures.maintenance_usdt

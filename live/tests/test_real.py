@@ -120,6 +120,22 @@ def test_money_that_is_taken_out_is_no_loss(config, tmp_path):
     assert told_of(run, "risk")[-1]["state"]["day_peak_usdt"] == pytest.approx(5_000, abs=5)
 
 
+@pytest.mark.parametrize("moved_usdt", [-5_000, 5_000])
+def test_what_was_taken_out_or_put_in_while_nothing_ran_is_neither_loss_nor_gain(config, tmp_path, moved_usdt):
+    rules = replace(RULES, risk=replace(RULES.risk, max_daily_drawdown=0.3))
+
+    def move(run):
+        run.exchange.office.deposit(0, Decimal(moved_usdt))
+
+    _, second = again(
+        often(config), tmp_path / "real.sqlite", minutes=(3.0, 3.0), then=move, rules=(rules, rules),
+        before=[guarded(lambda run: None)],
+    )  # fmt: skip
+    assert held_and_guarded(second) and level(second) == "ACTIVE"
+    state = second.broker.risk.state
+    assert state.day_peak_usdt == state.peak_usdt == pytest.approx(10_000 + moved_usdt, abs=5)
+
+
 def test_an_isolated_position_is_closed_by_its_own_margin_however_much_the_account_has(config, tmp_path):
     run = real(
         often(config), tmp_path / "real.sqlite", minutes=4,
