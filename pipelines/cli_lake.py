@@ -66,7 +66,10 @@ def coverage(symbols, tables, start, end, by_day, lake_path, as_json) -> None:
         print_rows(day_rows(damaged.head(_SHOWN_DAYS)), "days that lack rows, latest first", right=FIGURES)
         if damaged.height > _SHOWN_DAYS:
             print(f"... and {damaged.height - _SHOWN_DAYS} more; see them with --days or --json")
-        print("fill holes with `aster repair`, missing days with `aster backfill`")
+        print(
+            "fill holes between rows with `aster repair`, missing days and "
+            "what lies before the first or after the last with `aster backfill`"
+        )
 
 
 @click.command()

@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from data.lake import Lake
 from pipelines.cli import cli, main
 from pipelines.terminal import print_rows
 
@@ -62,6 +64,16 @@ def test_coverage_of_a_symbol_that_was_never_recorded_says_so(synthetic_lake):
     assert run(*words).count("BTCUSDT") == 1
     told = CliRunner().invoke(cli, words).stderr
     assert told == "the lake has no row of BTCUSD: look at the spelling, or record it\n"
+
+
+def test_what_lies_behind_the_last_row_is_not_sent_to_a_repair_that_finds_no_gap_there(tmp_path, synthetic_lake):
+    bars = synthetic_lake.scan("mark_klines", end=datetime(2026, 1, 5, 12, tzinfo=UTC))
+    Lake(tmp_path, create=True).append("mark_klines", bars, origin="test")
+    lake = ("--lake", str(tmp_path), "--tables", "mark_klines", "--start", "2026-01-05", "--end", "2026-01-06")
+    told = run("coverage", *lake)
+    assert "open" in told
+    assert "no gap is open" in run("repair", *lake, "--venue", "http://127.0.0.1:1")
+    assert "what lies before the first or after the last with `aster backfill`" in told
 
 
 def test_headings_of_a_wide_table_break_between_words(capsys):
