@@ -71,6 +71,7 @@ def import_command(path, format_, symbol, effective, like, out, lake_path, as_js
         return
     from data.convert import import_path
 
+    symbol = symbol and symbol.upper()  # as every command that reads the lake does
     with progress_bars() as tell:
         report = import_path(
             open_lake(lake_path, create=True), path, format=format_, symbol=symbol, effective=effective, progress=tell

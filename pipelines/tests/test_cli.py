@@ -1,6 +1,7 @@
 """The command line as scripts and people use it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -146,6 +147,13 @@ def test_importing_prints_counts_and_importing_twice_changes_nothing(tmp_path):
     quarantined = json.loads(run("sql", "select file, line from quarantine", "--lake", lake, "--json"))
     assert quarantined == [{"file": "csv/trades_XYZUSDT.csv", "line": 3}]
     assert first != again
+
+
+def test_a_symbol_typed_in_small_letters_lands_where_every_command_looks_for_it(tmp_path, real_data):
+    shutil.copy(real_data / "klines" / "aster_BNBUSDT_1m.parquet", tmp_path / "bars.parquet")
+    words = ["import", str(tmp_path / "bars.parquet"), "--format", "klines", "--symbol", "bnbusdt"]
+    run(*words, "--lake", str(tmp_path / "lake"))
+    assert Lake(tmp_path / "lake").symbols("klines") == ["BNBUSDT"]
 
 
 def failure(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
