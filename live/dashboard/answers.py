@@ -207,7 +207,7 @@ class Runner(Answer):
     heard_age_s: Annotated[float | None, Field(description="since it heard anything, by this machine's clock")]
     up_s: float | None
     head: Annotated[int, Field(description="number of the journal's last event")]
-    epoch: int
+    epoch: Annotated[int, Field(description="another one where numbers of events may have begun again")]
     config_hashes: list[str]
     resolution: str | None
     maps: Annotated[dict[str, str | None], Field(description="why a symbol has no liquidation map; null where it has")]

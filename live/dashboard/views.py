@@ -54,7 +54,7 @@ def runner(watch: Watch, takes_commands: bool) -> answers.Runner:
         heard_age_s=pulse.heard_age_s,
         up_s=watch.up_s,
         head=book.head,
-        epoch=watch.epoch,
+        epoch=watch.began_ms + watch.epoch,
         config_hashes=list(dict.fromkeys(config_hash for config_hash, _ in book.runs)),
         resolution=next(iter(resolutions), None),
         maps=book.maps,

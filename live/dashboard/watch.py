@@ -37,6 +37,7 @@ class Watch:
     book, pulse : see there.
     account : what a real run said of its account in its last sign of life; None when that is old, or there is none.
     epoch : counts the journals that were followed; numbers of events start again with each.
+    began_ms : when this watch began, by this machine's clock: an epoch of another watch is another one.
     is_ending : nothing more will be told: streams end.
     problem : why the journal cannot be read; None while it can.
     """
@@ -52,6 +53,7 @@ class Watch:
         self._reader = JournalReader(journal)
         self._recent: deque[Event] = deque(maxlen=_RECENT)
         self._now_s = now_s
+        self.began_ms = round(now_s() * 1_000)
         self._changed = asyncio.Event()
 
     @property

@@ -218,6 +218,15 @@ def test_another_journal_in_its_place_begins_anew(finished, tmp_path):
     watch.close()
 
 
+def test_a_page_that_was_left_open_can_tell_a_dashboard_that_was_started_anew_on_another_journal(tmp_path):
+    told = []
+    for started_s, name in ((1_000.0, "paper.sqlite"), (1_060.0, "real.sqlite")):
+        watch = Watch(tmp_path / name, lambda started_s=started_s: started_s)
+        told.append(views.runner(watch, False).epoch)
+        watch.close()
+    assert len(set(told)) == 2
+
+
 def test_a_runner_whose_log_was_set_aside_does_not_look_alive(finished, tmp_path, monkeypatch):
     path = tmp_path / "live.sqlite"
     with StandIn(path, events_of(finished[0])) as runner:
