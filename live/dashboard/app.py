@@ -136,6 +136,8 @@ def make_app(place: Place) -> FastAPI:
 
     @asynccontextmanager
     async def living(app: FastAPI) -> AsyncIterator[None]:
+        while desk.watch.look():  # what a run held an hour ago must not be told as what it holds
+            await asyncio.sleep(0)
         app.state.following = following = asyncio.create_task(desk.watch.follow())
         yield
         following.cancel()

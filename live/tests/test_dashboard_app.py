@@ -133,6 +133,14 @@ def test_health_and_parity_say_what_is_wrong(place, tmp_path):
         assert not told["is_chain_sound"] and "no journal" in told["reason"]
 
 
+def test_a_dashboard_that_is_started_answers_nothing_before_it_has_read_the_journal(place, tmp_path, monkeypatch):
+    monkeypatch.setattr("live.dashboard.watch._AT_ONCE", 1)  # a long journal takes many turns
+    with StandIn(tmp_path / "live.sqlite", traded(3)) as runner:
+        runner.play(len(runner.left))
+        with Served(replace(place, journal=runner.path)) as served:
+            assert served.ask("/api/overview").json()["runner"]["head"] == runner.written > 300
+
+
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8050", "127.0.0.1.evil.example", "", "localhost.:8050"])
 def test_another_name_is_refused(client, host):
     answer = client.ask("/api/positions", Host=host)
