@@ -15,7 +15,9 @@ def real_data() -> Path | None:
     return folder if folder.is_dir() else None
 
 
-BENCHMARKS = ("sweep", "gate", "fills", "clusters", "record", "lake", "live", "dashboard", "soak", "live-soak")
+BENCHMARKS = (
+    "sweep", "gate", "fills", "features", "clusters", "record", "lake", "live", "dashboard", "soak", "live-soak",
+)  # fmt: skip
 
 
 def run_bench(name: str, folder: Path, minutes: float, tell: Callable[[str, int, int], None]) -> dict[str, Any]:
@@ -43,6 +45,10 @@ def _figures(name: str, folder: Path, minutes: float, tell: Callable[[str, int, 
         from research.benchmarks.bench_fills import bench_fills
 
         return bench_fills()
+    if name == "features":
+        from research.benchmarks.bench_features import bench_features
+
+        return bench_features()
     if name == "clusters":
         from research.benchmarks.bench_clusters import bench_clusters
 

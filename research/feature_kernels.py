@@ -1,6 +1,8 @@
 """The arithmetic of ``research.features``: compiled functions of bar columns, one value per row.
 
-A kernel looks at its row and at the rows of its window before it, and starts anew on every row.
+A kernel looks at its row and at the rows of its window before it, and starts anew on every row. What a window adds up
+it adds up for many rows at once, bar by bar, each row's in its own order: the processor then adds several rows in one
+step, and the bits are those of one row after the other.
 """
 
 import math
@@ -10,17 +12,18 @@ import numpy as np
 from research.jit import njit
 
 EMA_REACH = 4  # windows that an exponential mean reads
+_TOGETHER = 512  # rows: what is added up for them stays in the nearest cache
 
 
 @njit
 def return_bps(close, window):
     """Change of the close over the window; the row before the window is its base. NaN across a gap."""
     out = np.full(len(close), np.nan)
-    for i in range(window, len(close)):
-        is_ready = close[i - window] > 0.0
-        for row in range(i - window + 1, i + 1):
-            is_ready &= close[row] > 0.0
-        if is_ready:
+    last_gap = -1
+    for i in range(len(close)):
+        if not close[i] > 0.0:
+            last_gap = i
+        if i - window > last_gap:
             out[i] = 1e4 * (close[i] / close[i - window] - 1.0)
     return out
 
@@ -57,41 +60,38 @@ def mean_volume(volume, window):
 
 @njit
 def window_sum(values, window):
-    """Sum over the window, the row's own bar included."""
+    """Sum over the window, the row's own bar included, from its oldest bar on."""
     out = np.full(len(values), np.nan)
-    for i in range(window - 1, len(values)):
-        total = 0.0
-        for row in range(i - window + 1, i + 1):
-            total += values[row]
-        out[i] = total
+    if len(values) == window:  # the newest row alone, which a runner asks for in plain Python
+        out[-1] = _added_up(values)
+        return out
+    for first in range(window - 1, len(values), _TOGETHER):
+        sums = out[first : first + _TOGETHER]
+        sums[:] = 0.0
+        for begin in range(first - window + 1, first + 1):
+            sums += values[begin : begin + len(sums)]
     return out
 
 
 @njit
 def trade_imbalance(volume, taker_buy_volume, window):
     """Bought less sold over their sum, by the aggressor. NaN without volume."""
+    bought, sold = window_sum(taker_buy_volume, window), window_sum(volume - taker_buy_volume, window)
     out = np.full(len(volume), np.nan)
     for i in range(window - 1, len(volume)):
-        bought, sold = 0.0, 0.0
-        for row in range(i - window + 1, i + 1):
-            bought += taker_buy_volume[row]
-            sold += volume[row] - taker_buy_volume[row]
-        if bought + sold > 0.0:
-            out[i] = (bought - sold) / (bought + sold)
+        if bought[i] + sold[i] > 0.0:
+            out[i] = (bought[i] - sold[i]) / (bought[i] + sold[i])
     return out
 
 
 @njit
 def vwap_distance_bps(close, volume, quote_volume, window):
     """Close against the volume-weighted price of the window. NaN without volume."""
+    base, quote = window_sum(volume, window), window_sum(quote_volume, window)
     out = np.full(len(close), np.nan)
     for i in range(window - 1, len(close)):
-        base, quote = 0.0, 0.0
-        for row in range(i - window + 1, i + 1):
-            base += volume[row]
-            quote += quote_volume[row]
-        if base > 0.0 and quote > 0.0:
-            out[i] = 1e4 * (close[i] / (quote / base) - 1.0)
+        if base[i] > 0.0 and quote[i] > 0.0:
+            out[i] = 1e4 * (close[i] / (quote[i] / base[i]) - 1.0)
     return out
 
 
@@ -103,11 +103,14 @@ def ema(close, window):
     """
     out = np.full(len(close), np.nan)
     rows, alpha = EMA_REACH * window, 2.0 / (window + 1.0)
-    for i in range(rows - 1, len(close)):
-        mean = close[i - rows + 1]
-        for row in range(i - rows + 2, i + 1):
-            mean += alpha * (close[row] - mean)
-        out[i] = mean
+    if len(close) == rows:
+        out[-1] = _followed(close, alpha)
+        return out
+    for first in range(rows - 1, len(close), _TOGETHER):
+        means = out[first : first + _TOGETHER]
+        means[:] = close[first - rows + 1 : first - rows + 1 + len(means)]
+        for begin in range(first - rows + 2, first + 1):
+            means += alpha * (close[begin : begin + len(means)] - means)
     return out
 
 
@@ -183,3 +186,19 @@ def constant(like, value):
 @njit
 def _window_mean(values, window):
     return window_sum(values, window) / window
+
+
+@njit
+def _added_up(values):
+    total = 0.0
+    for value in values:
+        total += value
+    return total
+
+
+@njit
+def _followed(values, alpha):
+    mean = values[0]
+    for value in values[1:]:
+        mean += alpha * (value - mean)
+    return mean
