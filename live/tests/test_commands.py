@@ -174,7 +174,7 @@ def test_flatten_closes_everything_and_nothing_is_entered_until_resume(often, tm
     assert (entered < flattened).any() and (entered > resumed).any()
     assert not ((entered > flattened) & (entered < resumed)).any()
     refused = [each["cause"] for each in of_kind(path, "missed") if "HALTED" in each["cause"]]
-    assert refused and set(refused) == {"HALTED: operator"}
+    assert refused and {each.split("; ")[0] for each in refused} == {"HALTED: operator"}, "margin may lack too"
     held = listed.filter(
         pl.col("entry_time").dt.epoch("ms") <= flattened, pl.col("exit_time").dt.epoch("ms") > flattened
     )
