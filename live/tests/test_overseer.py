@@ -48,7 +48,7 @@ def caught_up_with(asked: Asked, case: Case) -> None:
     cases, clock = Cases(), FollowedClock(NOW_MS * 1_000_000)
     cases.add(case)
     seat = SimpleNamespace(config=SimpleNamespace(orders=SimpleNamespace(leverage=10)))
-    overseer = Overseer(RULES, {BTC: seat}, asked, cases, QUIET, QUIET, QUIET, clock, lambda: None)
+    overseer = Overseer(RULES, {BTC: seat}, asked, cases, QUIET, QUIET, QUIET, QUIET, clock, lambda: None)
     overseer.begin(1_000, {})
 
     async def twice() -> None:

@@ -185,6 +185,8 @@ def test_the_page_fits_and_can_be_used_by_everyone(page, stage, width, theme):
     visit(page, stage, width=width, theme=theme)
     page.wait_for("document.querySelectorAll('#trades tr').length > 1 && document.querySelector('#map p') !== null")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    still = {"name": "prefers-reduced-motion", "value": "reduce"}  # an event that arrives is tinted for half a second
+    page.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}, still])
     page.evaluate(AXE.read_text() + "; axe.run().then(found => { window.found = found.violations; })")
     page.wait_for("window.found !== undefined")
     found = json.loads(page.evaluate("JSON.stringify(window.found)"))
