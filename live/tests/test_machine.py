@@ -236,9 +236,10 @@ class RunnerOnLoopback(RuleBasedStateMachine):
         if self.was_paid:  # nothing but a new connection shows that a dead one has not told it
             self.at.do(self.at.exchange.cut())
         self.at.lets_pass(REST_S)
+        self.at.writes()
         while self._last_fill_ms() > self.at.now_ms - AUDITS_S * 1_000:  # exits alone: it is paused
             self.at.lets_pass(AUDITS_S)
-        self.at.writes()
+            self.at.writes()  # then the market stands still until the run has been looked at
         check_always(self.at.run, refused_by_limits=True)
         check_at_rest(self.at.run)
         statuses = {name: json.loads(body)["status"] for name, body in self._orders_told()}
