@@ -5,11 +5,14 @@ configs were given in, however often a runner looks: so a walk over the log does
 """
 
 import json
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import polars as pl
 
+from data import wal
 from data.config import load
 from data.landing_answers import turn_answer
 from data.messages import decode
@@ -21,7 +24,7 @@ from live.brokers.recorded import Recorded
 from live.brokers.ticks import TickBroker
 from live.desk import PAPER_INSTANCE, Broker, Desk
 from live.feed import Event, Header, plain
-from live.journal import Journal
+from live.journal import Damaged, Journal
 from live.journal import Record as Written
 from live.map_feed import ASSUMPTION, MAP_HISTORY, MapFeed, history_of, no_bars
 from live.oversight import Oversight, RiskConfig
@@ -297,3 +300,32 @@ def _assumptions(config: TradingConfig, instrument: dict[str, Any], resolution: 
 
 def _short(hashes: Sequence[str]) -> str:
     return ", ".join(each[:10] for each in hashes)
+
+
+def walk(
+    configs: Sequence[TradingConfig], folder: Path, journal: Journal, account: Account | None = None
+) -> Dispatcher:
+    """Act again on everything that a log holds.
+
+    Raises
+    ------
+    Damaged
+        When a part of it cannot be read, and something after it can.
+    """
+    dispatcher = Dispatcher(configs, journal, account)
+    for segment in wal.segments(folder):
+        _force_to_disk(segment)
+        end = 0
+        for record in wal.read(segment):
+            dispatcher.take(record)
+            end += wal.size(record)
+        # A whole record at the very end was written meanwhile: it is the log of a run that goes on.
+        if end < wal.next_record(segment, end) < segment.stat().st_size:
+            raise Damaged(f"{segment} is damaged at byte {end}; keep it as evidence and give another journal")
+    return dispatcher
+
+
+def _force_to_disk(segment: Path) -> None:
+    """Whoever wrote it may have been killed before it could."""
+    with segment.open("rb") as written:
+        os.fsync(written.fileno())

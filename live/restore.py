@@ -1,14 +1,18 @@
-"""The trades that a journal has not seen the end of, as a restart finds them. Pure.
+"""What a restart knows from the journal: the trades that it has not seen the end of, and what was done before. Pure.
 
 Of every order that the journal intended, the bytes may have left: it is in doubt until the exchange was asked. What
 became of it is not read here but heard from the exchange, so that a lost last page of the journal loses nothing.
 """
 
+import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, NamedTuple
+
+import polars as pl
 
 from live.order_answers import Unanswered
 from live.order_state import Order, Sent, Status, all_heard
@@ -28,20 +32,96 @@ class Event(NamedTuple):
     body: Mapping[str, Any]
 
 
-def entries_sent(events: Iterable[Event]) -> list[tuple[str, int]]:
-    """Symbol and time of every entry that left for the exchange, in the journal's order."""
-    sent = (event for event in events if event.kind == "order" and event.body["status"] == Status.SENT)
-    named = ((event, order_name(event.client_order_id)) for event in sent)
-    return [(event.symbol, event.ts_ms) for event, name in named if name is not None and name.leg is Leg.ENTRY]
+@dataclass(frozen=True, kw_only=True)
+class Remembered:
+    """What a restart on an account knows from the journal.
+
+    Attributes
+    ----------
+    intended : names of orders whose bytes may have left.
+    executed : symbol and id of every fill.
+    entries_sent : symbol and time of every entry that left for the exchange, in the journal's order.
+    risk : the last state of ``live.risk``, as it was written; None where there is none.
+    trades : that a desk planned and that are open; see ``open_trades``.
+    taken_over : by trade id, the symbols of what was adopted and has not been closed.
+    funding_usdt : paid for each trade, negative when received.
+    transactions : ids of the payments that were booked.
+    opened_ms : what is open began then, or ``now_ms``; 0 where it may be older than the journal knows.
+    paid_since_ms : no payment of before is missing.
+    told_until_ms : up to when the account's stream told of everything that moves money.
+    """
+
+    intended: frozenset[str]
+    executed: frozenset[tuple[str, int]]
+    entries_sent: tuple[tuple[str, int], ...]
+    risk: Mapping[str, Any] | None
+    trades: tuple[Trade, ...]
+    taken_over: Mapping[str, str]
+    funding_usdt: Mapping[str, float]
+    transactions: frozenset[str]
+    opened_ms: int
+    paid_since_ms: int
+    told_until_ms: int
 
 
-def told_until_ms(events: Iterable[Event], now_ms: int) -> int:
-    """Up to when the account's stream told of everything that moves money: it ended then, or changed the risk last.
+def events_of(journal: pl.DataFrame) -> list[Event]:
+    """Rows of ``journal.read_journal``."""
+    rows = journal.select("ts_ms", "kind", "symbol", "trade_id", "client_order_id", "body").iter_rows()
+    return [Event(*row[:5], json.loads(row[5])) for row in rows]
 
-    A transfer that counts changes it, so none is counted twice.
+
+def remembered(events: Sequence[Event], now_ms: int) -> Remembered:
+    """All of it.
+
+    Parameters
+    ----------
+    events : in the journal's order.
+    now_ms : of the restart.
+    """
+    of_kind: defaultdict[str, list[Event]] = defaultdict(list)
+    for each in events:
+        of_kind[each.kind].append(each)
+    adopted, closed = ({each.trade_id for each in of_kind[kind]} for kind in ("adopted", "closed"))
+    taken_over = {each.trade_id: each.symbol for each in events if each.trade_id in adopted - closed}
+    # What was adopted is found again, and adopted again.
+    trades = tuple(trade for trade in open_trades(events, now_ms) if trade.trade_id not in adopted)
+    funding_usdt: defaultdict[str, float] = defaultdict(float)
+    for each in of_kind["funding"]:
+        funding_usdt[each.trade_id] += each.body["paid_usdt"]
+    going_on = {trade.trade_id for trade in trades} | set(taken_over)
+    paying = going_on | {*{each.symbol: each.trade_id for each in of_kind["execution"]}.values()}
+    began_ms = min((each.ts_ms for each in events if each.trade_id in going_on), default=now_ms)
+    # What is held may be older than a journal that knows of no fill, and what was taken over is older than that.
+    knows_entries = bool(of_kind["execution"]) and not taken_over
+    return Remembered(
+        intended=frozenset(each.client_order_id for each in of_kind["intent"]),
+        executed=frozenset((each.symbol, each.body["execution_id"]) for each in of_kind["execution"]),
+        entries_sent=tuple(_entries_sent(of_kind["order"])),
+        risk=of_kind["risk"][-1].body["state"] if of_kind["risk"] else None,
+        trades=trades,
+        taken_over=taken_over,
+        funding_usdt=funding_usdt,
+        transactions=frozenset(each.body["transaction_id"] for each in events if "transaction_id" in each.body),
+        opened_ms=began_ms if knows_entries else 0,
+        paid_since_ms=min([now_ms, *(each.ts_ms for each in events if each.trade_id in paying)]),
+        told_until_ms=_told_until_ms(events, now_ms),
+    )
+
+
+def _entries_sent(events: Iterable[Event]) -> Iterator[tuple[str, int]]:
+    for event in events:
+        name = order_name(event.client_order_id)
+        if event.body["status"] == Status.SENT and name is not None and name.leg is Leg.ENTRY:
+            yield event.symbol, event.ts_ms
+
+
+def _told_until_ms(events: Iterable[Event], now_ms: int) -> int:
+    """The stream ended then, or changed the risk last: a transfer that counts does, and none is to count twice.
+
+    A journal that knows of neither begins now: what the account was opened with is no transfer.
     """
     ends = [event.ts_ms + (event.kind == "risk") for event in events if event.kind in ("deaf", "risk")]
-    return max(ends, default=now_ms)
+    return max(ends, default=now_ms + 1)
 
 
 def open_trades(events: Iterable[Event], now_ms: int) -> list[Trade]:

@@ -22,9 +22,10 @@ from data.venues.aster import ASTER, venue_of
 from data.wal import Log, segments
 from live.alerts import Alerts, destinations
 from live.config import load_chosen, risk_of
+from live.dispatch import walk
 from live.identity import CHECKOUT
 from live.journal import Journal, feed_folder
-from live.session import Progress, Session, walk
+from live.session import Progress, Session
 from live.shadows import Shadows, require_same_feed, walk_shadows
 from live.summary import feed_summary, shadows_summary, summary
 

@@ -25,7 +25,7 @@ from live.asking import Asking
 from live.backup import back_up_daily
 from live.commands import Inbox
 from live.disk import Disk
-from live.dispatch import SINCE_MS, Account, Dispatcher
+from live.dispatch import SINCE_MS, Account, Dispatcher, walk
 from live.heartbeat import EVERY_S, AccountTold, Beat, tell_systemd, write_beat
 from live.journal import Damaged, Journal
 from live.oversight import Adopting, RiskConfig
@@ -374,32 +374,3 @@ class Session:
         while True:
             tell(self.progress())
             await asyncio.sleep(_TELL_S)
-
-
-def walk(
-    configs: Sequence[TradingConfig], folder: Path, journal: Journal, account: Account | None = None
-) -> Dispatcher:
-    """Act again on everything that a log holds.
-
-    Raises
-    ------
-    Damaged
-        When a part of it cannot be read, and something after it can.
-    """
-    dispatcher = Dispatcher(configs, journal, account)
-    for segment in wal.segments(folder):
-        _force_to_disk(segment)
-        end = 0
-        for record in wal.read(segment):
-            dispatcher.take(record)
-            end += wal.size(record)
-        # A whole record at the very end was written meanwhile: it is the log of a run that goes on.
-        if end < wal.next_record(segment, end) < segment.stat().st_size:
-            raise Damaged(f"{segment} is damaged at byte {end}; keep it as evidence and give another journal")
-    return dispatcher
-
-
-def _force_to_disk(segment: Path) -> None:
-    """Whoever wrote it may have been killed before it could."""
-    with segment.open("rb") as written:
-        os.fsync(written.fileno())

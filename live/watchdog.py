@@ -5,7 +5,6 @@ exchange remembers the nonces of each key apart. Without ``--send-orders`` it on
 """
 
 import asyncio
-import json
 import signal
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -31,7 +30,7 @@ from live.journal import read_journal
 from live.order_evidence import Unread
 from live.protection import Cancel, Trade
 from live.rescue import Plan, Rescue, Step
-from live.restore import Event, open_trades
+from live.restore import events_of, open_trades
 from live.secrets import signing_key
 
 SILENCE_S = 60.0
@@ -195,12 +194,10 @@ class Plans:
 
 def plans_of(journal: Path, now_ms: int) -> Plans:
     """Read a journal without disturbing whoever writes it; one that cannot be read knows nothing."""
-    columns = ("ts_ms", "kind", "symbol", "trade_id", "client_order_id", "body")
     try:
-        rows = [*read_journal(journal).select(columns).iter_rows()]
+        events = events_of(read_journal(journal))
     except (ValueError, LookupError, OSError, sqlite3.Error):
         return Plans(by_symbol={}, used=())
-    events = [Event(*row[:5], json.loads(row[5])) for row in rows]
     used = tuple(dict.fromkeys(each.client_order_id for each in events if each.client_order_id is not None))
     return Plans(by_symbol={trade.symbol: _plan(trade) for trade in open_trades(events, now_ms)}, used=used)
 

@@ -10,10 +10,10 @@ import tomli_w
 from data.venues.signing import OperatorKey, signed_message
 from live.approval import Approval, Demands
 from live.config import Chosen, load_chosen
+from live.dispatch import walk
 from live.identity import code_identity
 from live.journal import Journal, feed_folder
 from live.promotion import document_of, paper_stage, signed_text, stage_refusals
-from live.session import walk
 from pipelines.runs import write_whole
 
 _HEADER = (

@@ -19,8 +19,8 @@ import polars as pl
 from data.lake import Lake
 from data.schema import interval_ms
 from live.asking import GIVEN_UP_MS
+from live.dispatch import walk
 from live.journal import Journal, read_journal
-from live.session import walk
 from pipelines.explain_case import Evidence, gather
 from research.counterfactual import Account
 from research.explanation import explain, open_times, rerun

@@ -44,7 +44,7 @@ from live.order_evidence import OrderSeen, of_stream
 from live.orders import CancelEntry, CloseOrder, EntryOrder, ExitOrders, Instruction, RowKey
 from live.oversight import Adopting
 from live.protection import Finding, Phase, Trade, next_steps
-from live.restore import Event, entries_sent, open_trades, told_until_ms
+from live.restore import events_of, remembered
 from live.risk import Flatten, Level, RiskEvent, TradeClosed
 from live.waiting import set_or_until
 from research.engine import TradingConfig
@@ -111,10 +111,8 @@ class AsterAccount:
         self.clock_keeper = ClockKeeper(self.requests, self.risk, clock)
         self.rule_book = RuleBook(self.requests, self.executor, self.cases, seats, clock)
         rules = replace(self.rules, adopting=(*self.rules.adopting, *dispatcher.oversight.adopting))
-        columns = ("ts_ms", "kind", "symbol", "trade_id", "client_order_id", "body")
-        written = [*read_journal(journal).select(columns).iter_rows()]
-        events = [Event(*row[:5], json.loads(row[5])) for row in written]
-        self.transfers = Transfers(self.reader, self.risk, clock, since_ms=told_until_ms(events, now_ms))
+        known = remembered(events_of(read_journal(journal)), now_ms)
+        self.transfers = Transfers(self.reader, self.risk, clock, since_ms=known.told_until_ms)
         self.overseer = Overseer(
             rules, seats, self.reader, self.cases, self.executor, self.diary, self.risk, self.transfers, clock,
             self._stale,
@@ -125,43 +123,33 @@ class AsterAccount:
             clock,
             lambda: self.stream is not None and self.stream.is_open and self.overseer.is_ready.is_set(),
         )  # fmt: skip
-        self.diary.intended = {each.client_order_id for each in events if each.kind == "intent"}
-        executions = (each for each in events if each.kind == "execution")
-        self.diary.executed = {(each.symbol, each.body["execution_id"]) for each in executions}
-        for symbol, sent_ms in entries_sent(events):  # a restart does not let more of them out
+        self.diary.intended |= known.intended
+        self.diary.executed |= known.executed
+        for symbol, sent_ms in known.entries_sent:  # a restart does not let more of them out
             if symbol in seats:
                 seats[symbol].entries_ms.append(sent_ms)
-        self.risk.restore(body for _, kind, *_, body in written if kind == "risk")
-        told = {kind: {each.trade_id for each in events if each.kind == kind} for kind in ("adopted", "closed")}
-        for trade in open_trades(events, now_ms):
-            if trade.trade_id not in told["adopted"]:  # those are found again, and adopted again
-                self._take_up(trade)
-        for each in events:
-            if each.kind == "funding" and (case := self.cases.cases.get((each.trade_id, 0))) is not None:
-                case.funding_usdt += each.body["paid_usdt"]
-        taken_over = told["adopted"] - told["closed"]
-        going_on = {case.trade.trade_id for case in self.cases.open()} | taken_over
-        opened = [each.ts_ms for each in events if each.trade_id in going_on]
-        paying = going_on | {*{each.symbol: each.trade_id for each in events if each.kind == "execution"}.values()}
+        if known.risk is not None:
+            self.risk.restore(known.risk)
+        for trade in known.trades:
+            self._take_up(trade, known.funding_usdt.get(trade.trade_id, 0.0))
         self.payments = Payments(
             self.reader, self.cases, self.diary, seats, clock,
-            known=(each.body["transaction_id"] for each in events if "transaction_id" in each.body),
-            since_ms=min([now_ms, *(each.ts_ms for each in events if each.trade_id in paying)]),
+            known=known.transactions, since_ms=known.paid_since_ms,
         )  # fmt: skip
-        # What is held may be older than a journal that knows of no fill, and what was taken over is older than that.
-        knows_entries = not taken_over and any(each.kind == "execution" for each in events)
-        ids = {each.trade_id: each.symbol for each in events if each.trade_id in taken_over}
-        self.overseer.begin(min(opened, default=now_ms) if knows_entries else 0, ids)
+        self.overseer.begin(known.opened_ms, known.taken_over)
         if self._damage is not None:
             self._alarm_all("journal", self._damage)
 
-    def _take_up(self, trade: Trade) -> None:
+    def _take_up(self, trade: Trade, funding_usdt: float) -> None:
         seat, plan = self.seats.get(trade.symbol), self._plans.get(trade.trade_id)
         if seat is None:
             raise ValueError(f"{trade.symbol}: the journal has an open trade of it; give its config too")
         trade = replace(trade, levels=trade.levels if plan is None else plan.levels, is_withdrawn=True)
         is_entry_told = isinstance(plan, ExitOrders)
-        case = Case(trade=trade, contract=seat.contract, fees_bps=seat.fees_bps, is_entry_told=is_entry_told)
+        case = Case(
+            trade=trade, contract=seat.contract, fees_bps=seat.fees_bps, is_entry_told=is_entry_told,
+            funding_usdt=funding_usdt,
+        )  # fmt: skip
         self.cases.add(case)
 
     def place(self, seat: SeatBroker, order: Instruction) -> None:

@@ -1,8 +1,8 @@
 """Keeps the risk state: every change is an event of the journal, and what has to be closed is."""
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
+from typing import Any
 
 from data.config import load
 from live.brokers.cases import Case, Cases
@@ -22,12 +22,10 @@ class RiskKeeper:
         self._written = self.state
         self._limits, self._cases, self._diary = limits, cases, diary
 
-    def restore(self, bodies: Iterable[str]) -> None:
-        """Take up the last state that the journal has; ``bodies`` of its events of kind risk."""
-        for body in bodies:
-            told = json.loads(body)["state"]
-            self.state = load(RiskState, {name: value for name, value in told.items() if value is not None}, "journal")
-        self._written = self.state
+    def restore(self, told: Mapping[str, Any]) -> None:
+        """Take up the last state that the journal has."""
+        known = {name: value for name, value in told.items() if value is not None}
+        self.state = self._written = load(RiskState, known, "journal")
 
     def react(self, event: RiskEvent) -> None:
         """Something happened."""

@@ -19,10 +19,11 @@ from data.loopback.tape import Source, SyntheticSource
 from data.sealer import seal_folder
 from data.venues.aster import venue_of
 from data.wal import Log
+from live.dispatch import walk
 from live.journal import Journal, feed_folder
 from live.journal_trades import trades
 from live.oversight import RiskConfig
-from live.session import Session, walk
+from live.session import Session
 from live.shadows import Shadows
 from live.stream_feed import StreamFeed
 from research.bars import Bars, build_bars

@@ -11,11 +11,11 @@ from data.messages import Kline, decode
 from data.wal import Kind, Log, Record
 from live import dispatch
 from live.brokers.ticks import TickBroker
+from live.dispatch import walk
 from live.feed import Event, ExecutionOpen, Traded
 from live.journal import Journal, feed_folder
 from live.orders import EntryFilled, EntryMissed, EntryOrder, ExitFilled, Leg, Report
 from live.readings import NS_PER_MS
-from live.session import walk
 from research.engine import TradingConfig
 from research.fills import fee_usdt
 

@@ -16,14 +16,13 @@ from click.testing import CliRunner
 
 from live.commands import Command, Inbox, answer_to, ask, inbox_path
 from live.ctl import ctl, newest_journal
-from live.dispatch import Dispatcher
+from live.dispatch import Dispatcher, walk
 from live.gates import EntryLimits
 from live.journal import Journal, feed_folder, read_journal
 from live.journal_trades import trades
 from live.oversight import RiskConfig
 from live.risk import Level, RiskLimits
 from live.runner import main
-from live.session import walk
 from live.tests.paper_run import OFTEN, paper
 
 LONG_MS = 600_000

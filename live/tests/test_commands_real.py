@@ -9,10 +9,10 @@ from live.commands import ask
 from live.dashboard import views
 from live.dashboard.book import Book
 from live.dashboard.journal_reader import JournalReader
+from live.dispatch import walk
 from live.journal import Journal, feed_folder, read_journal
 from live.journal_trades import trades
 from live.risk import Level
-from live.session import walk
 from live.tests.real_run import BTC, often, real
 
 

@@ -8,8 +8,8 @@ from decimal import Decimal
 
 import pytest
 
+from live.dispatch import walk
 from live.journal import Journal, feed_folder, read_journal
-from live.session import walk
 from live.tests.invariants import held_and_guarded, legs, level, told_of
 from live.tests.real_run import BTC, Run, flatten, new, often
 from live.tests.rows import in_both_modes

@@ -9,13 +9,14 @@ import pytest
 
 from data import wal
 from data.wal import Kind, Log
+from live.dispatch import walk
 from live.gates import EntryLimits
 from live.journal import Journal, feed_folder, read_journal
 from live.journal_trades import trades
 from live.orders import CloseAsked, Leg
 from live.oversight import Oversight, RiskConfig
 from live.risk import Level, RiskLimits
-from live.session import Session, walk
+from live.session import Session
 from live.tests.paper_run import OFTEN, paper
 
 WIDE = RiskConfig(

@@ -12,10 +12,9 @@ import polars as pl
 import pytest
 
 from data.loopback.server import Loopback
-from live.dispatch import Dispatcher, Seat
+from live.dispatch import Dispatcher, Seat, walk
 from live.journal import Journal, feed_folder, read_journal
 from live.journal_trades import trades
-from live.session import walk
 from live.tests.paper_run import OFTEN, START, assert_proven, market
 
 SPEED = 1_500.0  # of the market: slow enough to meet it in a position, and in the pause after one

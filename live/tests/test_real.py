@@ -29,11 +29,11 @@ from data.wal import Log
 from live import disk
 from live.brokers.aster import AsterAccount
 from live.brokers.overseer import AUDIT_MS
+from live.dispatch import walk
 from live.journal import Journal, feed_folder, read_journal
 from live.journal_trades import trades
 from live.real import permitted, require_approved
 from live.runner import main
-from live.session import walk
 from live.tests.invariants import alerts, check, held_and_guarded, level, told_of
 from live.tests.paper_run import START, market
 from live.tests.real_run import BTC, RULES, again, guarded, new, often, real

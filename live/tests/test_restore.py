@@ -8,7 +8,7 @@ from live.order_answers import NotFound
 from live.order_state import Status, all_heard
 from live.orders import Leg
 from live.protection import next_steps, with_orders
-from live.restore import Event, open_trades
+from live.restore import Event, open_trades, remembered
 from live.tests.exchange_words import BTC, CONTRACT, TRADE, D, fill, name, seen
 
 NOW_MS = 20_000
@@ -70,3 +70,44 @@ def test_f12_k8_what_was_to_be_closed_is_closed_for_the_same_reason_after_a_rest
     asked = event("intent", Leg.CLOSE, side=-1, quantity=1.0, type="MARKET", reason="operator")
     [trade] = open_trades([ENTRY, STOP, asked], NOW_MS)
     assert trade.close_because == "operator"
+
+
+def test_a_restart_remembers_what_was_done():
+    told = [
+        event("order", Leg.ENTRY, ts_ms=1_100, status=Status.SENT),
+        event("order", Leg.ENTRY, ts_ms=1_200, status=Status.FILLED),
+        event("execution", Leg.ENTRY, ts_ms=1_210, execution_id=7),
+        event("funding", None, paid_usdt=0.25),
+        event("funding", None, paid_usdt=-0.05),
+        event("income", None, transaction_id="9"),
+        event("risk", None, ts_ms=1_300, state={"level": "ACTIVE"}),
+        event("risk", None, ts_ms=1_400, state={"level": "HALTED"}),
+        event("deaf", None, ts_ms=1_350),
+    ]
+    known = remembered([ENTRY, STOP, *told], NOW_MS)
+    assert known.intended == {name(Leg.ENTRY), name(Leg.STOP)}
+    assert known.executed == {(BTC, 7)}
+    assert known.entries_sent == ((BTC, 1_100),)
+    assert known.risk == {"level": "HALTED"}
+    assert [trade.trade_id for trade in known.trades] == [TRADE]
+    assert math.isclose(known.funding_usdt[TRADE], 0.2)
+    assert known.transactions == {"9"}
+    assert known.opened_ms == known.paid_since_ms == 1_000
+    assert known.told_until_ms == 1_401
+
+
+def test_what_was_adopted_may_be_older_than_the_journal_until_it_is_closed():
+    adopted, closed = event("adopted", None, ts_ms=3_000), event("closed", None, ts_ms=9_000)
+    fill = event("execution", Leg.ENTRY, ts_ms=1_210, execution_id=7)
+    known = remembered([ENTRY, fill, adopted], NOW_MS)
+    assert (known.trades, known.taken_over, known.opened_ms) == ((), {TRADE: BTC}, 0)
+    known = remembered([ENTRY, fill, adopted, closed], NOW_MS)
+    assert (known.trades, known.taken_over, known.opened_ms) == ((), {}, NOW_MS)
+
+
+def test_a_journal_that_begins_knows_of_nothing_and_what_the_account_was_opened_with_is_no_transfer():
+    known = remembered([], NOW_MS)
+    assert known.trades == () and known.risk is None
+    assert known.opened_ms == 0  # there may be a position of before
+    assert known.paid_since_ms == NOW_MS
+    assert known.told_until_ms == NOW_MS + 1

@@ -12,11 +12,10 @@ from data.sealer import seal_folder
 from data.wal import Log
 from live import dispatch
 from live.desk import Desk
-from live.dispatch import first_open_ms
+from live.dispatch import first_open_ms, walk
 from live.feed import KNOWN_AT_CLOSE, KNOWN_AT_END, KNOWN_AT_OPEN, BarClosed, ExecutionBar, ExecutionOpen, Gap
 from live.journal import Journal
 from live.journal_trades import trades
-from live.session import walk
 from live.tests.random_stream import SYMBOL, random_log
 from research.bars import SIGNAL, build_bars
 from research.engine import backtest, backtest_ticks

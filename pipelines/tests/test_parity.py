@@ -17,12 +17,11 @@ from data.schema import MARK_PRICE, conform
 from data.sealer import seal_folder
 from data.wal import Kind, Log, note, segments
 from live.commands import Inbox
-from live.dispatch import Dispatcher, first_open_ms
+from live.dispatch import Dispatcher, first_open_ms, walk
 from live.journal import Journal, feed_folder
 from live.journal_trades import trades
 from live.oversight import News
 from live.risk import Level
-from live.session import walk
 from live.tests.conftest import a_config
 from live.tests.paper_run import OFTEN, START, paper
 from live.tests.planted import dearer_by, records_of, walked, with_a_cut
