@@ -187,10 +187,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--daily", action="store_true", help="close the days that are over, retire what is old")
     parser.add_argument("--all", action="store_true", help="both (default)")
     parser.add_argument("--raw-days", type=float, default=30, help="how long the raw log is kept (default: 30; inf)")
+    parser.add_argument(
+        "--now", type=_utc, help="the time by which days and hours are over, UTC (default: the clock's)"
+    )
     chosen = parser.parse_args(arguments)
     lake = Lake(chosen.lake)
     everything = chosen.all or not (chosen.hourly or chosen.daily)
-    now = datetime.now(UTC)
+    now = chosen.now or datetime.now(UTC)
     troubles: list[str] = []
     try:
         with FileLock(lake.root / "compaction.lock", timeout=0):
@@ -204,6 +207,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for trouble in troubles:
         print(trouble, file=sys.stderr)
     return 1 if troubles else 0
+
+
+def _utc(text: str) -> datetime:
+    told = datetime.fromisoformat(text)
+    return told.replace(tzinfo=UTC) if told.tzinfo is None else told.astimezone(UTC)
 
 
 def _tell(merged: Merged) -> None:

@@ -128,7 +128,7 @@ class _Recorder:
         self._inbox = Inbox(place.log)
         self._sealing = Sealing(root / LOGS, root)
         self._disk = Disk(root)
-        self._compaction = Compaction(root, self._disk, config.raw_retention_days)
+        self._compaction = Compaction(root, self._disk, config.raw_retention_days, clock)
         self._streams = _streams(config, venue)
         self._hold = getattr(clock, "hold", nullcontext)
         self._polls = MarketPolls(config, clock, self._note, lambda: self._inbox.reconnects)

@@ -9,12 +9,14 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
+from data.clock import Clock
+from data.recorder_asking import sleep_until
 from data.recorder_logs import LOG
 
 _RESERVE_BYTES, _RESERVE_FRACTION = 64 * 2**20, 0.02  # kept for the log; the fraction on small disks
 _SAMPLE_S, _SAMPLES = 60.0, 60  # the machine's seconds; an hour of samples
 _FORESEEN_S = 30 * 86_400.0  # beyond that the pace of an hour says nothing
-COMPACT_S = 3_600.0  # the machine's
+COMPACT_S = 3_600.0
 _RUNS_PER_DAY = 24
 
 
@@ -64,6 +66,8 @@ class Disk:
 class Compaction:
     """``python -m data.compaction`` as a child of this process, with little of the processor, hour by hour.
 
+    The hours are those of what is recorded, so that a lake of a scaled day is kept as one of a real day is.
+
     The first run of a day also closes days that are over and removes raw rows that are old enough. Killed at any
     moment it leaves the lake as it was, or the next run finishes what it did.
 
@@ -72,17 +76,18 @@ class Compaction:
     trouble : why the last run failed; None when it did not.
     """
 
-    def __init__(self, root: Path, disk: Disk, raw_retention_days: float) -> None:
+    def __init__(self, root: Path, disk: Disk, raw_retention_days: float, clock: Clock) -> None:
         self.trouble: str | None = None
         self._root = root
+        self._clock = clock
         self._disk = disk
         self._raw_retention_days = raw_retention_days
 
     async def run(self) -> None:
-        """Run it every hour of the machine's clock; a disk without room is let alone."""
+        """Run it every hour; a disk without room is let alone."""
         runs = 0
         while True:
-            await asyncio.sleep(COMPACT_S)
+            await sleep_until(self._clock, self._clock.now_ns() + round(COMPACT_S * 1e9))
             if self._disk.room_bytes > 0:
                 await self.once(is_daily=runs % _RUNS_PER_DAY == 0)
                 runs += 1
@@ -90,7 +95,7 @@ class Compaction:
     async def once(self, *, is_daily: bool) -> None:
         """One run; waits for its end, and ends it when cancelled."""
         command = ["nice", "-n", "10", sys.executable, "-m", "data.compaction", str(self._root)]
-        command.append("--daily" if is_daily else "--hourly")
+        command += ["--daily" if is_daily else "--hourly", "--now", self._clock.now().isoformat()]
         if is_daily:
             command += ["--raw-days", f"{self._raw_retention_days:g}"]
         process = await asyncio.create_subprocess_exec(

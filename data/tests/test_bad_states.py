@@ -361,7 +361,7 @@ def test_a_recorder_merges_nothing_while_only_the_log_has_room(tmp_path, monkeyp
 
     async def play() -> None:
         nonlocal room_bytes
-        merging = asyncio.create_task(Compaction(tmp_path, Disk(tmp_path), 30.0).run())
+        merging = asyncio.create_task(Compaction(tmp_path, Disk(tmp_path), 30.0, RealClock()).run())
         await asyncio.sleep(0.05)
         assert runs == []
         room_bytes = 10**9

@@ -173,3 +173,12 @@ def test_a_second_compactor_leaves_at_once(lake, capsys):
     assert levels(lake) == [2]
     (told,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert (told["table"], told["day"], told["rows"]) == ("trades", "2025-01-05", 120)
+
+
+def test_what_is_over_is_over_by_the_time_that_is_told(lake):
+    fill(lake, range(2), ("BTCUSDT",))
+    for now, expected in (("2025-01-05T00:30:00", [0, 0]), ("2025-01-05T23:00:00Z", [1])):
+        assert main([str(lake.root), "--now", now]) == 0
+        assert levels(lake) == expected, now
+    assert main([str(lake.root), "--now", "2025-01-06T02:00:00+00:00"]) == 0
+    assert levels(lake) == [2]

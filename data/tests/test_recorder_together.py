@@ -7,13 +7,13 @@ import math
 import os
 import sys
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 import polars as pl
 import pytest
 
-from data.clock import FollowedClock
+from data.clock import FollowedClock, RealClock, ScaledClock
 from data.lake import Lake
 from data.loopback.faults import Faults, StreamFault
 from data.loopback.server import Loopback
@@ -156,11 +156,11 @@ def test_merging_that_fails_is_told_and_one_under_way_is_ended_with_the_recorder
     calls = tmp_path / "calls"
     program = tmp_path / "python"
     program.write_text(
-        f"#!/bin/sh\necho $$ $* >> {calls}\nif [ $5 ]; then sleep 60; fi\necho no manifest >&2; exit 3\n"
+        f"#!/bin/sh\necho $$ $* >> {calls}\nif [ $7 ]; then sleep 60; fi\necho no manifest >&2; exit 3\n"
     )
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    compaction = Compaction(tmp_path, Disk(tmp_path), 7.0)
+    compaction = Compaction(tmp_path, Disk(tmp_path), 7.0, FollowedClock(round(START.timestamp()) * 10**9))
 
     async def play() -> None:
         await compaction.once(is_daily=False)
@@ -173,10 +173,31 @@ def test_merging_that_fails_is_told_and_one_under_way_is_ended_with_the_recorder
 
     asyncio.run(play())
     first, second = (line.split(maxsplit=1) for line in calls.read_text().splitlines())
-    assert first[1] == f"-m data.compaction {tmp_path} --hourly"
-    assert second[1] == f"-m data.compaction {tmp_path} --daily --raw-days 7"
+    now = START.isoformat()
+    assert first[1] == f"-m data.compaction {tmp_path} --hourly --now {now}"
+    assert second[1] == f"-m data.compaction {tmp_path} --daily --now {now} --raw-days 7"
     with pytest.raises(ProcessLookupError):
         os.kill(int(second[0]), 0)
+
+
+def test_a_lake_of_a_scaled_day_is_merged_at_its_own_hours(tmp_path, monkeypatch):
+    calls, program = tmp_path / "calls", tmp_path / "python"
+    program.write_text(f"#!/bin/sh\necho $6 >> {calls}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    calls.touch()
+
+    async def play() -> None:
+        clock = ScaledClock(START, 36_000.0)
+        merging = asyncio.create_task(Compaction(tmp_path, Disk(tmp_path), 7.0, clock).run())
+        while calls.read_text().count("\n") < 3:
+            await asyncio.sleep(0.01)
+        merging.cancel()
+        await asyncio.wait([merging])
+
+    asyncio.run(play())
+    told = [START, *map(datetime.fromisoformat, calls.read_text().split())]
+    assert all(later - earlier >= timedelta(hours=1) for earlier, later in pairwise(told))
 
 
 @pytest.mark.parametrize(("days", "kept"), [(1.5, 0), (1e6, 1), (math.inf, 1)])
@@ -184,7 +205,7 @@ def test_the_raw_log_stays_as_long_as_the_recorder_was_told(tmp_path, days, kept
     lake = Lake(tmp_path / "lake", create=True)
     row = {"segment": "0/1.wal", "line": 1, "recv_time": START, "event_time": START, "payload": b"{}"}
     lake.append("raw", conform(pl.DataFrame([row]), RAW), origin="")
-    compaction = Compaction(lake.root, Disk(lake.root), days)
+    compaction = Compaction(lake.root, Disk(lake.root), days, RealClock())
     asyncio.run(compaction.once(is_daily=True))
     assert (compaction.trouble, lake.scan("raw").height) == (None, kept)
 
