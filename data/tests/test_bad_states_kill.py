@@ -27,9 +27,9 @@ from data.rebuild import rebuild
 from data.repair import repair
 from data.schema import TABLES, TRADES, conform
 from data.sealer import seal_folder
+from data.tests.finished_segments import logged, market
 from data.tests.struck_program import STRIKE, main_of, struck
 from data.tests.test_repair import KEPT, MARKET, START, recorded_with_holes
-from data.tests.test_sealer import logged, market
 from data.venues.aster import AsterRest, venue_of
 from data.venues.weights import Budget
 from data.verify import verify

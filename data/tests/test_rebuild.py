@@ -8,7 +8,7 @@ from data import raw, wal
 from data.lake import Lake
 from data.rebuild import is_logged, rebuild
 from data.sealer import seal_folder
-from data.tests.test_sealer import START_MS, closed_bar, logged, market
+from data.tests.finished_segments import START_MS, closed_bar, logged, market
 from data.wal import Kind
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

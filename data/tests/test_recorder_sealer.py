@@ -6,7 +6,7 @@ import pytest
 
 from data.lake import Lake
 from data.recorder_sealer import Sealing
-from data.tests.test_sealer import logged, quote
+from data.tests.finished_segments import logged, quote
 from data.wal import all_segments
 
 

@@ -28,6 +28,23 @@ def once_held(command: str, symbol: str | None = None):
     return look
 
 
+def once_taken_over(request_name: str, command: str, symbol: str | None = None):
+    """Buys by hand at the first request of a name, has that taken over, and asks once it has its stop."""
+    asked = []
+
+    def order(run, *told):
+        asked.append(ask(run.path, *told, by="test", now_ms=time.time_ns() // 1_000_000, patience_ms=600_000))
+
+    def look(run, request):
+        if request.name == request_name and not asked:
+            run.by_hand("BUY", "0.01")
+            order(run, "adopt", BTC)
+        elif request.is_new("S") and len(asked) == 1:
+            order(run, command, symbol)
+
+    return look
+
+
 @pytest.mark.parametrize(
     ("command", "symbol", "level"), [("flatten", None, Level.HALTED), ("close", BTC, Level.ACTIVE)]
 )
@@ -77,18 +94,7 @@ def test_a_position_by_hand_is_taken_over_when_told_and_an_alarm_halts_entries(c
 
 @pytest.mark.parametrize(("command", "symbol"), [("flatten", None), ("close", BTC)])
 def test_a_position_that_was_taken_over_is_closed_too(config, tmp_path, command, symbol):
-    asked = []
-
-    def order(run, *told):
-        asked.append(ask(run.path, *told, by="test", now_ms=time.time_ns() // 1_000_000, patience_ms=600_000))
-
-    def look(run, request):
-        if request.name == "positionRisk" and not asked:
-            run.by_hand("BUY", "0.01")
-            order(run, "adopt", BTC)
-        elif request.is_new("S") and len(asked) == 1:
-            order(run, command, symbol)
-
+    look = once_taken_over("positionRisk", command, symbol)
     run = real(often(config), tmp_path / "real.sqlite", minutes=8, before=[look], speed=600.0)
     assert not run.amount and not [each for each in run.orders() if each.is_open]
     events = read_journal(run.path)
@@ -97,18 +103,7 @@ def test_a_position_that_was_taken_over_is_closed_too(config, tmp_path, command,
 
 
 def test_nothing_is_entered_beside_a_position_that_was_taken_over(config, tmp_path):
-    asked = []
-
-    def order(run, *told):
-        asked.append(ask(run.path, *told, by="test", now_ms=time.time_ns() // 1_000_000, patience_ms=600_000))
-
-    def look(run, request):
-        if request.name == "marginType" and not asked:
-            run.by_hand("BUY", "0.01")
-            order(run, "adopt", BTC)
-        elif request.is_new("S") and len(asked) == 1:
-            order(run, "ack", None)  # other symbols may be entered again
-
+    look = once_taken_over("marginType", "ack")  # other symbols may be entered again
     run = real(often(config), tmp_path / "real.sqlite", minutes=8, after=[look], speed=600.0)
     assert run.broker.risk.state.level is Level.ACTIVE and not run.orders("E")
     refused = [json.loads(body)["reasons"] for body in read_journal(run.path).filter(kind="refused")["body"]]

@@ -22,9 +22,6 @@ from polars.testing import assert_frame_equal
 
 from data import schema
 from data.lake import Lake
-from data.landing import tables_of
-from data.messages import decode
-from data.wal import Kind, Record
 from live import exchange_orders
 from live.brokers.cases import Cases
 from live.brokers.risk_keeper import RiskKeeper
@@ -40,18 +37,18 @@ from live.readings import NS_PER_MS, Quote
 from live.recordings import replayed as on_recording
 from live.recordings import run
 from live.risk import Level
-from live.stream_feed import StreamFeed
 from live.tests.conftest import FIRST_MS, MINUTE_MS, SYMBOL
 from live.tests.quiet_market import HEAVY, INSTRUMENT, LOUD, QUIET, a_gap, moved, plain_config, quiet_bars
 from live.tests.random_stream import kline_frame, klines_row
 from live.tests.real_run import RULES
 from live.tests.test_promotion import refused
+from live.tests.told_and_stored import heard
 from research import engine, features
-from research.bars import build_bars, signal_bars
+from research.bars import build_bars
 from research.engine import TradingConfig
 from research.fills import breakeven_floor_bps
 from research.order_settings import Costs
-from research.recorded import Recorded, Substitutions
+from research.recorded import Substitutions
 from research.strategies import momentum
 from research.strategies.gates import opening_loss_limit_bps
 
@@ -149,27 +146,6 @@ def test_d04_prices_have_the_grid_of_their_time(tmp_path):
     assert (tick_size(0, 5), tick_size(5, 10)) == (0.1, 0.01)
     with pytest.raises(ValueError, match=r"tick_size of BNBUSDT changes from 0\.1 to 0\.01"):
         tick_size(0, 10)
-
-
-def heard(lake: Lake, *told: tuple[int, dict]) -> tuple[list[BarClosed | Gap], pl.DataFrame]:
-    """Rows as the runner's feed tells them and as the lake has them, of klines by when they came."""
-    feed = StreamFeed(
-        symbol=SYMBOL, interval="1m", resolution="tick", inputs=("close", "volume"), first_ms=FIRST_MS,
-        since_ms=FIRST_MS, instrument=INSTRUMENT | {"funding_interval_hours": 8.0}, funding_interval_hours=None,
-        latency_ms=150,
-    )  # fmt: skip
-    records = [Record(ms * NS_PER_MS, Kind.FRAME, 0, json.dumps(frame).encode()) for ms, frame in told]
-    events = []
-    for record in [*records, Record(records[-1].recv_ns + 60_000 * NS_PER_MS, Kind.NOTE, 0, b"{}")]:
-        while (due_ms := feed.due_ms) is not None and due_ms * NS_PER_MS < record.recv_ns:
-            events += feed.due(due_ms)
-        for message in decode(record.payload) if record.kind is Kind.FRAME else ():
-            events += feed.hear(record.recv_ns, message)
-    lake.append_all(tables_of(records, venue="aster").tables, origin="test")
-    recorded = Recorded(klines=lake.scan("klines"))
-    open_ms = FIRST_MS + MINUTE_MS * np.arange(recorded.klines.height)
-    rows = signal_bars(recorded, open_ms, interval="1m", tick_size=0.01, substitutions=Substitutions(mark="last"))
-    return [event for event in events if isinstance(event, (BarClosed, Gap))], rows
 
 
 def test_d05_a_bar_is_the_final_one_of_the_exchange_and_comes_once(tmp_path):

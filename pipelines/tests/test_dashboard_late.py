@@ -61,6 +61,10 @@ def page(browser, runner, asked, request):
     browser.front(first)
 
 
+def click(page, button: str) -> None:
+    page.evaluate(f"document.getElementById('{button}').click()")
+
+
 @pytest.mark.parametrize("page", ["/api/events"], indirect=True)
 def test_an_event_that_comes_while_the_earlier_ones_are_fetched_stands_above_them(page, runner):
     page.wait_for("late.length === 1")
@@ -78,9 +82,9 @@ def test_an_event_that_comes_while_the_earlier_ones_are_fetched_stands_above_the
 
 @pytest.mark.parametrize("page", ["/api/commands"], indirect=True)
 def test_the_plan_of_a_dialog_that_was_closed_is_not_taken_for_that_of_the_next(page, asked):
-    page.evaluate("document.getElementById('flatten').click()")
-    page.evaluate("document.getElementById('dialog-cancel').click()")
-    page.evaluate("document.getElementById('pause').click()")
+    click(page, "flatten")
+    click(page, "dialog-cancel")
+    click(page, "pause")
     page.wait_for("late.length === 2")
     page.evaluate("late[1]()")
     page.wait_for("told === 1 && !document.getElementById('dialog-go').disabled")
@@ -88,7 +92,7 @@ def test_the_plan_of_a_dialog_that_was_closed_is_not_taken_for_that_of_the_next(
     page.wait_for("told === 2")
     assert page.evaluate("document.getElementById('dialog-typing').hidden")
     assert "FLATTEN" not in page.evaluate("document.getElementById('dialog').textContent")
-    page.evaluate("document.getElementById('dialog-go').click()")
+    click(page, "dialog-go")
     page.wait_for("late.length === 3")
     page.evaluate("late[2]()")
     page.wait_for("told === 3")
@@ -97,12 +101,12 @@ def test_the_plan_of_a_dialog_that_was_closed_is_not_taken_for_that_of_the_next(
 
 @pytest.mark.parametrize("page", ["/api/commands"], indirect=True)
 def test_the_answer_to_a_dialog_that_was_closed_does_not_end_the_next(page, asked):
-    page.evaluate("document.getElementById('pause').click()")
+    click(page, "pause")
     page.evaluate("late[0]()")
     page.wait_for("told === 1 && !document.getElementById('dialog-go').disabled")
-    page.evaluate("document.getElementById('dialog-go').click()")
-    page.evaluate("document.getElementById('dialog-cancel').click()")
-    page.evaluate("document.getElementById('flatten').click()")
+    click(page, "dialog-go")
+    click(page, "dialog-cancel")
+    click(page, "flatten")
     page.wait_for("late.length === 3")
     page.evaluate("late[2]()")
     page.wait_for("!document.getElementById('dialog-typing').hidden")

@@ -26,8 +26,8 @@ from data.lake import CorruptFile, Lake
 from data.recorder_status import write_status
 from data.sealer import seal_folder
 from data.synthetic import generate
-from data.tests.test_sealer import logged
-from data.tests.test_sealer import market as messages
+from data.tests.finished_segments import logged
+from data.tests.finished_segments import market as messages
 from data.tests.test_unrecorded import STATUS, STREAMS, lake_heard
 from live.alerts import Alerts
 from live.config import Chosen
