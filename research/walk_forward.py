@@ -137,7 +137,7 @@ EQUITY = pl.Schema(
         "equity_usdt": pl.Float64,
         "position": pl.Int64,
         "exposure_usdt": pl.Float64,
-        "fold": pl.Int64,
+        "fold": pl.Int32,
     }
 )
 

@@ -107,6 +107,12 @@ def followed(world, unpicked: set[int]):
     return record, picks_of(config, folds, record)
 
 
+def test_an_empty_record_can_be_stacked_with_another_symbol_s(world):
+    nothing, something = followed(world, {1, 2, 3})[0], followed(world, {2})[0]
+    for name in ("folds", "trades", "equity"):
+        assert getattr(nothing, name).schema == getattr(something, name).schema
+
+
 @pytest.mark.parametrize("unpicked", [1, 2, 3])
 def test_placebos_and_costs_span_the_periods_of_the_record(world, unpicked):
     config, bars, _, _ = world
