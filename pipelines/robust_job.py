@@ -165,7 +165,7 @@ def _own_picks(run: RunFolder, record: Record, folds: list[Fold]) -> Picks:
     is_picked = pl.col("config").is_in([number for number in numbers if number is not None])
     own = run.scan("results").filter(is_picked, symbol=record.symbol).collect()
     params = {row["config"]: run.config.params_of(row) for row in own.iter_rows(named=True)}
-    return [(fold, params[number]) for fold, number in zip(folds, numbers, strict=True) if number is not None]
+    return [(fold, None if number is None else params[number]) for fold, number in zip(folds, numbers, strict=True)]
 
 
 def _picks_anew(

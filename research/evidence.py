@@ -15,7 +15,7 @@ from research.engine import backtest, feature_names
 from research.gate import MIN_PERIODS, Evidence
 from research.overfitting import BLOCKS, moments, overfitting, superior_ability
 from research.placebos import Placebo, placebos
-from research.stage import Picks, period_sums
+from research.stage import Picks, period_sums, with_pick
 from research.strategies.registry import strategy
 from research.sweep import Block, Evaluator, Fold, SweepConfig, neighbourhood, search_rows
 from research.tick_record import TickRecord, callback_ranges
@@ -61,9 +61,11 @@ def period_of(interval: str, n_rows: int) -> Period:
 
 
 def picks_of(config: SweepConfig, folds: list[Fold], record: Record) -> Picks:
-    """The folds of a record on which something was picked, with its parameters."""
+    """The folds of a record with the parameters that were picked on each."""
     numbers = record.folds["config"].to_list()
-    return [(fold, config.params(number)) for fold, number in zip(folds, numbers, strict=True) if number is not None]
+    return [
+        (fold, None if number is None else config.params(number)) for fold, number in zip(folds, numbers, strict=True)
+    ]
 
 
 def record_pnl(equity: pl.DataFrame, period: Period) -> np.ndarray:
@@ -118,16 +120,16 @@ def gather(
     progress : told (done, total) of the placebos, which take longest.
     """
     picks, n_rows = picks_of(config, folds, record), search_rows(config, bars.frame.height)
-    period = period_of(config.interval, record.equity.height)
+    period, is_picked = period_of(config.interval, record.equity.height), bool(with_pick(picks))
     best = results.row(0, named=True)
     is_ranked = math.isfinite(best["score"])
     chosen = config.trading_config(bars.symbol, config.params_of(best))
     whole = backtest(chosen, bars, 0, n_rows, min_coverage=0.0) if is_ranked else None
     among: tuple[Placebo, ...] = ()
     at_costs: tuple[dict[str, float], ...] = ()
-    if picks:
+    if is_picked:
         among = placebos(config, bars, picks, period_bars=period.bars, n_placebos=config.placebos, progress=progress)
-    if picks and is_whole:
+    if is_picked and is_whole:
         at_costs = tuple(at_cost_multiples(config, bars, picks, period_bars=period.bars))
     split = superior = None
     is_blind = config.search.method != "optuna"  # else every config was found on days of both halves
@@ -151,7 +153,7 @@ def gather(
         stands_alone=_stands_alone(config, results, int(best["config"])) if is_ranked else None,
         at_costs=at_costs,
         callback_ranges=callback_ranges(record, bars, folds),
-        starved=() if picks else starved(config.strategy, _names(config), bars),
+        starved=() if is_picked else starved(config.strategy, _names(config), bars),
         tick_net_pnl_usdt=None if at_ticks is None else at_ticks.net_pnl_usdt,
         rests=config.orders.resting is not None,
     )

@@ -77,7 +77,8 @@ def placebos(
 
     Parameters
     ----------
-    picks : (fold, parameters) of the record; its test rows are traded.
+    picks : (fold, parameters) of the record; its test rows are traded, those without a pick stand flat in every
+        placebo as they do in the record. At least one fold had a pick.
     period_bars : rows whose PnL is summed before the Sharpe is taken.
     """
     stage = Stage(config, bars, picks)

@@ -15,6 +15,7 @@ from research.fills import Market
 from research.portfolio import Book, JointRun, simulate
 from research.sizing import size_multiples
 from research.sweep import Fold, SweepConfig
+from research.trade_records import TRADE
 from research.trades import TRADES
 from research.walk_forward import Record
 
@@ -54,7 +55,8 @@ def joint_record(
 ) -> JointRecord:
     """Trade every symbol's picks again, all symbols at once and within ``config.portfolio``.
 
-    The picks are the symbols' own: the search knows of no shared limit. A symbol without a pick stays out of the fold.
+    The picks are the symbols' own: the search knows of no shared limit. A symbol without a pick stays out of the fold,
+    and where none has one the account stays flat through it.
 
     Parameters
     ----------
@@ -72,6 +74,8 @@ def joint_record(
         }
         if not chosen:
             rows.append({"fold": fold.number, "symbols": 0, "trades": 0, "refused_entries": 0})
+            flat = _equity(_idle(fold), [*bars.values()], fold)
+            equity.append(flat.with_columns(pl.col("equity_usdt") + carried))
             continue
         picked = {symbol: bars[symbol] for symbol in chosen}
         run = _run(chosen, picked, fold, limits)
@@ -97,7 +101,7 @@ def joint_record(
     return JointRecord(
         folds=pl.DataFrame(rows, schema=FOLDS),
         trades=pl.concat(trades).sort("entry_time", maintain_order=True) if trades else pl.DataFrame(schema=TRADES),
-        equity=pl.concat(equity) if equity else pl.DataFrame(schema=EQUITY),
+        equity=pl.concat(equity) if trades else pl.DataFrame(schema=EQUITY),
     )
 
 
@@ -131,6 +135,12 @@ def _run(chosen: Mapping[str, TradingConfig], bars: Mapping[str, Bars], fold: Fo
             )
         )
     return simulate(module, books, days_of(own.frame)[test], limits)
+
+
+def _idle(fold: Fold) -> JointRun:
+    """Staying out of the market over the fold's test rows."""
+    n_rows = fold.test_last - fold.test_first
+    return JointRun(trades=[np.empty(0, TRADE)], bar_pnl=np.zeros((1, n_rows)), refused=np.zeros(1, np.int64))
 
 
 def _trades(trades: np.ndarray, first: int, bars: Bars, config: TradingConfig) -> pl.DataFrame:

@@ -14,13 +14,20 @@ from research.resting_bars import lives_of
 from research.sizing import size_multiples
 from research.strategies.registry import strategy
 from research.sweep import Fold, SweepConfig
+from research.totals import STATS
+from research.trade_records import TRADE
 
-Picks = Sequence[tuple[Fold, tuple]]  # per fold what the selection picked; folds where it picked nothing are left out
+Picks = Sequence[tuple[Fold, tuple | None]]  # per fold what the selection picked; None where it picked nothing
 Arrays = Mapping[str, np.ndarray]
 
 
+def with_pick(picks: Picks) -> list[tuple[Fold, tuple]]:
+    """The folds on which something was picked."""
+    return [(fold, params) for fold, params in picks if params is not None]
+
+
 class Stage:
-    """Rows of the picks' test folds with the history that their features read.
+    """Rows of the picks' test folds, from the first pick to the last, with the history that their features read.
 
     Attributes
     ----------
@@ -35,9 +42,10 @@ class Stage:
         self._terms = terms_of(config.costs, config.orders, bars.instrument)
         self._constants = feature_constants(config.costs, bars.instrument)
         self._size = config.orders.open_interest_size
-        self.names = feature_names(self._module, [params for _, params in picks], config.orders)
-        self._first = max(0, picks[0][0].test_first - features.lookback_bars(self.names))
-        rows = slice(self._first, picks[-1][0].test_last)
+        traded = with_pick(picks)
+        self.names = feature_names(self._module, [params for _, params in traded], config.orders)
+        self._first = max(0, traded[0][0].test_first - features.lookback_bars(self.names))
+        rows = slice(self._first, traded[-1][0].test_last)
         self.arrays = {name: column[rows] for name, column in features.arrays_of(bars).items()}
         self.market = Market(*(column[rows] for column in market_of(bars, config.orders)))
         self._days = days_of(bars.frame)[rows]
@@ -49,10 +57,13 @@ class Stage:
         return features.compute(arrays, self.names, constants=self._constants)
 
     def runs(self, market: Market, arrays: Arrays) -> list[kernel.Run]:
-        """Every pick traded over its test rows of this market and these features."""
+        """Every pick traded over its test rows of this market and these features; a fold without one stands flat."""
         multiples = size_multiples(self._size, arrays, len(market.close))
         done = []
         for fold, params in self._picks:
+            if params is None:
+                done.append(_flat(fold))
+                continue
             # Cut to the fold first: the kernel looks at every row it is given before it begins. The row before the
             # fold stays: its last price tells an entry that rests whether it would take.
             first = fold.test_first - self._first
@@ -86,6 +97,13 @@ def traded_again(config: SweepConfig, bars: Bars, picks: Picks, *, period_bars: 
         "trades": float(sum(run.stats["trades"] for run in runs)),
         "sharpe": moments(_pnl(runs, period_bars)).sharpe,
     }
+
+
+def _flat(fold: Fold) -> kernel.Run:
+    """Staying out of the market over the fold's test rows."""
+    return kernel.Run(
+        trades=np.empty(0, TRADE), bar_pnl=np.zeros(fold.test_last - fold.test_first), stats=dict.fromkeys(STATS, 0.0)
+    )
 
 
 def _pnl(runs: Sequence[kernel.Run], period_bars: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from data.schema import interval_ms
 from research.bars import Bars
 from research.capacity import dearer_maker_bps
 from research.evidence import Period
-from research.stage import Picks, traded_again
+from research.stage import Picks, traded_again, with_pick
 from research.sweep import Evaluator, Fold, SweepConfig, blocks_of, folds_of, picks, search_rows
 
 SURFACE = pl.Schema(
@@ -93,7 +93,7 @@ def picks_anew(
     folds: list[Fold],
     progress: Callable[[int, int], None],
 ) -> Picks:
-    """What the procedure picks on the train rows of these folds; those where it picks nothing are left out.
+    """What the procedure picks on the train rows of these folds.
 
     ``evaluate`` gives the train statistics of the configs among which a fold picks, as ``picks`` reads them.
     """
@@ -101,8 +101,7 @@ def picks_anew(
     for done, fold in enumerate(folds):
         progress(done, len(folds))
         (pick,) = picks(config, evaluate(fold))
-        if pick["config"] is not None:
-            found.append((fold, config.params(pick["config"])))
+        found.append((fold, None if pick["config"] is None else config.params(pick["config"])))
     progress(len(folds), len(folds))
     return found
 
@@ -136,8 +135,8 @@ def surface_at(
             slippage_bps=own.slippage_bps + slippage_bps,
             latency_ms=latency_ms,
         )
-        found = _NOTHING
-        if picked:
+        found, n_traded = _NOTHING, len(with_pick(picked))
+        if n_traded:
             found = traded_again(replace(config, costs=costs), bars, picked, period_bars=period.bars)
         rows.append(
             {
@@ -145,7 +144,7 @@ def surface_at(
                 "taker_fee_bps": costs.taker_fee_bps,
                 "slippage_bps": costs.slippage_bps,
                 "start_bars": start,
-                "folds": len(picked),
+                "folds": n_traded,
                 "trades": int(found["trades"]),
                 "net_pnl_usdt": found["net_pnl_usdt"],
                 "sharpe": found["sharpe"] * math.sqrt(period.per_year),

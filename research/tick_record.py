@@ -15,7 +15,7 @@ import polars as pl
 
 from research.bars import Bars
 from research.engine import backtest_ticks, window_end_ms
-from research.stage import Picks
+from research.stage import Picks, with_pick
 from research.sweep import Fold, SweepConfig
 from research.ticks import NS_PER_MS, Ticks, read_ticks, resolution_difference
 from research.trades import TRADES
@@ -64,7 +64,7 @@ def record_at_ticks(
     at_ticks = []
     if config.prices != "aster":
         return None
-    for fold, params in picks:
+    for fold, params in with_pick(picks):
         rows = bars.frame[fold.test_first : fold.test_last]
         ticks = read_ticks(
             lake, bars.symbol, rows["open_time"][0], rows["close_time"][-1], interval=config.interval,

@@ -9,7 +9,7 @@ import polars as pl
 from data.schema import interval_ms
 from research import formats, metrics
 from research.bars import Bars
-from research.engine import backtest
+from research.engine import backtest, window_end_ms
 from research.sweep import Fold, SweepConfig, bars_per_year, picks
 from research.trades import TRADES
 
@@ -27,7 +27,8 @@ class Record:
     folds : a row per fold: fold, train_start, train_end, test_start, test_end, config, params, changed,
         in_sample_sharpe, oos_sharpe, oos_low, oos_high (90 % block bootstrap), trades, net_pnl_usdt, net_bps,
         is_hold_beyond_embargo (a train trade of the pick plus the longest window outlasts the embargo).
-    trades, equity : the test folds in sequence; equity runs on from fold to fold and is flat between them.
+    trades, equity : the test folds in sequence; equity runs on from fold to fold, and through a fold without a pick
+        it stays as it was. Both are empty where no fold had one.
     """
 
     symbol: str
@@ -44,7 +45,8 @@ def describe(params: tuple, swept: Sequence[str]) -> str:
 def walk_forward(config: SweepConfig, bars: Bars, folds: list[Fold], evaluated: pl.DataFrame | pl.LazyFrame) -> Record:
     """Follow the procedure through the folds of one symbol.
 
-    A fold on which no config had enough trades on train rows stays out of the market.
+    A fold on which no config had enough trades on train rows stays out of the market: following the procedure is
+    being flat for its test rows, and they count.
     """
     times = bars.frame["open_time"]
     is_own = (pl.col("symbol") == bars.symbol) & (pl.col("part") == "train")
@@ -72,6 +74,7 @@ def walk_forward(config: SweepConfig, bars: Bars, folds: list[Fold], evaluated: 
         }
         if params is None:
             rows.append({**row, **dict.fromkeys(("in_sample_sharpe", "oos_sharpe", "oos_low", "oos_high"))})
+            equity.append(_in_sequence(_flat(bars, fold), fold, carried))
             continue
         before = number
         followed = config.trading_config(bars.symbol, params)
@@ -98,13 +101,13 @@ def walk_forward(config: SweepConfig, bars: Bars, folds: list[Fold], evaluated: 
             }
         )
         trades.append(result.trades)
-        equity.append(result.equity.with_columns(pl.col("equity_usdt") + carried, pl.lit(fold.number).alias("fold")))
+        equity.append(_in_sequence(result.equity, fold, carried))
         carried = equity[-1]["equity_usdt"][-1]
     return Record(
         symbol=bars.symbol,
         folds=pl.DataFrame(rows, schema=FOLDS),
         trades=pl.concat(trades) if trades else pl.DataFrame(schema=TRADES),
-        equity=pl.concat(equity) if equity else pl.DataFrame(schema=EQUITY),
+        equity=pl.concat(equity) if trades else pl.DataFrame(schema=EQUITY),
     )
 
 
@@ -134,9 +137,22 @@ EQUITY = pl.Schema(
         "equity_usdt": pl.Float64,
         "position": pl.Int64,
         "exposure_usdt": pl.Float64,
-        "fold": pl.Int64,
+        "fold": pl.Int32,
     }
 )
+
+
+def _flat(bars: Bars, fold: Fold) -> pl.DataFrame:
+    """Equity of staying out of the market over the fold's test rows."""
+    end_ms = window_end_ms(bars)[fold.test_first : fold.test_last]
+    return pl.DataFrame({"time": pl.Series(end_ms).cast(EQUITY["time"])}).with_columns(
+        equity_usdt=pl.lit(0.0), position=pl.lit(0, pl.Int64), exposure_usdt=pl.lit(0.0)
+    )
+
+
+def _in_sequence(equity: pl.DataFrame, fold: Fold, carried: float) -> pl.DataFrame:
+    """A fold's equity, run on from what the folds before it came to."""
+    return equity.with_columns(pl.col("equity_usdt") + carried, pl.lit(fold.number).alias("fold"))
 
 
 def _hourly(pnl: np.ndarray, interval: str) -> tuple[np.ndarray, float]:

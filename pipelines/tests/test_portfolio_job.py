@@ -3,6 +3,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import polars as pl
 import pytest
 
 from conftest import SMALL_SWEEP
@@ -64,3 +65,23 @@ def test_report_and_history_tell_of_the_account(swept):
     (row,) = history(run.path.parent).iter_rows(named=True)
     assert row["oos_net_pnl_usdt"] == pytest.approx(together["net_pnl_usdt"])
     assert row["oos_trades"] == together["trades"]
+
+
+def test_the_account_stays_flat_through_a_fold_on_which_no_symbol_has_a_pick(swept):
+    run, lake = swept
+    bars = {symbol: bars_for(run.config, lake, symbol) for symbol in SYMBOLS}
+    folds = folds_of(run.config, bars["BTCUSDT"].frame.height)
+    whole = run.frame("portfolio_equity")
+    for unpicked in (1, 3):
+        number = pl.when(pl.col("fold") != unpicked).then("config").alias("config")
+        own = run.frame("walk_forward_folds").with_columns(number)
+        alone = {symbol: SimpleNamespace(folds=own.filter(symbol=symbol)) for symbol in SYMBOLS}
+        joint = joint_record(run.config, bars, folds, alone)
+        assert joint.equity.select("time", "fold").equals(whole.select("time", "fold"))
+        flat = joint.equity.filter(fold=unpicked)
+        before = joint.equity.filter(pl.col("fold") < unpicked)["equity_usdt"].to_list()
+        assert flat["equity_usdt"].unique().to_list() == (before[-1:] or [0.0])
+        assert flat["position"].abs().sum() == flat["exposure_usdt"].abs().sum() == 0
+        assert joint.equity["equity_usdt"][-1] == pytest.approx(joint.folds["net_pnl_usdt"].sum())
+    nobody = {symbol: SimpleNamespace(folds=own.with_columns(config=None)) for symbol in SYMBOLS}
+    assert joint_record(run.config, bars, folds, nobody).equity.is_empty()
