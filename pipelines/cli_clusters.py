@@ -18,6 +18,7 @@ from pipelines.options import (
 )
 from pipelines.terminal import print_json, print_rows, progress_bars
 
+_SHOWN_MOMENTS = 200
 SOURCES = ("aster", "binance", "hyperliquid", "okx", "force_orders", "hybrid")
 
 source_option = click.option(
@@ -85,6 +86,8 @@ def clusters(symbols, source, start, end, every, again, config, lake_path, as_js
 @click.option("--symbols", "--symbol", "symbols", default=None, help="Comma-separated, such as BTCUSDT,ETHUSDT.")
 @source_option
 @click.option("--at", type=Utc(), default=None, help="UTC, when the decision is made [now].")
+@start_option
+@end_option
 @click.option("--cost-bps", type=float, default=None, help="Of a round trip; without it no break-even rate is told.")
 @click.option("--min-strength", type=float, default=0.6, show_default=True, help="Of the cluster that is hunted.")
 @click.option("--max-distance-bps", type=float, default=200.0, show_default=True, help="To that cluster.")
@@ -96,17 +99,28 @@ def clusters(symbols, source, start, end, every, again, config, lake_path, as_js
 @lake_option
 @json_option
 def signals(
-    symbols, source, at, cost_bps, min_strength, max_distance_bps, needs_trend, trend_bars, config, lake_path, as_json
-) -> None:
+    symbols, source, at, start, end, cost_bps, min_strength, max_distance_bps, needs_trend, trend_bars, config,
+    lake_path, as_json,
+) -> None:  # fmt: skip
     """Print a signal per symbol, of all that are trading or of --symbols, at aster's prices.
 
     Maps are built up to that moment first. Symbols without real data are left out, with their reason. No edge is
     claimed: confidence is empty until it was calibrated.
+
+    With --start, --end or both it is one per snapshot of the map of each of --symbols, at the moment from which the
+    snapshot may be used: what --at tells of that moment. With --json it is a list. Where none of them is available
+    the exit status is 1.
     """
     from pipelines.cluster_report import signal_rows
-    from pipelines.signals_job import make_signals
+    from pipelines.signals_job import make_past_signals, make_signals
     from research.clusters.signals import Rules, batch
 
+    is_range = start is not None or end is not None
+    if is_range and at is not None:
+        raise click.UsageError("--at is one moment, --start and --end are a range: give one or the other")
+    if is_range and symbols is None:
+        raise click.UsageError("a range is of --symbols: name them, such as --symbols BTCUSDT,ETHUSDT")
+    refuse_empty(start, end)
     rules = Rules(
         cost_bps=cost_bps,
         min_strength=min_strength,
@@ -115,16 +129,16 @@ def signals(
         trend_fast_bars=trend_bars[0],
         trend_slow_bars=trend_bars[1],
     )
+    lake, chosen, settings = open_lake(lake_path), symbol_list(symbols), _settings(config, None)
     with progress_bars() as tell:
-        made = make_signals(
-            open_lake(lake_path),
-            symbol_list(symbols),
-            at,
-            rules,
-            source=source,
-            settings=_settings(config, None),
-            progress=tell,
-        )
+        manner = {"source": source, "settings": settings, "progress": tell}
+        if is_range:
+            made = make_past_signals(lake, chosen, start, end, rules, **manner)
+        else:
+            made = make_signals(lake, chosen, at, rules, **manner)
+    if is_range:
+        _tell_range(made, as_json)
+        return
     told = batch(made)
     if as_json:
         print_json(told)
@@ -132,6 +146,27 @@ def signals(
     print_rows(signal_rows(made), "signals", right=("entry", "stop", "target", "reward/risk", "confidence"))
     for symbol, reason in told["omitted"].items():
         print(f"{symbol}: {reason}")
+
+
+def _tell_range(made, as_json) -> None:
+    """The signals of a range, symbol by symbol: of each as many rows as one reads, or for scripts a list of all."""
+    from pipelines.cluster_report import past_sentences, past_signal_rows, past_title
+
+    if as_json:
+        print_json([each.as_json() for past in made.values() for each in past])
+    for symbol, past in made.items():
+        if not past:
+            print(f"{symbol}: no snapshot of its map in this range", file=sys.stderr if as_json else sys.stdout)
+        elif not as_json:
+            rows = past_signal_rows(past)
+            if rows:
+                print_rows(rows[:_SHOWN_MOMENTS], past_title(past), right=("entry", "stop", "target", "reward/risk"))
+            if len(rows) > _SHOWN_MOMENTS:
+                print(f"... {len(rows) - _SHOWN_MOMENTS:,} more rows; narrow the range or use --json")
+            for sentence in past_sentences(past):
+                print(sentence)
+    if not any(each.available for past in made.values() for each in past):
+        sys.exit(1)
 
 
 def _settings(config, every):

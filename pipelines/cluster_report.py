@@ -11,7 +11,7 @@ from research.clusters import tables
 from research.clusters.bands import banded
 from research.clusters.inputs import Unavailable
 from research.clusters.risk import LEVERAGE_RISK, MIN_DAYS, leverage_risk, volatility_after
-from research.clusters.signals import LONG, SHORT, Signal
+from research.clusters.signals import LONG, NEUTRAL, SHORT, Signal
 
 _ENDED = ("BROKEN", "FADED", "MERGED", "CONSUMED")
 
@@ -108,6 +108,45 @@ def signal_rows(made: Sequence[Signal]) -> list[dict[str, Any]]:
             "reason": each.reason,
         }
         for each in rows
+    ]
+
+
+def past_title(past: Sequence[Signal]) -> str:
+    """Of which map one symbol's signals through a range are, and of when."""
+    first, last = past[0], past[-1]
+    return (
+        f"{last.symbol} by {last.source}, {first.ts:%Y-%m-%d %H:%M} to {last.ts:%Y-%m-%d %H:%M} UTC, map {last.map_id}"
+    )
+
+
+def past_signal_rows(past: Sequence[Signal]) -> list[dict[str, Any]]:
+    """One symbol's signals through a range for a terminal, narrow enough for a small one."""
+    return [
+        {
+            "at, UTC": each.ts,
+            "signal": each.signal,
+            "entry": f"{each.entry_price:.8g}",
+            "stop": _price(each.stop_loss),
+            "target": _price(each.take_profit),
+            "reward/risk": formats.ratio(each.risk_reward),
+        }
+        for each in past
+        if each.available
+    ]
+
+
+def past_sentences(past: Sequence[Signal]) -> list[str]:
+    """How many of one symbol's signals are trades, and why the last of the others is none."""
+    symbol = past[0].symbol
+    if len(past) == 1 and not past[0].available:
+        return [f"{symbol}: {past[0].reason}"]
+    kinds = {word: [each for each in past if each.signal == word] for word in (LONG, SHORT, NEUTRAL)}
+    kinds["without a signal"] = [each for each in past if not each.available]
+    counts = ", ".join(f"{len(those):,} {word}" for word, those in kinds.items() if those)
+    return [f"{symbol}: of {len(past):,} moments {counts}"] + [
+        f"{symbol}: the last {word}: {those[-1].reason}"
+        for word, those in kinds.items()
+        if those and word not in (LONG, SHORT)
     ]
 
 

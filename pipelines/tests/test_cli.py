@@ -117,6 +117,7 @@ DAY = ("--start", "2026-01-05", "--end", "2026-01-06")
         (("coverage", "--start", "2026-01-06", "--end", "2026-01-05"), "--start 2026-01-06 00:00 is not before --end"),
         (("repair", "--start", "2026-01-06", "--end", "2026-01-05"), "--start 2026-01-06 00:00 is not before --end"),
         (("clusters", "--symbol", "BTCUSDT", "--start", "2026-01-06", "--end", "2026-01-06"), "is not before --end"),
+        (("signals", "--symbol", "BTCUSDT", "--start", "2026-01-06", "--end", "2026-01-06"), "is not before --end"),
         (("clusters", "--symbol", ","), "symbols: expected at least one, such as BTCUSDT, got ','"),
         (("coverage", "--symbols", ""), "symbols: expected at least one, such as BTCUSDT, got ''"),
         (("coverage", "--tables", ","), "tables: expected at least one, such as trades, got ','"),
