@@ -1,8 +1,10 @@
 """``aster-live ctl``: the operator's hand, without the dashboard."""
 
 import json
+import sqlite3
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +21,49 @@ _GRACE_S = 1.0  # for the answer to what was taken up at the last moment
 
 
 def newest_journal(folder: Path = JOURNALS) -> Path:
-    """The journal that was written to last.
+    """The journal that a run wrote to last. A start that failed leaves one without a run, which is never the newest.
 
     Raises
     ------
     LookupError
         When there is none.
     """
-    found = sorted(folder.glob("*.sqlite"), key=_written_s)
-    if not found:
-        raise LookupError(f"no journal in {folder}; name the runner's with --journal")
-    return found[-1]
+    newest_first = sorted(folder.glob("*.sqlite"), key=_written_s, reverse=True)
+    if (found := next(filter(_holds_run, newest_first), None)) is None:
+        raise LookupError(f"no journal of a run in {folder}; name the runner's with --journal")
+    return found
 
 
 def _written_s(journal: Path) -> float:
-    """When it was written to last: SQLite may keep that in a file beside it for hours, and a runner says it lives."""
-    beside = (journal, journal.with_name(f"{journal.name}-wal"), beat_path(journal))
+    """When a run wrote to it last: SQLite may keep that in a file beside it, and a runner says it lives."""
+    beside = [journal, beat_path(journal)]
+    if _is_in_wal(journal):
+        beside.append(_wal_path(journal))
     return max((path.stat().st_mtime for path in beside if path.exists()), default=0.0)
+
+
+def _holds_run(journal: Path) -> bool:
+    """Whether a run began in it. A damaged one counts: whoever reads it says what is wrong with it."""
+    # Immutable where nobody writes: else SQLite would leave files beside it, newer than the journal.
+    how = "mode=ro" if _is_in_wal(journal) else "immutable=1"
+    try:
+        with closing(sqlite3.connect(f"{journal.resolve().as_uri()}?{how}", uri=True)) as connection:
+            if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchone() is None:
+                return False
+            # It stands at the beginning: of a long journal the first pages are read.
+            return connection.execute("SELECT 1 FROM events WHERE kind = 'start' LIMIT 1").fetchone() is not None
+    except sqlite3.DatabaseError:
+        return True
+
+
+def _is_in_wal(journal: Path) -> bool:
+    """Events wait beside the file; an empty file there was left by somebody who only read."""
+    path = _wal_path(journal)
+    return path.exists() and path.stat().st_size > 0
+
+
+def _wal_path(journal: Path) -> Path:
+    return journal.with_name(f"{journal.name}-wal")
 
 
 def await_answer(journal: Path, asked: Command) -> dict[str, Any] | None:

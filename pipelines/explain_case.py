@@ -2,11 +2,9 @@
 
 import json
 import shutil
-import sqlite3
 import tempfile
 import zipfile
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -19,9 +17,8 @@ from data.config import canonical_json
 from data.lake import Lake
 from data.schema import interval_ms
 from data.sealer import seal_folder
-from live.ctl import JOURNALS
+from live.ctl import JOURNALS, newest_journal
 from live.dispatch import looks_at_map
-from live.heartbeat import beat_path
 from live.journal import read_journal
 from live.journal_trades import events_of
 from live.lived import Past, past_of
@@ -108,46 +105,14 @@ def find_run(name: str) -> Path:
         When there is no such file.
     """
     if name == "latest":
-        newest_first = sorted(JOURNALS.glob("*.sqlite"), key=_written_s, reverse=True)
-        if (found := next(filter(_holds_run, newest_first), None)) is None:
-            raise LookupError(f"no journal of a run in {JOURNALS}; `aster-live --mode paper` writes one")
-        return found
+        try:
+            return newest_journal(JOURNALS)
+        except LookupError:
+            raise LookupError(f"no journal of a run in {JOURNALS}; `aster-live --mode paper` writes one") from None
     for path in (Path(name), JOURNALS / name, JOURNALS / f"{name}.sqlite"):
         if path.is_file():
             return path
     raise LookupError(f"no journal or case {name}, here or in {JOURNALS}; a run names its journal when it ends")
-
-
-def _written_s(journal: Path) -> float:
-    """When a run wrote to it last: SQLite may keep that in a file beside it, and a runner says it lives."""
-    beside = [journal, beat_path(journal)]
-    if _is_in_wal(journal):
-        beside.append(_wal_path(journal))
-    return max((path.stat().st_mtime for path in beside if path.exists()), default=0.0)
-
-
-def _holds_run(journal: Path) -> bool:
-    """Whether a run began in it. A damaged one counts: whoever reads it says what is wrong with it."""
-    # Immutable where nobody writes: else SQLite would leave files beside it, newer than the journal.
-    how = "mode=ro" if _is_in_wal(journal) else "immutable=1"
-    try:
-        with closing(sqlite3.connect(f"{journal.resolve().as_uri()}?{how}", uri=True)) as connection:
-            if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchone() is None:
-                return False
-            # It stands at the beginning: of a long journal the first pages are read.
-            return connection.execute("SELECT 1 FROM events WHERE kind = 'start' LIMIT 1").fetchone() is not None
-    except sqlite3.DatabaseError:
-        return True
-
-
-def _is_in_wal(journal: Path) -> bool:
-    """Events wait beside the file; an empty file there was left by somebody who only read."""
-    path = _wal_path(journal)
-    return path.exists() and path.stat().st_size > 0
-
-
-def _wal_path(journal: Path) -> Path:
-    return journal.with_name(f"{journal.name}-wal")
 
 
 def gather(journal: Path, feed: Path, lake: Lake | None, *, config_hash: str = "", symbol: str = "") -> list[Evidence]:

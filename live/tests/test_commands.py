@@ -1,7 +1,6 @@
 """The operator's commands: many may ask, the runner obeys each once, and the log of it obeys again."""
 
 import json
-import os
 import sqlite3
 import threading
 import time
@@ -15,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from live.commands import Command, Inbox, answer_to, ask, inbox_path
-from live.ctl import ctl, newest_journal
+from live.ctl import ctl
 from live.dispatch import Dispatcher, walk
 from live.gates import EntryLimits
 from live.journal import Journal, feed_folder, read_journal
@@ -95,16 +94,6 @@ def test_without_a_runner_the_wish_becomes_void(journal):
 def test_ctl_names_the_journal_that_is_not_there(tmp_path):
     done = CliRunner().invoke(main, ["ctl", "pause", "--journal", str(tmp_path / "no.sqlite")])
     assert done.exit_code == 1 and "no journal at" in done.output
-
-
-def test_the_newest_journal_is_the_one_that_a_runner_writes_to(tmp_path):
-    """SQLite writes to a file of its own beside a journal, and the runner a sign of life."""
-    for age_s, name in ((100, "old.sqlite"), (50, "replay.sqlite"), (200, "runs.sqlite"), (10, "runs.sqlite.alive")):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (1_700_000_000 - age_s,) * 2)
-    assert newest_journal(tmp_path).name == "runs.sqlite"
-    (tmp_path / "old.sqlite-wal").touch()
-    assert newest_journal(tmp_path).name == "old.sqlite"
 
 
 def test_ctl_says_what_is_no_journal(tmp_path):

@@ -1,7 +1,6 @@
 """What is planted in a paper run is named, with its amount, and nothing else is; a frozen case says it again."""
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,8 +13,7 @@ from data.lake import Lake
 from data.sealer import seal_folder
 from data.wal import Record
 from live.brokers.ticks import TickBroker
-from live.journal import Journal, feed_folder, read_journal
-from live.journal import Record as Event
+from live.journal import feed_folder
 from live.journal_trades import events_of, trades_of
 from live.orders import ExitFilled, FundingPaid
 from live.tests.conftest import a_config
@@ -32,6 +30,7 @@ from live.tests.planted import (
     with_a_cut,
     with_late_bars,
 )
+from live.tests.test_newest_journal import a_journal
 from pipelines import explain_case
 from pipelines.cli import cli
 from pipelines.explain_case import Evidence, freeze, gather, thaw
@@ -262,67 +261,10 @@ def test_an_entry_that_rested_in_vain_is_a_missed_fill(at_rest):
     assert list(made(found)) == ["missed fill"]
 
 
-def an_event(kind):
-    return Event(ts_ms=1, kind=kind, config_hash="", symbol="", trade_id=None, client_order_id=None, body={})
-
-
-def a_journal(path, kinds=("start",), *, age_s=0):
-    """A journal of events of these kinds, written to so long before a time that is past."""
-    with Journal(path) as journal:
-        journal.append(an_event(kind) for kind in kinds)
-    os.utime(path, (1_700_000_000 - age_s,) * 2)
-    return path
-
-
-def test_the_latest_run_is_the_one_written_last_whatever_its_name(tmp_path, monkeypatch):
+def test_the_latest_run_is_the_newest_journal_of_one(tmp_path, monkeypatch):
     monkeypatch.setattr(explain_case, "JOURNALS", tmp_path)
-    for age_s, name in ((100, "first.sqlite"), (50, "20260105T100000Z-paper.sqlite")):
-        a_journal(tmp_path / name, age_s=age_s)
-    assert explain_case.find_run("latest").name == "20260105T100000Z-paper.sqlite"
-    for suffix in (".alive", "-wal"):  # of a runner: its sign of life, and what SQLite keeps beside the file
-        (tmp_path / f"first.sqlite{suffix}").write_bytes(b"0" * 32)
-        assert explain_case.find_run("latest").name == "first.sqlite"
-        (tmp_path / f"first.sqlite{suffix}").unlink()
-
-
-def test_the_latest_run_is_no_start_that_failed(tmp_path, monkeypatch):
-    """A runner whose exchange is not there leaves a journal without events; one killed sooner a file without tables."""
-    monkeypatch.setattr(explain_case, "JOURNALS", tmp_path)
-    a_journal(tmp_path / "ran.sqlite", ("command", "start", "decision"), age_s=100)
-    a_journal(tmp_path / "failed.sqlite", (), age_s=50)
-    a_journal(tmp_path / "told.sqlite", ("command", "risk"), age_s=40)
-    (tmp_path / "killed.sqlite").touch()
+    with pytest.raises(LookupError, match=f"no journal of a run in {tmp_path}; `aster-live --mode paper` writes"):
+        explain_case.find_run("latest")
+    a_journal(tmp_path / "ran.sqlite", age_s=100)
+    a_journal(tmp_path / "failed.sqlite", ())
     assert explain_case.find_run("latest").name == "ran.sqlite"
-
-
-def test_without_a_run_the_latest_is_missed_in_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(explain_case, "JOURNALS", tmp_path)
-    for _ in range(2):
-        with pytest.raises(LookupError, match=f"no journal of a run in {tmp_path}; `aster-live --mode paper` writes"):
-            explain_case.find_run("latest")
-        a_journal(tmp_path / "failed.sqlite", ())
-
-
-def test_a_run_that_goes_on_is_the_latest_before_its_first_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr(explain_case, "JOURNALS", tmp_path)
-    a_journal(tmp_path / "old.sqlite")
-    with Journal(tmp_path / "new.sqlite") as journal:
-        journal.append([an_event("start")])
-        assert explain_case.find_run("latest").name == "new.sqlite"
-
-
-def test_a_damaged_journal_written_last_is_not_passed_over(tmp_path, monkeypatch):
-    """Whoever reads it says what is wrong; an older run in its place would be shown as the latest."""
-    monkeypatch.setattr(explain_case, "JOURNALS", tmp_path)
-    a_journal(tmp_path / "sound.sqlite")
-    (tmp_path / "damaged.sqlite").write_text("no journal, but a letter of some length")
-    assert explain_case.find_run("latest").name == "damaged.sqlite"
-
-
-def test_reading_an_older_run_does_not_make_it_the_latest(tmp_path, monkeypatch):
-    """SQLite leaves an empty file beside a journal that was only read."""
-    monkeypatch.setattr(explain_case, "JOURNALS", tmp_path)
-    old, new = (a_journal(tmp_path / name, age_s=age_s) for age_s, name in ((100, "old.sqlite"), (50, "new.sqlite")))
-    read_journal(old)
-    assert explain_case.find_run("latest") == new
-    assert not new.with_name("new.sqlite-wal").exists()  # nor is it written to by being looked for
