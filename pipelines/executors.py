@@ -50,8 +50,8 @@ def executor(name: str, ray_address: str | None = None) -> Iterator[Executor]:
 
     Parameters
     ----------
-    ray_address : of a running cluster, such as ``auto`` or ``10.0.0.1:6379``; None starts Ray on this machine alone
-        and stops it at the end.
+    ray_address : of a running cluster, such as ``auto`` or ``10.0.0.1:6379``; None or ``local`` starts Ray on this
+        machine alone and stops it at the end.
 
     Raises
     ------
@@ -67,7 +67,9 @@ def executor(name: str, ray_address: str | None = None) -> Iterator[Executor]:
             raise ValueError(f"a Ray address goes with --executor ray, not with {LOCAL}")
         yield _evaluate_here
         return
-    if ray_address not in (None, "auto", "local"):
+    if ray_address == "local":  # Ray's own word for a start here
+        ray_address = None
+    if ray_address not in (None, "auto"):
         _host_and_port(ray_address)
     for variable, value in (_RAY | (_RAY_OF_OUR_OWN if ray_address is None else {})).items():
         os.environ.setdefault(variable, value)  # Ray reads them when it is imported

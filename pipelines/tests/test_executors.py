@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -209,3 +210,16 @@ def test_a_sweep_says_that_no_ray_cluster_answers(sweep_toml, synthetic_lake, tm
     )  # fmt: skip
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("error: no Ray cluster at 127.0.0.1:") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("address", [None, "local"])
+def test_ray_started_here_listens_on_loopback_alone_however_it_is_asked_for(address, monkeypatch):
+    """Else it is open to the network, and writes a token into the home folder to guard itself with."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    monkeypatch.setattr(os, "environ", environment)
+    asked = []
+    stub = SimpleNamespace(init=lambda **words: asked.append(words["address"]), shutdown=lambda: None)
+    monkeypatch.setitem(sys.modules, "ray", stub)
+    with executor("ray", address):
+        assert asked == ["local"]
+    assert environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0" and environment["RAY_AUTH_MODE"] == "disabled"
