@@ -4,6 +4,7 @@ A block's rows depend on the block alone, so both give the same bytes, whatever 
 """
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -26,6 +27,11 @@ EXECUTORS = (LOCAL, RAY)
 _IN_FLIGHT_PER_CORE = 4  # enough that no core waits for this process; few enough that a stopped sweep wastes little
 _STARTS = 3
 _RETRIES = 5  # of a block whose worker died
+_ANSWERS_WITHIN_S = 5.0
+# What begins every HTTP/2 connection, which gRPC rests on: the preface and an empty frame of settings. The server's
+# own settings are its first frame.
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_FRAME_HEADER, _SETTINGS = 9, 4  # bytes; type of a frame, its fourth byte
 _RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nobody is told what runs here
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; without it every worker warns
@@ -44,13 +50,13 @@ def executor(name: str, ray_address: str | None = None) -> Iterator[Executor]:
 
     Parameters
     ----------
-    ray_address : of a running cluster, such as ``auto`` or ``10.0.0.1:6379``; None starts Ray on this machine alone
-        and stops it at the end.
+    ray_address : of a running cluster, such as ``auto`` or ``10.0.0.1:6379``; None or ``local`` starts Ray on this
+        machine alone and stops it at the end.
 
     Raises
     ------
     ValueError
-        On another name, or an address for ``local``.
+        On another name, an address for ``local``, or what is no address.
     ConnectionError
         When no Ray cluster answers there.
     """
@@ -61,6 +67,10 @@ def executor(name: str, ray_address: str | None = None) -> Iterator[Executor]:
             raise ValueError(f"a Ray address goes with --executor ray, not with {LOCAL}")
         yield _evaluate_here
         return
+    if ray_address == "local":  # Ray's own word for a start here
+        ray_address = None
+    if ray_address not in (None, "auto"):
+        _host_and_port(ray_address)
     for variable, value in (_RAY | (_RAY_OF_OUR_OWN if ray_address is None else {})).items():
         os.environ.setdefault(variable, value)  # Ray reads them when it is imported
     import ray
@@ -81,6 +91,8 @@ def _join(ray: ModuleType, address: str | None) -> None:
     """
     for attempt in range(_STARTS):
         try:
+            if address is not None:
+                _require_answer(address)
             ray.init(address=address or "local", include_dashboard=False, log_to_driver=False)
             return
         except ConnectionError as error:
@@ -91,6 +103,49 @@ def _join(ray: ModuleType, address: str | None) -> None:
             if "timed out during startup" not in str(error) or attempt == _STARTS - 1:
                 raise
             ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Somebody speaks gRPC at the address: where nobody does, Ray waits for minutes without a word.
+
+    Raises
+    ------
+    ConnectionError
+        Saying what is there instead.
+    """
+    from ray._private.services import canonicalize_bootstrap_address  # where ``ray.init`` itself goes for an address
+
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or address  # as Ray does
+    if "://" not in address:
+        try:
+            address = canonicalize_bootstrap_address(address)
+        except ConnectionError:
+            raise ConnectionError("none runs on this machine, and RAY_ADDRESS names none") from None
+        if address is None:  # it is to be started here
+            return
+    host, port = _host_and_port(address)
+    place = f"{host}:{port}"
+    try:
+        with socket.create_connection((host, port), _ANSWERS_WITHIN_S) as connection:
+            if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+                return  # it speaks to those alone who bring a certificate
+            connection.sendall(_HELLO)
+            with connection.makefile("rb") as told:
+                first = told.read(_FRAME_HEADER)
+    except OSError as error:
+        why = f"no word within {_ANSWERS_WITHIN_S:g} s" if isinstance(error, TimeoutError) else error.strerror
+        raise ConnectionError(f"nothing answers at {place}: {why}") from error
+    if len(first) < _FRAME_HEADER or first[3] != _SETTINGS:
+        raise ConnectionError(f"what answers at {place} is no Ray cluster: `ray start --head` says its port")
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """Of HOST:PORT, with or without ``ray://``."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise ValueError(f"Ray address: expected HOST:PORT, ray://HOST:PORT or auto, got {address!r}")
+    return host.strip("[]"), int(port)
 
 
 class KeptBlocks:
