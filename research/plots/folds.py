@@ -1,5 +1,6 @@
 """Does it survive each fold? The walk-forward strip."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from research import formats
-from research.plots.style import INK, INS, OOS, dress, escaped, number_axis, time_axis
+from research.plots.style import INK, INS, MUTED, OOS, dress, escaped, number_axis, time_axis
 from research.thin import epoch_ms
 
 MAX_FOLDS = 60
@@ -16,7 +17,7 @@ _ALL_NUMBERED = 8  # folds; beyond, their bars are thinner than a number
 _CHANGED = {0: "never changed", 1: "changed once (bold)"}
 _FIGURES = ("in_sample_sharpe", "oos_sharpe", "oos_low", "oos_high")
 
-_WIDE_PX, _NARROW_PX = 1_100, 290  # drawing widths, on pages of 1,280 and 375, that the parameter texts must fit
+_WIDE_PX, _NARROW_PX = 900, 290  # drawing widths, in a notebook and on a page of 375, that the parameter texts must fit
 _CHARACTER_PX, _LINE_PX = 5.2, 14
 _MAX_ROTATED_CHARACTERS = 32
 _DOTS_PX, _BETWEEN_PX = 120, 14
@@ -40,7 +41,7 @@ def plot_walk_forward(folds: pl.DataFrame, *, title: str = "Walk-forward: train,
     _add_sharpes(figure, drawn)
     texts = _Texts.of(drawn)
     bars_px = float(np.clip(96 / len(drawn), 4, 16)) * len(drawn)
-    wide, narrow = (_rows(bars_px, px) for px in (texts.wide_px, texts.narrow_px))
+    wide, narrow = (_rows(bars_px, laid.px) for laid in (texts.wide, texts.narrow))
     figure.update_layout(
         xaxis=time_axis(anchor="free", position=0.0, range=texts.range_ms),
         yaxis=number_axis("fold", domain=wide.windows, autorange="reversed", showgrid=False, **_fold_ticks(drawn)),
@@ -79,20 +80,27 @@ def _rows(bars_px: float, texts_px: float) -> _Rows:
 
 
 @dataclass(frozen=True)
+class _Laid:
+    """The chosen parameters as text for one width: in columns, on lines, turned upright, or left to the hover."""
+
+    texts: list[str]  # per fold
+    angle: int
+    px: float  # height they need
+    names: str = ""  # of the parameters, left of the first column; in columns alone
+
+
+@dataclass(frozen=True)
 class _Texts:
-    """The chosen parameters as text: on lines, turned upright, or (empty) left to the hover.
+    """The chosen parameters under their test windows, on a wide page and on a narrow one.
 
     The last test may be shorter than the others; its text has as much room as theirs.
     """
 
     middles_ms: np.ndarray
     range_ms: list[float]
-    wide: list[str]
-    wide_angle: int
-    wide_px: float
-    narrow: list[str]
-    narrow_angle: int
-    narrow_px: float
+    begins_ms: float  # the first test
+    wide: _Laid
+    narrow: _Laid
 
     @classmethod
     def of(cls, folds: pl.DataFrame) -> "_Texts":
@@ -101,35 +109,77 @@ class _Texts:
         step = np.min(np.diff(starts)) if len(folds) > 1 else last - starts[0]
         last = max(last, starts[-1] + step)
         share = float(step / (last - first)) if len(folds) > 1 else 0.3
-        wide = _set(folds, share * _WIDE_PX)
-        return cls(starts + step / 2, [first, last], *wide, *_set(folds, share * _NARROW_PX))
+        left = float((starts[0] - first) / (last - first))
+        wide, narrow = (_laid(folds, share * px, left * px) for px in (_WIDE_PX, _NARROW_PX))
+        return cls(starts + step / 2, [first, last], starts[0], wide, narrow)
 
     def add(self, figure: go.Figure, folds: pl.DataFrame, wide_y: float, narrow_y: float) -> dict:
         """Write the texts under their test windows; returns how they change on a narrow page."""
         moved = {}
-        for x, wide, narrow in zip(self.middles_ms, self.wide, self.narrow, strict=True):
+
+        def write(wide: str, narrow: str, **place: object) -> None:
             path = f"annotations[{len(figure.layout.annotations)}]"
-            figure.add_annotation(
-                text=wide, textangle=self.wide_angle, x=x, y=wide_y, yref="paper", yanchor="top", font={"color": INK}
-            )
-            moved |= {f"{path}.text": narrow, f"{path}.textangle": self.narrow_angle, f"{path}.y": narrow_y}
+            figure.add_annotation(text=wide, y=wide_y, yref="paper", yanchor="top", **place)
+            moved.update({f"{path}.text": narrow, f"{path}.y": narrow_y})
+            if "textangle" in place:
+                moved[f"{path}.textangle"] = self.narrow.angle
+
+        for x, wide, narrow in zip(self.middles_ms, self.wide.texts, self.narrow.texts, strict=True):
+            write(wide, narrow, x=x, textangle=self.wide.angle, font={"color": INK})
+        if self.wide.names or self.narrow.names:
+            left = {"x": self.begins_ms, "xanchor": "right", "align": "right", "font": {"color": MUTED}}
+            write(self.wide.names, self.narrow.names, **left)
         return moved
 
 
-def _set(folds: pl.DataFrame, room_px: float) -> tuple[list[str], int, float]:
-    """Texts, their angle and the height they need, for ``room_px`` of width per fold."""
+def _laid(folds: pl.DataFrame, room_px: float, left_px: float) -> _Laid:
+    """Texts for ``room_px`` of width per fold, with ``left_px`` before the first."""
     params = [text.split(", ") for text in folds["params"].fill_null(formats.UNKNOWN)]
-    before = [params[0], *params[:-1]]
-    fresh = [
-        [changed and part not in old for part in parts]
-        for parts, old, changed in zip(params, before, folds["changed"].fill_null(False), strict=True)
+    is_picked = folds["oos_sharpe"].is_not_null().to_list()
+    return (
+        _in_columns(params, is_picked, room_px, left_px)
+        or _on_lines(params, is_picked, room_px)
+        or _upright(params, is_picked, room_px)
+    )
+
+
+def _fresh(params: list[list[str]], is_picked: list[bool]) -> list[list[bool]]:
+    """Of each parameter, whether the last fold that had a pick had another; of the first nobody knows."""
+    fresh, before = [], None
+    for parts, picked in zip(params, is_picked, strict=True):
+        fresh.append([picked and before is not None and part not in before for part in parts])
+        before = parts if picked else before
+    return fresh
+
+
+def _in_columns(params: list[list[str]], is_picked: list[bool], room_px: float, left_px: float) -> _Laid | None:
+    """A column of values per fold, the names once; None where folds name others, or there is no room."""
+    picks = [parts for parts, picked in zip(params, is_picked, strict=True) if picked]
+    names = {tuple(part.rpartition(" ")[0] for part in parts) for parts in picks}
+    if len(names) != 1:
+        return None
+    (named,) = names
+    values = [
+        [part.rpartition(" ")[2] for part in parts] if picked else parts
+        for parts, picked in zip(params, is_picked, strict=True)
     ]
-    if max(len(part) for parts in params for part in parts) * _CHARACTER_PX <= room_px - 6:
-        texts = ["<br>".join(map(_weighted, parts, bold)) for parts, bold in zip(params, fresh, strict=True)]
-        return texts, 0, _LINE_PX * max(map(len, params)) + 16
+    if not _fits(named, left_px) or not all(_fits(each, room_px) for each in values):
+        return None
+    texts = ["<br>".join(map(_weighted, *each)) for each in zip(values, _fresh(params, is_picked), strict=True)]
+    return _Laid(texts, 0, _LINE_PX * max(map(len, values)) + 16, "<br>".join(map(escaped, named)))
+
+
+def _on_lines(params: list[list[str]], is_picked: list[bool], room_px: float) -> _Laid | None:
+    if not all(_fits(parts, room_px) for parts in params):
+        return None
+    texts = ["<br>".join(map(_weighted, *each)) for each in zip(params, _fresh(params, is_picked), strict=True)]
+    return _Laid(texts, 0, _LINE_PX * max(map(len, params)) + 16)
+
+
+def _upright(params: list[list[str]], is_picked: list[bool], room_px: float) -> _Laid:
+    """A line per parameter where they fit side by side, else all on one line; nothing where that has no room."""
     if room_px < _LINE_PX:
-        return [""] * len(params), 0, 0.0
-    # Upright: a line per parameter where they fit side by side, else all on one line.
+        return _Laid([""] * len(params), 0, 0.0)
     if max(map(len, params)) * _LINE_PX <= room_px:
         separator, rows = "<br>", [max(map(len, parts)) for parts in params]
     else:
@@ -138,9 +188,14 @@ def _set(folds: pl.DataFrame, room_px: float) -> tuple[list[str], int, float]:
         separator.join(map(_weighted, parts, bold))
         if length <= _MAX_ROTATED_CHARACTERS
         else _weighted(separator.join(parts)[: _MAX_ROTATED_CHARACTERS - 1] + "…", any(bold))
-        for parts, bold, length in zip(params, fresh, rows, strict=True)
+        for parts, bold, length in zip(params, _fresh(params, is_picked), rows, strict=True)
     ]
-    return texts, -90, _CHARACTER_PX * min(max(rows), _MAX_ROTATED_CHARACTERS) + 18
+    return _Laid(texts, -90, _CHARACTER_PX * min(max(rows), _MAX_ROTATED_CHARACTERS) + 18)
+
+
+def _fits(lines: Sequence[str], room_px: float) -> bool:
+    """Beside its neighbour."""
+    return max(map(len, lines)) * _CHARACTER_PX <= room_px - 6
 
 
 def _weighted(text: str, heavy: bool) -> str:

@@ -85,7 +85,8 @@ def folds(n: int = 4, params: str = "k 2, window 45") -> pl.DataFrame:
             "test_start": at + timedelta(days=31), "test_end": at + timedelta(days=41),
             "in_sample_sharpe": 2.0, "oos_sharpe": None if i == 2 else 1.0 - i, "oos_low": None if i == 2 else -1.0 - i,
             "oos_high": None if i == 2 else 2.0, "trades": 30, "net_bps": 1.1,
-            "params": params if i != 1 else params.replace("45", "60"), "changed": i in (1, 2),
+            "params": {1: params.replace("45", "60"), 2: "no pick, too few trades"}.get(i, params),
+            "changed": i in (1, 3),
         }  # fmt: skip
 
     return pl.DataFrame([row(i) for i in range(n)])

@@ -69,8 +69,17 @@ def test_a_grid_with_two_configs_in_one_cell_is_refused():
 
 
 def test_parameters_that_changed_are_bold():
-    texts = [note.text for note in FIGURES["folds"].layout.annotations if note.name != "caption"]
-    assert texts == ["k 2<br>window 45", "k 2<br><b>window 60</b>", "k 2<br><b>window 45</b>", "k 2<br>window 45"]
+    *texts, names = [note.text for note in FIGURES["folds"].layout.annotations if note.name != "caption"]
+    assert (texts, names) == (
+        ["2<br>45", "2<br><b>60</b>", "no pick<br>too few trades", "2<br><b>45</b>"],
+        "k<br>window",
+    )
+
+
+def test_where_there_is_no_room_for_their_names_they_stand_in_every_fold():
+    begun_late = folds().with_columns(train_start=pl.col("test_start") - pl.duration(hours=1))
+    texts = [note.text for note in plots.plot_walk_forward(begun_late).layout.annotations if note.name != "caption"]
+    assert texts[:2] == ["k 2<br>window 45", "k 2<br><b>window 60</b>"] and len(texts) == 4
 
 
 def test_texts_too_long_for_their_fold_are_turned_upright_and_cut():
@@ -86,7 +95,7 @@ def test_the_text_of_a_shorter_last_fold_keeps_its_distance():
         pl.when(pl.col("fold") == 4).then("test_start").otherwise("test_end").alias("test_end")
     )  # fmt: skip
     for each in (in_time, short):
-        notes = [note.x for note in plots.plot_walk_forward(each).layout.annotations if note.name != "caption"]
+        *notes, _ = [note.x for note in plots.plot_walk_forward(each).layout.annotations if note.name != "caption"]
         assert np.diff(notes).tolist() == 3 * [10 * 86_400_000]
 
 
