@@ -92,6 +92,8 @@ def about_sweep(sweep: Sweep) -> HTML | Markdown:
 
 def ranked(sweep: Sweep) -> HTML | Markdown:
     """The best configs of the train folds, and how they fared on the test folds."""
+    best = ranked_rows(sweep.results.head(SHOWN_CONFIGS))
+    was_liquidated = best["out_of_sample_liquidations"].fill_null(0).sum() > 0  # seldom: no column for nothing
     rows = tuple(
         (
             formats.count(row["rank"]),
@@ -101,13 +103,14 @@ def ranked(sweep: Sweep) -> HTML | Markdown:
             formats.usdt(row["out_of_sample_net_pnl_usdt"], signed=True),
             formats.usdt(row["out_of_sample_max_drawdown_usdt"]),
             formats.count(row["out_of_sample_trades"]),
-            formats.count(row["out_of_sample_liquidations"]),
+            *((formats.count(row["out_of_sample_liquidations"]),) if was_liquidated else ()),
         )
-        for row in ranked_rows(sweep.results.head(SHOWN_CONFIGS)).iter_rows(named=True)
+        for row in best.iter_rows(named=True)
     )
     if not rows:
         return Markdown(NOT_RANKED)
-    measured = ("Sharpe in sample", "Sharpe out", "net out, USDT", "drawdown out, USDT", "trades out", "liquidated out")
+    measured = ("Sharpe in sample", "Sharpe out", "net out, USDT", "drawdown out, USDT", "trades out")
+    measured += ("liquidated out",) if was_liquidated else ()
     return show(
         Table(
             title=f"Best {len(rows)} of {formats.count(sweep.results.height)} configs by their train folds",
@@ -115,7 +118,8 @@ def ranked(sweep: Sweep) -> HTML | Markdown:
             align="r" * (1 + len(sweep.swept) + len(measured)),
             rows=rows,
             note=f"Ranked by {RANKED_BY[sweep.run.config.selection]} on the train folds; test folds (out) never rank. "
-            "Of the folds, Sharpe is the median, drawdown the deepest, the rest the sum.",
+            "Of the folds, Sharpe is the median, drawdown the deepest, the rest the sum."
+            + ("" if was_liquidated else " None of these was liquidated."),
         )
     )
 
