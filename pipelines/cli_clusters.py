@@ -18,7 +18,7 @@ from pipelines.options import (
 )
 from pipelines.terminal import print_json, print_rows, progress_bars
 
-_SHOWN_MOMENTS = 200
+_SHOWN_MOMENTS = 200  # rows of a symbol's signals that anybody reads
 SOURCES = ("aster", "binance", "hyperliquid", "okx", "force_orders", "hybrid")
 
 source_option = click.option(

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -181,6 +182,17 @@ def test_rank_1_stands_beside_the_promoted_config_with_what_both_did_on_the_test
     assert shown["net out, USDT"] == tuple(earned)
     assert "promoted already" in notebook_sweep.beside_promoted(sweep, asked["chosen"]).data
     assert "Nothing is promoted yet" in notebook_sweep.beside_promoted(sweep, str(tmp_path / "none.toml")).data
+
+
+def test_liquidations_have_a_column_where_one_of_the_best_had_any(given):
+    asked = given["04_which_parameters_survive"]
+    sweep = notebook_sweep.open_sweep(asked["run"], asked["lake"], "")
+    for liquidations, has_column in ((0, False), (2, True)):
+        told = sweep.results.with_columns(
+            out_of_sample_liquidations=pl.when(pl.col("rank") == 2).then(liquidations).otherwise(0)
+        )
+        page = notebook_sweep.ranked(replace(sweep, results=told)).data
+        assert ("liquidated out" in page, "None of these was liquidated." in page) == (has_column, not has_column)
 
 
 def test_a_misspelt_parameter_is_refused_with_the_one_that_was_meant(tmp_path):
