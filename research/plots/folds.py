@@ -21,6 +21,7 @@ _WIDE_PX, _NARROW_PX = 900, 290  # drawing widths, in a notebook and on a page o
 _CHARACTER_PX, _LINE_PX = 5.2, 14
 _MAX_ROTATED_CHARACTERS = 32
 _DOTS_PX, _BETWEEN_PX = 120, 14
+_MARGIN_PX = 45  # left of the axis, where beside the texts nothing else stands
 
 
 def plot_walk_forward(folds: pl.DataFrame, *, title: str = "Walk-forward: train, pause, test") -> go.Figure:
@@ -163,7 +164,7 @@ def _in_columns(params: list[list[str]], is_picked: list[bool], room_px: float, 
         [part.rpartition(" ")[2] for part in parts] if picked else parts
         for parts, picked in zip(params, is_picked, strict=True)
     ]
-    if not _fits(named, left_px) or not all(_fits(each, room_px) for each in values):
+    if not _fits(named, left_px + _MARGIN_PX) or not all(_fits(each, room_px) for each in values):
         return None
     texts = ["<br>".join(map(_weighted, *each)) for each in zip(values, _fresh(params, is_picked), strict=True)]
     return _Laid(texts, 0, _LINE_PX * max(map(len, values)) + 16, "<br>".join(map(escaped, named)))

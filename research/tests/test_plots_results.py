@@ -77,9 +77,10 @@ def test_parameters_that_changed_are_bold():
 
 
 def test_where_there_is_no_room_for_their_names_they_stand_in_every_fold():
-    begun_late = folds().with_columns(train_start=pl.col("test_start") - pl.duration(hours=1))
+    named = folds(params="k 2, a_window_of_bars 45")
+    begun_late = named.with_columns(train_start=pl.col("test_start") - pl.duration(hours=1))
     texts = [note.text for note in plots.plot_walk_forward(begun_late).layout.annotations if note.name != "caption"]
-    assert texts[:2] == ["k 2<br>window 45", "k 2<br><b>window 60</b>"] and len(texts) == 4
+    assert texts[:2] == ["k 2<br>a_window_of_bars 45", "k 2<br><b>a_window_of_bars 60</b>"] and len(texts) == 4
 
 
 def test_texts_too_long_for_their_fold_are_turned_upright_and_cut():
